@@ -1,0 +1,49 @@
+# The front door: `make demo` and `make test`. Everything lives in .venv; nothing is installed elsewhere.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip install --quiet --constraint constraints.txt
+STAMP  := $(VENV)/.unfloat
+NATIVE := $(shell find csrc CMakeLists.txt pyproject.toml constraints.txt -type f)
+
+.PHONY: demo test lint format bench mutate clean
+
+demo: $(STAMP)-demo            ## a real network, real pictures: float beside integer
+	$(BIN)/python examples/demo.py --output demo_output
+
+test: $(STAMP)-test            ## every rung of the ladder
+	$(BIN)/python -m pytest tests
+
+lint: $(STAMP)-test            ## style, types, import directions, native format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.c' 'csrc/*.h' 'csrc/*.cc')
+
+format: $(STAMP)-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.c' 'csrc/*.h' 'csrc/*.cc')
+
+bench: $(STAMP)-demo           ## speed against PyTorch float32, one process each, alternating
+	$(BIN)/python benchmarks/speed.py
+
+mutate: $(STAMP)-test          ## each of 12 named mutations must turn a test red
+	$(BIN)/python benchmarks/mutate.py
+
+clean:
+	rm -rf $(VENV) build demo_output
+
+$(STAMP): $(NATIVE)
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(PIP) --editable '.[torch,tflite]'
+	touch $@
+
+$(STAMP)-test: $(STAMP)
+	$(PIP) --editable '.[torch,tflite,test]'
+	touch $@
+
+$(STAMP)-demo: $(STAMP)
+	$(PIP) --editable '.[torch,tflite,demo]'
+	touch $@

@@ -1,0 +1,48 @@
+"""Result pages: what was measured, on what, by which command. Written to docs/results/."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+FOLDER = Path(__file__).parent.parent / "docs" / "results"
+
+
+def write(name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], notes: Sequence[str] = ()) -> None:
+    """Write docs/results/<name>.md and print it."""
+    lines = [f"# {title}", "", f"`{command()}`", "", machine(), "", _row(columns), _row(["---"] * len(columns)), *map(_row, rows)]
+    lines += ["", *notes] if notes else []
+    text = "\n".join(lines) + "\n"
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    (FOLDER / f"{name}.md").write_text(text)
+    print(text)
+
+
+def command() -> str:
+    """The command line that made the results."""
+    return " ".join(["python", *sys.argv])
+
+
+def machine() -> str:
+    """Commit, CPU, day."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    cpu = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor())
+    day = datetime.now(tz=timezone.utc).date()
+    return f"Commit {commit or 'unknown'}; {cpu}, {_cores()} cores; Python {platform.python_version()}; {day}."
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def _cores() -> int:
+    return sum(line.startswith("processor") for line in _cpuinfo())
+
+
+def _row(cells: Sequence[object]) -> str:
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"

@@ -1,0 +1,281 @@
+// The module unfloat._native: the engine, the border in bulk, and qmath.h's functions over arrays for tests.
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/map.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/variant.h>
+#include <nanobind/stl/vector.h>
+
+#include <cmath>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "engine/engine.h"
+#include "engine/level.h"
+#include "rows.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace unfloat {
+namespace {
+
+using AnyArray = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
+using OutArray = nb::ndarray<nb::c_contig, nb::device::cpu>;
+using StridedArray = nb::ndarray<nb::ro, nb::device::cpu>;
+using StridedOut = nb::ndarray<nb::device::cpu>;
+using Int32Array = nb::ndarray<const int32_t, nb::c_contig, nb::device::cpu>;
+using Int32Out = nb::ndarray<int32_t, nb::c_contig, nb::device::cpu>;
+using Int8Row = nb::ndarray<const int8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Int32Row = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Int32Table = nb::ndarray<int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using FloatArray = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
+using FloatOut = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
+
+using TensorTuple = std::tuple<Shape, bool, int64_t, std::optional<AnyArray>>;
+using InstructionTuple = std::tuple<std::string, std::string, std::vector<int64_t>, int64_t,
+                                    std::map<std::string, Attribute>, std::map<std::string, AnyArray>>;
+
+void require(bool condition, const std::string &problem) {
+  if (!condition) throw std::invalid_argument(problem);
+}
+
+template <typename A>
+DType dtype_of(const A &array) {
+  if (array.dtype() == nb::dtype<int8_t>()) return DType::kInt8;
+  if (array.dtype() == nb::dtype<uint8_t>()) return DType::kUint8;
+  if (array.dtype() == nb::dtype<int32_t>()) return DType::kInt32;
+  throw std::invalid_argument("arrays must be int8, uint8 or int32");
+}
+
+Array view_of(const AnyArray &array) {
+  Shape shape;
+  for (size_t axis = 0; axis < array.ndim(); ++axis) shape.push_back(static_cast<int64_t>(array.shape(axis)));
+  return {array.data(), dtype_of(array), shape};
+}
+
+TensorSpec tensor_of(const TensorTuple &tuple) {
+  const auto &[shape, is_signed, offset, data] = tuple;
+  if (!data) return {shape, is_signed, offset, nullptr};
+  const Array array = view_of(*data);
+  require(array.shape == shape && array.dtype == (is_signed ? DType::kInt8 : DType::kUint8),
+          "a constant's data must have its tensor's shape and type");
+  return {shape, is_signed, -1, static_cast<const uint8_t *>(array.data)};
+}
+
+Instruction instruction_of(const InstructionTuple &tuple) {
+  const auto &[op, name, inputs, output, attributes, arrays] = tuple;
+  std::map<std::string, Array> constants;
+  for (const auto &[role, array] : arrays) constants.emplace(role, view_of(array));
+  return {op, name, inputs, output, attributes, std::move(constants)};
+}
+
+void construct(Engine *self, const std::vector<TensorTuple> &tensors, const std::vector<InstructionTuple> &instructions,
+               const std::vector<int64_t> &inputs, const std::vector<int64_t> &outputs, int64_t arena_bytes_per_sample,
+               int threads, const std::string &level) {
+  std::vector<TensorSpec> specs;
+  for (const TensorTuple &tuple : tensors) specs.push_back(tensor_of(tuple));
+  std::vector<Instruction> program;
+  for (const InstructionTuple &tuple : instructions) program.push_back(instruction_of(tuple));
+  const nb::gil_scoped_release release;
+  new (self) Engine(specs, program, inputs, outputs, arena_bytes_per_sample, threads, level);
+}
+
+// The pointers of arrays that must match tensors in type and size.
+template <typename A, typename Pointer>
+std::vector<Pointer> pointers(const nb::list &arrays, size_t count, const char *what, int64_t batch,
+                              const Tensor &(Engine::*tensor)(size_t) const, const Engine &engine) {
+  require(nb::len(arrays) == count, std::string("needs ") + std::to_string(count) + " " + what + " arrays, found " +
+                                        std::to_string(nb::len(arrays)));
+  std::vector<Pointer> found;
+  for (size_t i = 0; i < count; ++i) {
+    A array;
+    require(nb::try_cast<A>(arrays[i], array, false),
+            std::string(what) + " " + std::to_string(i) + " must be a C-contiguous CPU array");
+    const Tensor &expected = (engine.*tensor)(i);
+    require(dtype_of(array) == (expected.view.offset != 0 ? DType::kInt8 : DType::kUint8),
+            std::string(what) + " " + std::to_string(i) + " has the wrong type");
+    require(static_cast<int64_t>(array.size()) == batch * expected.sample_size,
+            std::string(what) + " " + std::to_string(i) + " must hold " + std::to_string(batch * expected.sample_size) +
+                " codes, found " + std::to_string(array.size()));
+    found.push_back(array.data());
+  }
+  return found;
+}
+
+void run(Engine &engine, int64_t batch, const nb::list &inputs, const nb::list &outputs) {
+  const Engine::Claim claim(engine, batch);
+  const auto from =
+      pointers<AnyArray, const void *>(inputs, engine.input_count(), "input", batch, &Engine::input, engine);
+  const auto to = pointers<OutArray, void *>(outputs, engine.output_count(), "output", batch, &Engine::output, engine);
+  const nb::gil_scoped_release release;
+  engine.run(from.data(), to.data());
+}
+
+std::vector<std::tuple<std::string, std::string, std::string, int64_t>> profile(const Engine &engine) {
+  std::vector<std::tuple<std::string, std::string, std::string, int64_t>> rows;
+  for (const auto &layer : engine.layers()) {
+    rows.emplace_back(layer->name, layer->op, layer->kernel->name, layer->nanoseconds);
+  }
+  return rows;
+}
+
+std::vector<std::tuple<std::string, std::string>> kernels(const Engine &engine) {
+  std::vector<std::tuple<std::string, std::string>> rows;
+  for (const auto &layer : engine.layers()) rows.emplace_back(layer->name, layer->kernel->name);
+  return rows;
+}
+
+// --- the border, and the arithmetic over arrays ---
+
+rows_label checked_label(DType dtype, float scale, int32_t zero_point, int32_t qmin, int32_t qmax) {
+  const int32_t least = dtype == DType::kInt8 ? -128 : 0;
+  require(dtype != DType::kInt32, "codes must be int8 or uint8");
+  require(least <= qmin && qmin <= zero_point && zero_point <= qmax && qmax <= least + 255,
+          "qmin <= zero_point <= qmax must hold, all of them codes");
+  require(scale > 0 && std::isfinite(scale), "the scale must be positive and finite");
+  return {scale, zero_point, qmin, qmax};
+}
+
+// Calls row(i, offset) for the i-th row along the last axis of a strided array, offset being that of its first element.
+template <typename Codes, typename Row>
+void for_each_row(const Codes &codes, Row row) {
+  const size_t last = codes.ndim() - 1;
+  const size_t rows = codes.shape(last) == 0 ? 0 : codes.size() / codes.shape(last);
+  for (size_t i = 0; i < rows; ++i) {
+    int64_t offset = 0;
+    size_t rest = i;
+    for (size_t axis = last; axis-- > 0; rest /= codes.shape(axis)) {
+      offset += static_cast<int64_t>(rest % codes.shape(axis)) * codes.stride(axis);
+    }
+    row(i, offset);
+  }
+}
+
+template <typename Reals, typename Codes>
+void require_same_shape(const Reals &x, const Codes &codes) {
+  bool same = x.ndim() == codes.ndim() && x.ndim() > 0;
+  for (size_t axis = 0; same && axis < x.ndim(); ++axis) same = x.shape(axis) == codes.shape(axis);
+  require(same, "codes and reals must be of one shape, of one dimension at least");
+}
+
+bool quantize(const FloatArray &x, float scale, int32_t zero_point, int32_t qmin, int32_t qmax, const StridedOut &out) {
+  const rows_label label = checked_label(dtype_of(out), scale, zero_point, qmin, qmax);
+  require_same_shape(x, out);
+  const nb::gil_scoped_release release;
+  const size_t last = x.ndim() - 1;
+  const auto width = static_cast<int64_t>(x.shape(last));
+  bool numbers = true;
+  for_each_row(out, [&](size_t i, int64_t offset) {
+    auto *codes = static_cast<uint8_t *>(out.data()) + offset;
+    numbers =
+        rows_quantize(x.data() + static_cast<int64_t>(i) * width, width, &label, codes, out.stride(last)) && numbers;
+  });
+  return numbers;
+}
+
+void dequantize(const StridedArray &codes, float scale, int32_t zero_point, const FloatOut &out) {
+  const DType dtype = dtype_of(codes);
+  const bool is_signed = dtype == DType::kInt8;
+  const rows_label label = checked_label(dtype, scale, zero_point, is_signed ? -128 : 0, is_signed ? 127 : 255);
+  require_same_shape(out, codes);
+  const nb::gil_scoped_release release;
+  const size_t last = out.ndim() - 1;
+  const auto width = static_cast<int64_t>(out.shape(last));
+  for_each_row(codes, [&](size_t i, int64_t offset) {
+    const auto *from = static_cast<const uint8_t *>(codes.data()) + offset;
+    rows_dequantize(from, codes.stride(last), width, is_signed, &label, out.data() + static_cast<int64_t>(i) * width);
+  });
+}
+
+qmath_rounding rounding_of(const std::string &name) {
+  require(name == "double" || name == "single", "the rounding must be 'double' or 'single', found '" + name + "'");
+  return name == "single" ? QMATH_SINGLE : QMATH_DOUBLE;
+}
+
+void requantize(const Int32Table &accumulator, const Int32Row &multiplier, const Int8Row &shift,
+                const std::string &rounding) {
+  const auto rows = static_cast<int64_t>(accumulator.shape(0)), channels = static_cast<int64_t>(accumulator.shape(1));
+  const auto given = static_cast<int64_t>(multiplier.size());
+  require(static_cast<int64_t>(shift.size()) == given && (given == channels || given == 1),
+          "multiplier and shift must have one entry, or one for each channel");
+  for (int64_t i = 0; i < given; ++i) {
+    require(-31 <= shift.data()[i] && shift.data()[i] <= 30, "shifts must lie in [-31, 30]");
+    require(multiplier.data()[i] >= 0, "multipliers must not be negative");
+  }
+  const qmath_rounding mode = rounding_of(rounding);
+  const nb::gil_scoped_release release;
+  rows_requantize(accumulator.data(), rows, channels, multiplier.data(), shift.data(), given != 1, mode);
+}
+
+// out[i] = function(a[i]), for tests.
+template <typename Function>
+void map(const Int32Array &a, const Int32Out &out, Function function) {
+  require(a.size() == out.size(), "arrays must be of one size");
+  for (size_t i = 0; i < a.size(); ++i) out.data()[i] = function(a.data()[i]);
+}
+
+template <typename Function>
+void map2(const Int32Array &a, const Int32Array &b, const Int32Out &out, Function function) {
+  require(a.size() == out.size() && b.size() == out.size(), "arrays must be of one size");
+  for (size_t i = 0; i < a.size(); ++i) out.data()[i] = function(a.data()[i], b.data()[i]);
+}
+
+void define_arithmetic(nb::module_ &m) {
+  m.def("levels", &available_levels);
+  m.def("quantize", &quantize, "x"_a.noconvert(), "scale"_a, "zero_point"_a, "qmin"_a, "qmax"_a, "out"_a.noconvert());
+  m.def("dequantize", &dequantize, "codes"_a.noconvert(), "scale"_a, "zero_point"_a, "out"_a.noconvert());
+  m.def("requantize", &requantize, "accumulator"_a.noconvert(), "multiplier"_a.noconvert(), "shift"_a.noconvert(),
+        "rounding"_a);
+  m.def(
+      "srdhm", [](const Int32Array &a, const Int32Array &b, const Int32Out &out) { map2(a, b, out, qmath_srdhm); },
+      "a"_a.noconvert(), "b"_a.noconvert(), "out"_a.noconvert());
+  m.def(
+      "rounding_divide_by_pot",
+      [](const Int32Array &x, int exponent, const Int32Out &out) {
+        require(0 <= exponent && exponent <= 31, "the exponent must lie in [0, 31]");
+        map(x, out, [=](int32_t value) { return qmath_rounding_divide_by_pot(value, exponent); });
+      },
+      "x"_a.noconvert(), "exponent"_a, "out"_a.noconvert());
+  m.def(
+      "exp_on_negative_values",
+      [](const Int32Array &a, int integer_bits, const Int32Out &out) {
+        require(0 <= integer_bits && integer_bits <= 29, "integer_bits must lie in [0, 29]");
+        map(a, out, [=](int32_t value) { return qmath_exp_on_negative_values(value, integer_bits); });
+      },
+      "a"_a.noconvert(), "integer_bits"_a, "out"_a.noconvert());
+  m.def(
+      "one_over_one_plus_x", [](const Int32Array &a, const Int32Out &out) { map(a, out, qmath_one_over_one_plus_x); },
+      "a"_a.noconvert(), "out"_a.noconvert());
+  m.def(
+      "average",
+      [](const Int32Array &total, const Int32Array &count, const Int32Out &out) {
+        for (size_t i = 0; i < count.size(); ++i) require(count.data()[i] >= 1, "counts must be positive");
+        map2(total, count, out, qmath_average);
+      },
+      "total"_a.noconvert(), "count"_a.noconvert(), "out"_a.noconvert());
+}
+
+void define_engine(nb::module_ &m) {
+  nb::class_<Engine>(m, "Engine")
+      .def("__init__", &construct, "tensors"_a, "instructions"_a, "inputs"_a, "outputs"_a, "arena_bytes_per_sample"_a,
+           "threads"_a, "level"_a)
+      .def("run", &run, "batch"_a, "inputs"_a, "outputs"_a)
+      .def_rw("profiling", &Engine::profiling)
+      .def_prop_ro("threads", &Engine::threads)
+      .def("profile", &profile)
+      .def("kernels", &kernels);
+}
+
+}  // namespace
+}  // namespace unfloat
+
+NB_MODULE(_native, m) {
+  unfloat::define_engine(m);
+  unfloat::define_arithmetic(m);
+}

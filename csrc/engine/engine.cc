@@ -1,0 +1,166 @@
+#include "engine.h"
+
+#include <algorithm>
+#include <chrono>
+#include <stdexcept>
+#include <utility>
+
+#include "level.h"
+
+namespace unfloat {
+namespace {
+
+constexpr int64_t kMaxBytes = int64_t{1} << 40;  // of the arena: far past any memory, far from overflow
+constexpr int kMaxThreads = 1024;
+
+int64_t now() {
+  const auto since = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(since).count();
+}
+
+int checked_threads(int threads) {
+  if (threads < 1 || threads > kMaxThreads) {
+    throw std::invalid_argument("threads must lie in [1, " + std::to_string(kMaxThreads) + "], found " +
+                                std::to_string(threads));
+  }
+  return threads;
+}
+
+// Codes to bytes or back: adding 128 to a byte, or subtracting it, is flipping its highest bit.
+void copy_codes(uint8_t *to, const uint8_t *from, int64_t size, int32_t offset) {
+  const auto flip = static_cast<uint8_t>(offset);
+  for (int64_t i = 0; i < size; ++i) to[i] = from[i] ^ flip;
+}
+
+}  // namespace
+
+Engine::Engine(const std::vector<TensorSpec> &tensors, const std::vector<Instruction> &instructions,
+               std::vector<int64_t> inputs, std::vector<int64_t> outputs, int64_t arena_bytes_per_sample, int threads,
+               const std::string &level)
+    : inputs_(std::move(inputs)),
+      outputs_(std::move(outputs)),
+      arena_bytes_per_sample_(arena_bytes_per_sample),
+      pool_(checked_threads(threads)) {
+  if (arena_bytes_per_sample < 0 || arena_bytes_per_sample > kMaxBytes) {
+    throw std::invalid_argument("the arena's size for each sample is impossible: " +
+                                std::to_string(arena_bytes_per_sample));
+  }
+  tensors_.reserve(tensors.size());  // layers point at them
+  for (const TensorSpec &spec : tensors) add_tensor(spec, arena_bytes_per_sample);
+  check_ports();
+  const uf_level chosen = choose_level(level);
+  for (const Instruction &instruction : instructions) layers_.push_back(make_layer(instruction, tensors_, chosen));
+  make_scratch();
+  stamps_.resize(layers_.size() + 1);
+}
+
+void Engine::add_tensor(const TensorSpec &spec, int64_t arena_bytes_per_sample) {
+  const std::string where = "tensor " + std::to_string(tensors_.size()) + ": ";
+  const bool constant = spec.data != nullptr;
+  Shape shape = spec.shape;
+  if (!constant) shape.insert(shape.begin(), 1);
+  if (shape.empty() || shape.size() > UF_MAX_RANK) {
+    throw std::invalid_argument(where + "needs 1 to " + std::to_string(UF_MAX_RANK) +
+                                " dimensions with the batch, found " + std::to_string(shape.size()));
+  }
+  Tensor tensor = {{}, constant, spec.offset, 1, Buffer()};
+  tensor.view.offset = spec.is_signed ? 128 : 0;
+  tensor.view.rank = static_cast<int32_t>(shape.size());
+  for (size_t axis = 0; axis < shape.size(); ++axis) {
+    if (shape[axis] < 1 || shape[axis] > INT32_MAX / tensor.sample_size) {
+      throw std::invalid_argument(where + "a dimension is below 1, or the size does not fit 31 bits");
+    }
+    tensor.sample_size *= shape[axis];
+    tensor.view.shape[axis] = static_cast<int32_t>(shape[axis]);
+  }
+  if (constant) {
+    tensor.codes = Buffer(static_cast<size_t>(tensor.sample_size));
+    copy_codes(tensor.codes.data(), spec.data, tensor.sample_size, tensor.view.offset);
+    tensor.view.data = tensor.codes.data();
+  } else if (spec.offset < 0 || spec.offset > arena_bytes_per_sample - tensor.sample_size) {
+    throw std::invalid_argument(where + "lies outside the arena");
+  }
+  tensors_.push_back(std::move(tensor));
+}
+
+void Engine::check_ports() const {
+  for (const auto *ports : {&inputs_, &outputs_}) {
+    for (const int64_t index : *ports) {
+      if (index < 0 || index >= static_cast<int64_t>(tensors_.size()) ||
+          tensors_[static_cast<size_t>(index)].constant) {
+        throw std::invalid_argument("inputs and outputs must be activations, found tensor " + std::to_string(index));
+      }
+    }
+  }
+}
+
+// One block for each thread, as large as the greediest layer's; layers run one after another, so all may use it.
+void Engine::make_scratch() {
+  size_t stride = 0;
+  for (const auto &layer : layers_) {
+    if (layer->kernel->scratch_size != nullptr) stride = std::max(stride, layer->kernel->scratch_size(&layer->node));
+  }
+  stride = (stride + UF_SLACK + UF_ALIGNMENT - 1) / UF_ALIGNMENT * UF_ALIGNMENT;
+  scratch_ = Buffer(stride * static_cast<size_t>(threads()));
+  for (const auto &layer : layers_) {
+    layer->node.scratch = scratch_.data();
+    layer->node.scratch_stride = stride;
+  }
+}
+
+Engine::Claim::Claim(Engine &engine, int64_t batch) : engine_(engine) {
+  if (engine.busy_.test_and_set()) {
+    throw std::runtime_error("this engine is running in another thread: make an engine for each thread");
+  }
+  try {
+    engine.prepare(batch);
+  } catch (...) {
+    engine.busy_.clear();
+    throw;
+  }
+}
+
+void Engine::prepare(int64_t batch) {
+  if (batch == batch_) return;
+  if (batch < 1 || batch > INT32_MAX || batch > kMaxBytes / std::max<int64_t>(arena_bytes_per_sample_, 1)) {
+    throw std::invalid_argument("the batch must hold at least 1 sample and fit the memory, found " +
+                                std::to_string(batch));
+  }
+  const auto size = static_cast<size_t>(arena_bytes_per_sample_ * batch);
+  if (size > arena_.size()) arena_ = Buffer(size);
+  for (Tensor &tensor : tensors_) {
+    if (tensor.constant) continue;
+    tensor.view.data = arena_.data() + tensor.arena_offset * batch;
+    tensor.view.shape[0] = static_cast<int32_t>(batch);
+  }
+  batch_ = batch;
+}
+
+void Engine::run(const void *const *inputs, void *const *outputs) {
+  for (size_t i = 0; i < inputs_.size(); ++i) {
+    const Tensor &tensor = input(i);
+    copy_codes(tensor.view.data, static_cast<const uint8_t *>(inputs[i]), uf_size(&tensor.view), tensor.view.offset);
+  }
+  pool_.run([](void *self, int thread) { static_cast<Engine *>(self)->run_layers(thread); }, this);
+  if (profiling) collect_profile();
+  for (size_t i = 0; i < outputs_.size(); ++i) {
+    const Tensor &tensor = output(i);
+    copy_codes(static_cast<uint8_t *>(outputs[i]), tensor.view.data, uf_size(&tensor.view), tensor.view.offset);
+  }
+}
+
+void Engine::run_layers(int thread) {
+  const int threads = this->threads();
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    if (i > 0) pool_.meet();
+    if (profiling && thread == 0) stamps_[i] = now();
+    layers_[i]->kernel->run(&layers_[i]->node, thread, threads);
+  }
+}
+
+void Engine::collect_profile() {
+  stamps_.back() = now();
+  for (size_t i = 0; i < layers_.size(); ++i) layers_[i]->nanoseconds = stamps_[i + 1] - stamps_[i];
+}
+
+}  // namespace unfloat

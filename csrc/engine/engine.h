@@ -1,0 +1,70 @@
+// A Program compiled for this machine: kernels chosen, weights packed, memory planned.
+
+#ifndef UNFLOAT_ENGINE_ENGINE_H_
+#define UNFLOAT_ENGINE_ENGINE_H_
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "layer.h"
+#include "thread_pool.h"
+
+namespace unfloat {
+
+class Engine {
+ public:
+  // `inputs` and `outputs` are indices of activations. The arrays that the arguments refer to may go afterwards.
+  // Throws std::invalid_argument with the place and the reason where anything does not fit.
+  Engine(const std::vector<TensorSpec> &tensors, const std::vector<Instruction> &instructions,
+         std::vector<int64_t> inputs, std::vector<int64_t> outputs, int64_t arena_bytes_per_sample, int threads,
+         const std::string &level);
+
+  // Prepares for `batch` samples (allocates only where it is larger than ever before) and claims the engine, until the
+  // Claim dies. Throws std::runtime_error where another thread is using it.
+  class Claim {
+   public:
+    Claim(Engine &engine, int64_t batch);
+    ~Claim() { engine_.busy_.clear(); }
+    Claim(const Claim &) = delete;
+    Claim &operator=(const Claim &) = delete;
+
+   private:
+    Engine &engine_;
+  };
+
+  // Codes in, codes out; as many pointers as inputs and outputs, each to batch * sample_size bytes. Under a Claim only.
+  void run(const void *const *inputs, void *const *outputs);
+
+  size_t input_count() const { return inputs_.size(); }
+  size_t output_count() const { return outputs_.size(); }
+  const Tensor &input(size_t index) const { return tensors_[static_cast<size_t>(inputs_[index])]; }
+  const Tensor &output(size_t index) const { return tensors_[static_cast<size_t>(outputs_[index])]; }
+  const std::vector<std::unique_ptr<Layer>> &layers() const { return layers_; }
+  int threads() const { return pool_.threads(); }
+
+  bool profiling = false;  // whether run() fills each layer's nanoseconds
+
+ private:
+  void add_tensor(const TensorSpec &spec, int64_t arena_bytes_per_sample);
+  void check_ports() const;
+  void make_scratch();
+  void prepare(int64_t batch);
+  void run_layers(int thread);
+  void collect_profile();
+
+  std::vector<Tensor> tensors_;
+  std::vector<std::unique_ptr<Layer>> layers_;
+  std::vector<int64_t> inputs_, outputs_;
+  int64_t arena_bytes_per_sample_;
+  int64_t batch_ = 0;
+  Buffer arena_, scratch_;
+  ThreadPool pool_;
+  std::vector<int64_t> stamps_;  // when each layer began, and the end
+  std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
+};
+
+}  // namespace unfloat
+
+#endif  // UNFLOAT_ENGINE_ENGINE_H_

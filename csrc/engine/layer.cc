@@ -1,0 +1,75 @@
+#include "layer.h"
+
+#include <stdexcept>
+
+#include "loader.h"
+
+#define UF_KERNEL(family, variant) extern "C" const uf_kernel family##__##variant;
+#include "all_kernels.inc"
+#undef UF_KERNEL
+
+namespace unfloat {
+namespace {
+
+struct Entry {
+  const char *family;
+  const uf_kernel *kernel;
+};
+
+// Every kernel of this build; each family's fastest first.
+const Entry kKernels[] = {
+#define UF_KERNEL(family, variant) {#family, &family##__##variant},
+#include "all_kernels.inc"
+#undef UF_KERNEL
+};
+
+const uf_kernel *choose_kernel(const Layer &layer, uf_level level) {
+  for (const Entry &entry : kKernels) {
+    if (layer.op != entry.family || entry.kernel->level > level) continue;
+    if (entry.kernel->supports == nullptr || entry.kernel->supports(&layer.node)) return entry.kernel;
+  }
+  throw std::invalid_argument("layer '" + layer.name + "': no kernel for the operator '" + layer.op + "'");
+}
+
+void pack(Layer &layer) {
+  const uf_kernel &kernel = *layer.kernel;
+  const size_t size = kernel.packed_size == nullptr ? 0 : kernel.packed_size(&layer.node);
+  if (size == 0) return;
+  layer.packed = Buffer(size);
+  kernel.pack(&layer.node, layer.packed.data());
+  layer.node.packed = layer.packed.data();
+  layer.weight = Buffer();  // the kernel has its own copy now; see kernel.h
+}
+
+const Tensor &tensor_at(const std::vector<Tensor> &tensors, int64_t index, const std::string &layer) {
+  if (index < 0 || index >= static_cast<int64_t>(tensors.size())) {
+    throw std::invalid_argument("layer '" + layer + "': there is no tensor " + std::to_string(index));
+  }
+  return tensors[static_cast<size_t>(index)];
+}
+
+}  // namespace
+
+std::unique_ptr<Layer> make_layer(const Instruction &instruction, const std::vector<Tensor> &tensors, uf_level level) {
+  auto layer = std::make_unique<Layer>();
+  layer->name = instruction.name;
+  layer->op = instruction.op;
+  bool all_constant = true;
+  for (const int64_t index : instruction.inputs) {
+    layer->operands.push_back(&tensor_at(tensors, index, layer->name));
+    layer->inputs.push_back(&layer->operands.back()->view);
+    all_constant = all_constant && layer->operands.back()->constant;
+  }
+  const Tensor &output = tensor_at(tensors, instruction.output, layer->name);
+  layer->node.input_count = static_cast<int32_t>(layer->inputs.size());
+  layer->node.inputs = layer->inputs.data();
+  layer->node.output = &output.view;
+  Loader loader(instruction, *layer);
+  loader.require(!output.constant && !all_constant, "its output and one input at least must be activations");
+  load_parameters(instruction.op, loader);
+  layer->kernel = choose_kernel(*layer, level);
+  pack(*layer);
+  return layer;
+}
+
+}  // namespace unfloat

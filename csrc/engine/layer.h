@@ -1,0 +1,43 @@
+// A layer: one instruction with its kernel, its node and the memory the node points into.
+
+#ifndef UNFLOAT_ENGINE_LAYER_H_
+#define UNFLOAT_ENGINE_LAYER_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "buffer.h"
+#include "instruction.h"
+#include "kernel.h"
+
+namespace unfloat {
+
+// A tensor of the engine. Its view moves when the arena grows or the batch changes.
+struct Tensor {
+  uf_tensor view;
+  bool constant;
+  int64_t arena_offset;  // for a batch of one
+  int64_t sample_size;   // bytes for each sample; the whole size of a constant
+  Buffer codes;          // of a constant, as bytes
+};
+
+struct Layer {
+  std::string name;
+  std::string op;
+  const uf_kernel *kernel = nullptr;
+  uf_node node = {};
+  std::vector<const Tensor *> operands;
+  std::vector<const uf_tensor *> inputs;  // node.inputs
+  Buffer weight, bias, multiplier, shift, packed;
+  int64_t nanoseconds = 0;  // of the last profiled run
+};
+
+// Checks an instruction against its operator's rules and makes its layer: parameters, constants, kernel, packed
+// weights. Throws std::invalid_argument, naming the layer, where anything is missing or does not fit. Scratch is the
+// engine's.
+std::unique_ptr<Layer> make_layer(const Instruction &instruction, const std::vector<Tensor> &tensors, uf_level level);
+
+}  // namespace unfloat
+
+#endif  // UNFLOAT_ENGINE_LAYER_H_

@@ -1,0 +1,52 @@
+#include "level.h"
+
+#include <stdexcept>
+
+namespace unfloat {
+namespace {
+
+bool always() { return true; }
+
+#ifdef UF_X86_64
+bool has_avx512vnni() {
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi");
+}
+#endif
+
+struct Level {
+  uf_level level;
+  const char *name;
+  bool (*available)();
+};
+
+constexpr Level kLevels[] = {
+#ifdef UF_X86_64
+    {UF_AVX512VNNI, "avx512vnni", has_avx512vnni},
+#endif
+    {UF_SCALAR, "scalar", always},
+};
+
+}  // namespace
+
+std::vector<std::string> available_levels() {
+  std::vector<std::string> names;
+  for (const Level &level : kLevels) {
+    if (level.available()) names.emplace_back(level.name);
+  }
+  return names;
+}
+
+uf_level choose_level(const std::string &name) {
+  std::string known;
+  for (const Level &level : kLevels) {
+    if (!level.available()) continue;
+    if (name.empty() || name == level.name) return level.level;
+    known += known.empty() ? level.name : std::string(", ") + level.name;
+  }
+  throw std::invalid_argument("this CPU has the levels " + known + "; found '" + name + "'");
+}
+
+}  // namespace unfloat

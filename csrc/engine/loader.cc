@@ -1,0 +1,161 @@
+#include "loader.h"
+
+#include <stdexcept>
+
+namespace unfloat {
+namespace {
+
+constexpr int64_t kMaxExtent = 1 << 15;  // of kernels, strides, dilations, paddings: their products stay inside int32
+
+std::string text(const Shape &shape) {
+  std::string joined = "[";
+  for (size_t i = 0; i < shape.size(); ++i) joined += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
+  return joined + "]";
+}
+
+}  // namespace
+
+void Loader::fail(const std::string &problem) const {
+  throw std::invalid_argument("layer '" + instruction_.name + "' (" + instruction_.op + "): " + problem);
+}
+
+void Loader::require(bool condition, const std::string &problem) const {
+  if (!condition) fail(problem);
+}
+
+void Loader::require_inputs(size_t count) const {
+  require(layer_.operands.size() == count,
+          "needs " + std::to_string(count) + " inputs, found " + std::to_string(layer_.operands.size()));
+}
+
+void Loader::require_activations() const {
+  for (const Tensor *operand : layer_.operands) require(!operand->constant, "its inputs must be activations");
+}
+
+void Loader::require_same_storage() const {
+  for (const Tensor *operand : layer_.operands) {
+    require(operand->view.offset == output().offset, "its inputs and output must have one type, int8 or uint8");
+  }
+}
+
+void Loader::require_rank(const uf_tensor &tensor, int rank) const {
+  require(tensor.rank == rank, "needs tensors of " + std::to_string(rank) + " dimensions with the batch, found " +
+                                   std::to_string(tensor.rank));
+}
+
+const Attribute &Loader::attribute(const std::string &name) const {
+  const auto found = instruction_.attributes.find(name);
+  if (found == instruction_.attributes.end()) fail("misses the attribute '" + name + "'");
+  return found->second;
+}
+
+std::vector<int64_t> Loader::integers(const std::string &name) const {
+  const Attribute &value = attribute(name);
+  if (const auto *list = std::get_if<std::vector<int64_t>>(&value)) return *list;
+  if (const auto *single = std::get_if<int64_t>(&value)) return {*single};
+  fail("the attribute '" + name + "' must hold integers");
+}
+
+std::vector<int32_t> Loader::integers(const std::string &name, size_t count, int64_t low, int64_t high) const {
+  const std::vector<int64_t> values = integers(name);
+  require(values.size() == count, "the attribute '" + name + "' must hold " + std::to_string(count) +
+                                      " integers, found " + std::to_string(values.size()));
+  for (const int64_t value : values) {
+    require(low <= value && value <= high, "the attribute '" + name + "' must lie in [" + std::to_string(low) + ", " +
+                                               std::to_string(high) + "], found " + std::to_string(value));
+  }
+  return std::vector<int32_t>(values.begin(), values.end());
+}
+
+int32_t Loader::integer(const std::string &name, int64_t low, int64_t high) const {
+  return integers(name, 1, low, high)[0];
+}
+
+int32_t Loader::byte(const std::string &name, const uf_tensor &tensor) const {
+  return integer(name, -tensor.offset, 255 - tensor.offset) + tensor.offset;
+}
+
+uf_output Loader::output_stage() const {
+  const auto *rounding = std::get_if<std::string>(&attribute("rounding"));
+  require(rounding && (*rounding == "double" || *rounding == "single"), "its rounding must be 'double' or 'single'");
+  uf_output stage;
+  stage.zero_point = byte("output_zero_point", output());
+  stage.clamp_min = byte("clamp_min", output());
+  stage.clamp_max = byte("clamp_max", output());
+  stage.rounding = *rounding == "single" ? QMATH_SINGLE : QMATH_DOUBLE;
+  require(stage.clamp_min <= stage.clamp_max, "clamp_min must not exceed clamp_max");
+  return stage;
+}
+
+uf_window Loader::window(int32_t kernel_h, int32_t kernel_w, bool dilated) const {
+  require_rank(input(), 4);
+  require_rank(output(), 4);
+  require(kernel_h <= kMaxExtent && kernel_w <= kMaxExtent, "its kernel is too large");
+  const auto stride = integers("stride", 2, 1, kMaxExtent);
+  const auto dilation = dilated ? integers("dilation", 2, 1, kMaxExtent) : std::vector<int32_t>{1, 1};
+  const auto padding = integers("padding", 4, 0, kMaxExtent);
+  const int32_t kernel[] = {kernel_h, kernel_w};
+  for (size_t axis = 0; axis < 2; ++axis) {
+    const int64_t padded = int64_t{input().shape[axis + 1]} + padding[axis] + padding[axis + 2];
+    const int64_t rest = padded - (int64_t{kernel[axis] - 1} * dilation[axis] + 1);
+    require(rest >= 0 && rest / stride[axis] + 1 == output().shape[axis + 1],
+            "its window, strides and padding do not give the output's shape");
+  }
+  return {kernel_h, kernel_w, stride[0], stride[1], dilation[0], dilation[1], padding[0], padding[1]};
+}
+
+const Array &Loader::constant(const std::string &name) const {
+  const auto found = instruction_.constants.find(name);
+  if (found == instruction_.constants.end()) fail("misses the constant '" + name + "'");
+  return found->second;
+}
+
+void Loader::load_linear(const Shape &weight_shape, int32_t outputs) {
+  uf_linear &linear = params().linear;
+  linear.input_zero_point = byte("input_zero_point", input());
+  linear.output = output_stage();
+  layer_.weight = load_weight(weight_shape, &linear.weight_zero_point);
+  layer_.bias = load_int32("bias", outputs, INT32_MIN);
+  layer_.multiplier = load_int32("multiplier", outputs, 0);
+  layer_.shift = load_shifts(outputs);
+  linear.weight = reinterpret_cast<const int8_t *>(layer_.weight.data());
+  linear.bias = reinterpret_cast<const int32_t *>(layer_.bias.data());
+  linear.multiplier = reinterpret_cast<const int32_t *>(layer_.multiplier.data());
+  linear.shift = reinterpret_cast<const int8_t *>(layer_.shift.data());
+}
+
+// Weights as int8: uint8 codes and their zero point both move down by 128.
+Buffer Loader::load_weight(const Shape &shape, int32_t *zero_point) const {
+  const Array &weight = constant("weight");
+  require(weight.dtype != DType::kInt32, "its weight must be int8 or uint8");
+  require(weight.shape == shape, "its weight must have the shape " + text(shape) + ", found " + text(weight.shape));
+  size_t size = 1;
+  for (const int64_t extent : shape) size *= static_cast<size_t>(extent);
+  Buffer codes(weight.data, size);
+  const bool is_signed = weight.dtype == DType::kInt8;
+  *zero_point = is_signed ? integer("weight_zero_point", -128, 127) : integer("weight_zero_point", 0, 255) - 128;
+  if (!is_signed) {
+    for (size_t i = 0; i < size; ++i) codes.data()[i] ^= 0x80;
+  }
+  return codes;
+}
+
+Buffer Loader::load_int32(const std::string &name, int32_t count, int32_t low) const {
+  const Array &array = constant(name);
+  require(array.dtype == DType::kInt32 && array.shape == Shape{count},
+          "its " + name + " must be int32 of shape [" + std::to_string(count) + "], found " + text(array.shape));
+  const auto *values = static_cast<const int32_t *>(array.data);
+  for (int32_t i = 0; i < count; ++i) require(values[i] >= low, "its " + name + " must not be negative");
+  return Buffer(values, static_cast<size_t>(count) * sizeof(int32_t));
+}
+
+Buffer Loader::load_shifts(int32_t count) const {
+  const Array &array = constant("shift");
+  require(array.dtype == DType::kInt8 && array.shape == Shape{count},
+          "its shift must be int8 of shape [" + std::to_string(count) + "], found " + text(array.shape));
+  const auto *values = static_cast<const int8_t *>(array.data);
+  for (int32_t i = 0; i < count; ++i) require(-31 <= values[i] && values[i] <= 30, "its shift must lie in [-31, 30]");
+  return Buffer(values, static_cast<size_t>(count));
+}
+
+}  // namespace unfloat

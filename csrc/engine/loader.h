@@ -1,0 +1,60 @@
+// Reads one instruction's attributes and constants, checking each: the helpers of operators.cc.
+
+#ifndef UNFLOAT_ENGINE_LOADER_H_
+#define UNFLOAT_ENGINE_LOADER_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "layer.h"
+
+namespace unfloat {
+
+class Loader {
+ public:
+  Loader(const Instruction &instruction, Layer &layer) : instruction_(instruction), layer_(layer) {}
+
+  [[noreturn]] void fail(const std::string &problem) const;
+  void require(bool condition, const std::string &problem) const;
+
+  uf_params &params() { return layer_.node.params; }
+  const uf_tensor &input(size_t index = 0) const { return layer_.operands[index]->view; }
+  size_t input_count() const { return layer_.operands.size(); }
+  const uf_tensor &output() const { return *layer_.node.output; }
+
+  void require_inputs(size_t count) const;
+  void require_activations() const;
+  void require_same_storage() const;
+  void require_rank(const uf_tensor &tensor, int rank) const;
+
+  // Attributes. Bounds are inclusive.
+  int32_t integer(const std::string &name, int64_t low, int64_t high) const;
+  std::vector<int32_t> integers(const std::string &name, size_t count, int64_t low, int64_t high) const;
+  std::vector<int64_t> integers(const std::string &name) const;
+  int32_t byte(const std::string &name, const uf_tensor &tensor) const;  // a code of `tensor`, in byte space
+  int32_t multiplier(const std::string &name) const { return integer(name, 0, INT32_MAX); }
+  int32_t shift(const std::string &name) const { return integer(name, -31, 30); }
+  uf_output output_stage() const;  // zero point, clamps, rounding
+  uf_window window(int32_t kernel_h, int32_t kernel_w, bool dilated) const;
+
+  // Constants of a linear operator.
+  void load_linear(const Shape &weight_shape, int32_t outputs);
+  const Array &constant(const std::string &name) const;
+
+ private:
+  const Attribute &attribute(const std::string &name) const;
+  Buffer load_weight(const Shape &shape, int32_t *zero_point) const;
+  Buffer load_int32(const std::string &name, int32_t count, int32_t low) const;
+  Buffer load_shifts(int32_t count) const;
+
+  const Instruction &instruction_;
+  Layer &layer_;
+};
+
+// Fills the node's parameters as the operator says.
+void load_parameters(const std::string &op, Loader &loader);
+
+}  // namespace unfloat
+
+#endif  // UNFLOAT_ENGINE_LOADER_H_

@@ -1,0 +1,249 @@
+// What each operator's instruction must hold, and how it becomes a node's parameters. The only engine file that names
+// operators; the meaning of every number is in kernel.h.
+
+#include <stdexcept>
+
+#include "loader.h"
+
+namespace unfloat {
+namespace {
+
+bool same_shape(const uf_tensor &a, const uf_tensor &b) {
+  if (a.rank != b.rank) return false;
+  for (int axis = 0; axis < a.rank; ++axis) {
+    if (a.shape[axis] != b.shape[axis]) return false;
+  }
+  return true;
+}
+
+// --- linear ---
+
+void conv2d(Loader &loader) {
+  loader.require_inputs(1);
+  loader.require_activations();
+  const Shape &weight = loader.constant("weight").shape;
+  loader.require(weight.size() == 4, "its weight must have 4 dimensions");
+  const auto kernel_h = static_cast<int32_t>(weight[1]), kernel_w = static_cast<int32_t>(weight[2]);
+  loader.params().linear.window = loader.window(kernel_h, kernel_w, true);
+  const int32_t inputs = loader.input().shape[3], outputs = loader.output().shape[3];
+  const int32_t groups = loader.integer("groups", 1, inputs);
+  loader.require(inputs % groups == 0 && outputs % groups == 0, "its groups do not divide the channels");
+  loader.params().linear.groups = groups;
+  loader.load_linear({outputs, kernel_h, kernel_w, inputs / groups}, outputs);
+}
+
+void depthwise_conv2d(Loader &loader) {
+  loader.require_inputs(1);
+  loader.require_activations();
+  const Shape &weight = loader.constant("weight").shape;
+  loader.require(weight.size() == 3, "its weight must have 3 dimensions");
+  const auto kernel_h = static_cast<int32_t>(weight[0]), kernel_w = static_cast<int32_t>(weight[1]);
+  loader.params().linear.window = loader.window(kernel_h, kernel_w, true);
+  const int32_t outputs = loader.output().shape[3];
+  loader.require(outputs % loader.input().shape[3] == 0, "its output channels must be a multiple of the input's");
+  loader.load_linear({kernel_h, kernel_w, outputs}, outputs);
+}
+
+void fully_connected(Loader &loader) {
+  loader.require_inputs(1);
+  loader.require_activations();
+  const uf_tensor &input = loader.input(), &output = loader.output();
+  loader.require(input.rank >= 2 && output.rank >= 2, "needs tensors of at least 2 dimensions");
+  const int32_t depth = input.shape[input.rank - 1], outputs = output.shape[output.rank - 1];
+  loader.require(uf_size(&input) / depth == uf_size(&output) / outputs, "its input and output differ in rows");
+  loader.load_linear({outputs, depth}, outputs);
+}
+
+// --- elementwise ---
+
+void require_broadcast(const Loader &loader) {
+  loader.require_inputs(2);
+  const uf_tensor &output = loader.output();
+  for (size_t i = 0; i < 2; ++i) {
+    loader.require_rank(loader.input(i), output.rank);
+    for (int axis = 0; axis < output.rank; ++axis) {
+      const int32_t size = loader.input(i).shape[axis];
+      loader.require(size == 1 || size == output.shape[axis], "its inputs do not broadcast to the output");
+    }
+  }
+}
+
+void add(Loader &loader) {
+  require_broadcast(loader);
+  uf_add &add = loader.params().add;
+  add.left_shift = loader.integer("left_shift", 0, 22);
+  const auto zero_points = loader.integers("input_zero_points", 2, -128, 255);
+  const auto multipliers = loader.integers("input_multipliers", 2, 0, INT32_MAX);
+  const auto shifts = loader.integers("input_shifts", 2, -31, 30);
+  for (size_t i = 0; i < 2; ++i) {
+    add.input_zero_point[i] = zero_points[i] + loader.input(i).offset;
+    add.input_multiplier[i] = multipliers[i];
+    add.input_shift[i] = shifts[i];
+  }
+  add.multiplier = loader.multiplier("output_multiplier");
+  add.shift = loader.shift("output_shift");
+  add.output = loader.output_stage();
+}
+
+void load_scale(Loader &loader) {
+  uf_scale &scale = loader.params().scale;
+  scale.multiplier = loader.multiplier("multiplier");
+  scale.shift = loader.shift("shift");
+  scale.output = loader.output_stage();
+}
+
+void mul(Loader &loader) {
+  require_broadcast(loader);
+  load_scale(loader);
+  const auto zero_points = loader.integers("input_zero_points", 2, -128, 255);
+  for (size_t i = 0; i < 2; ++i) {
+    loader.params().scale.input_zero_point[i] = zero_points[i] + loader.input(i).offset;
+  }
+}
+
+void rescale(Loader &loader) {
+  loader.require_inputs(1);
+  loader.require_activations();
+  loader.require(same_shape(loader.input(), loader.output()), "its input and output differ in shape");
+  load_scale(loader);
+  loader.params().scale.input_zero_point[0] = loader.byte("input_zero_point", loader.input());
+}
+
+void softmax(Loader &loader) {
+  constexpr int32_t kMaxClasses = 4095;  // their sum in Q12.19 must fit
+  loader.require_inputs(1);
+  loader.require_activations();
+  const uf_tensor &input = loader.input();
+  loader.require(input.rank >= 2 && same_shape(input, loader.output()), "its input and output differ in shape");
+  loader.require(input.shape[input.rank - 1] <= kMaxClasses, "its last axis must have at most 4095 entries");
+  uf_softmax &softmax = loader.params().softmax;
+  softmax.multiplier = loader.multiplier("multiplier");
+  softmax.shift = loader.integer("shift", 0, 31);
+  softmax.diff_min = loader.integer("diff_min", INT32_MIN, 0);
+}
+
+// --- pooling, mean ---
+
+// Pooling needs a cell of the image under every window: no padding as wide as the kernel.
+void pool2d(Loader &loader) {
+  loader.require_inputs(1);
+  loader.require_activations();
+  loader.require_same_storage();
+  const auto kernel = loader.integers("kernel", 2, 1, INT32_MAX);
+  loader.params().window = loader.window(kernel[0], kernel[1], false);
+  loader.require(loader.input().shape[3] == loader.output().shape[3], "its input and output differ in channels");
+  const auto padding = loader.integers("padding", 4, 0, INT32_MAX);
+  for (size_t side = 0; side < 4; ++side) {
+    loader.require(padding[side] < kernel[side % 2], "its padding must be smaller than its kernel");
+  }
+}
+
+void mean(Loader &loader) {
+  loader.require_inputs(1);
+  loader.require_activations();
+  load_scale(loader);
+  uf_scale &mean = loader.params().scale;
+  mean.input_zero_point[0] = loader.byte("input_zero_point", loader.input());
+  mean.axes = 0;
+  int64_t cells = 1;
+  for (const int64_t axis : loader.integers("axes")) {
+    loader.require(0 < axis && axis < loader.input().rank, "an axis of a mean lies outside [1, rank)");
+    loader.require(!(mean.axes & (1u << axis)), "an axis of a mean occurs twice");
+    mean.axes |= 1u << axis;
+    cells *= loader.input().shape[axis];
+  }
+  loader.require(cells <= INT32_MAX / 255, "a mean over so many cells does not fit 32 bits");
+  loader.require(uf_size(&loader.input()) == uf_size(&loader.output()) * cells, "its output has the wrong size");
+}
+
+// --- bytes that only move ---
+
+void require_move(const Loader &loader) {
+  loader.require_activations();
+  loader.require_same_storage();
+}
+
+void pad(Loader &loader) {
+  loader.require_inputs(1);
+  require_move(loader);
+  const uf_tensor &input = loader.input(), &output = loader.output();
+  loader.require(input.rank == output.rank && input.rank >= 2, "its input and output differ in rank");
+  const auto paddings = loader.integers("paddings", 2 * static_cast<size_t>(input.rank), 0, INT32_MAX);
+  for (int axis = 0; axis < input.rank; ++axis) {
+    const int32_t before = paddings[2 * static_cast<size_t>(axis)], after = paddings[2 * static_cast<size_t>(axis) + 1];
+    loader.require(int64_t{input.shape[axis]} + before + after == output.shape[axis], "its paddings do not fit");
+    loader.params().move.before[axis] = before;
+  }
+  loader.params().move.value = loader.byte("value", input);
+}
+
+void concatenation(Loader &loader) {
+  require_move(loader);
+  const uf_tensor &output = loader.output();
+  const int32_t axis = loader.integer("axis", 1, output.rank - 1);
+  int64_t joined = 0;
+  for (size_t i = 0; i < loader.input_count(); ++i) {
+    uf_tensor expected = output;
+    expected.shape[axis] = loader.input(i).shape[axis];
+    loader.require(same_shape(loader.input(i), expected), "its inputs differ away from the axis");
+    joined += expected.shape[axis];
+  }
+  loader.require(joined == output.shape[axis], "its inputs do not add up to the output");
+  loader.params().move.axis = axis;
+}
+
+void reshape(Loader &loader) {
+  loader.require_inputs(1);
+  require_move(loader);
+  loader.require(uf_size(&loader.input()) == uf_size(&loader.output()), "its input and output differ in size");
+}
+
+void transpose(Loader &loader) {
+  loader.require_inputs(1);
+  require_move(loader);
+  const uf_tensor &input = loader.input(), &output = loader.output();
+  loader.require_rank(output, input.rank);
+  const auto permutation = loader.integers("permutation", static_cast<size_t>(input.rank), 0, input.rank - 1);
+  loader.require(permutation[0] == 0, "the batch must stay the first axis");
+  uint32_t seen = 0;
+  for (int axis = 0; axis < input.rank; ++axis) {
+    const int32_t from = permutation[static_cast<size_t>(axis)];
+    seen |= 1u << from;
+    loader.require(input.shape[from] == output.shape[axis], "its permutation does not give the output's shape");
+    loader.params().move.permutation[axis] = from;
+  }
+  loader.require(seen == (1u << input.rank) - 1, "its permutation must name every axis once");
+}
+
+struct Operator {
+  const char *name;
+  void (*load)(Loader &loader);
+};
+
+constexpr Operator kOperators[] = {
+    {"add", add},
+    {"average_pool2d", pool2d},
+    {"concatenation", concatenation},
+    {"conv2d", conv2d},
+    {"depthwise_conv2d", depthwise_conv2d},
+    {"fully_connected", fully_connected},
+    {"max_pool2d", pool2d},
+    {"mean", mean},
+    {"mul", mul},
+    {"pad", pad},
+    {"rescale", rescale},
+    {"reshape", reshape},
+    {"softmax", softmax},
+    {"transpose", transpose},
+};
+
+}  // namespace
+
+void load_parameters(const std::string &op, Loader &loader) {
+  for (const Operator &known : kOperators) {
+    if (op == known.name) return known.load(loader);
+  }
+  loader.fail("this engine has no such operator");
+}
+
+}  // namespace unfloat

@@ -1,0 +1,84 @@
+#include "rows.h"
+
+// A version for each kind of CPU, chosen by the dynamic loader. All give the same bits: integers, one IEEE division,
+// one IEEE product. (Sanitizers run before the loader's choice can.)
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(UF_SANITIZED)
+#define WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define WIDE
+#endif
+
+enum { PIECE = 1024 };  // strided codes pass through a buffer of so many, so that the arithmetic stays wide
+
+WIDE static bool quantize_dense(const float *restrict x, int64_t count, rows_label label, uint8_t *restrict codes) {
+  int32_t nans = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    nans |= x[i] != x[i];
+    codes[i] = (uint8_t)qmath_quantize(x[i], label.scale, label.zero_point, label.qmin, label.qmax);
+  }
+  return nans == 0;
+}
+
+bool rows_quantize(const float *x, int64_t count, const rows_label *label, uint8_t *codes, int64_t stride) {
+  if (stride == 1) return quantize_dense(x, count, *label, codes);
+  bool numbers = true;
+  for (int64_t begin = 0; begin < count; begin += PIECE) {
+    uint8_t piece[PIECE];
+    const int64_t size = count - begin < PIECE ? count - begin : PIECE;
+    numbers = quantize_dense(x + begin, size, *label, piece) && numbers;
+    for (int64_t i = 0; i < size; ++i) codes[(begin + i) * stride] = piece[i];
+  }
+  return numbers;
+}
+
+WIDE static void dequantize_dense(const uint8_t *restrict codes, int64_t count, bool is_signed, rows_label label,
+                                  float *restrict x) {
+  if (is_signed) {
+    for (int64_t i = 0; i < count; ++i) x[i] = qmath_dequantize((int8_t)codes[i], label.scale, label.zero_point);
+  } else {
+    for (int64_t i = 0; i < count; ++i) x[i] = qmath_dequantize(codes[i], label.scale, label.zero_point);
+  }
+}
+
+void rows_dequantize(const uint8_t *codes, int64_t stride, int64_t count, bool is_signed, const rows_label *label,
+                     float *x) {
+  if (stride == 1) {
+    dequantize_dense(codes, count, is_signed, *label, x);
+    return;
+  }
+  for (int64_t begin = 0; begin < count; begin += PIECE) {
+    uint8_t piece[PIECE];
+    const int64_t size = count - begin < PIECE ? count - begin : PIECE;
+    for (int64_t i = 0; i < size; ++i) piece[i] = codes[(begin + i) * stride];
+    dequantize_dense(piece, size, is_signed, *label, x + begin);
+  }
+}
+
+WIDE static void requantize_row(int32_t *restrict row, int64_t channels, const int32_t *restrict multiplier,
+                                const int8_t *restrict shift, qmath_rounding rounding) {
+  if (rounding == QMATH_SINGLE) {
+    for (int64_t c = 0; c < channels; ++c) row[c] = qmath_requantize_single(row[c], multiplier[c], shift[c]);
+  } else {
+    for (int64_t c = 0; c < channels; ++c) row[c] = qmath_requantize_double(row[c], multiplier[c], shift[c]);
+  }
+}
+
+WIDE static void requantize_all(int32_t *restrict values, int64_t count, int32_t multiplier, int shift,
+                                qmath_rounding rounding) {
+  if (rounding == QMATH_SINGLE) {
+    for (int64_t i = 0; i < count; ++i) values[i] = qmath_requantize_single(values[i], multiplier, shift);
+  } else {
+    for (int64_t i = 0; i < count; ++i) values[i] = qmath_requantize_double(values[i], multiplier, shift);
+  }
+}
+
+void rows_requantize(int32_t *accumulators, int64_t rows, int64_t channels, const int32_t *multiplier,
+                     const int8_t *shift, bool per_channel, qmath_rounding rounding) {
+  if (!per_channel) {
+    requantize_all(accumulators, rows * channels, multiplier[0], shift[0], rounding);
+    return;
+  }
+  for (int64_t row = 0; row < rows; ++row) {
+    requantize_row(accumulators + row * channels, channels, multiplier, shift, rounding);
+  }
+}

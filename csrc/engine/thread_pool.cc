@@ -1,0 +1,88 @@
+#include "thread_pool.h"
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <immintrin.h>
+#endif
+
+namespace unfloat {
+namespace {
+
+// About the time between two layers or two calls in a loop; longer waits should give the core to others.
+constexpr int kSpins = 4000;
+
+inline void relax() {
+#if defined(__x86_64__) || defined(__i386__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+}  // namespace
+
+void Barrier::wait() {
+  const uint32_t phase = phase_.load();
+  if (arrived_.fetch_add(1) + 1 == count_.load()) {
+    arrived_.store(0);
+    phase_.store(phase + 1);
+    // A thread parks after raising parked_ and finding the old phase; so either it sees the new one or we see it.
+    if (parked_.load() > 0) {
+      { const std::lock_guard<std::mutex> lock(mutex_); }
+      opened_.notify_all();
+    }
+    return;
+  }
+  for (int spin = 0; spin < kSpins; ++spin) {
+    if (phase_.load(std::memory_order_acquire) != phase) return;
+    relax();
+  }
+  park(phase);
+}
+
+void Barrier::park(uint32_t phase) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  parked_.fetch_add(1);
+  opened_.wait(lock, [&] { return phase_.load() != phase; });
+  parked_.fetch_sub(1);
+}
+
+ThreadPool::ThreadPool(int threads) : barrier_(threads) {
+  workers_.reserve(static_cast<size_t>(threads - 1));
+  try {
+    for (int thread = 1; thread < threads; ++thread) workers_.emplace_back(&ThreadPool::work, this, thread);
+  } catch (...) {
+    barrier_.shrink(this->threads());
+    stop();
+    throw;
+  }
+}
+
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::run(Job job, void *context) {
+  if (workers_.empty()) return job(context, 0);
+  job_ = job;
+  context_ = context;
+  barrier_.wait();  // the start: workers wait here between jobs
+  job(context, 0);
+  barrier_.wait();  // the end
+}
+
+void ThreadPool::work(int thread) {
+  for (;;) {
+    barrier_.wait();
+    if (job_ == nullptr) return;
+    job_(context_, thread);
+    barrier_.wait();
+  }
+}
+
+void ThreadPool::stop() {
+  if (workers_.empty()) return;
+  job_ = nullptr;
+  barrier_.wait();
+  for (std::thread &worker : workers_) worker.join();
+  workers_.clear();
+}
+
+}  // namespace unfloat

@@ -1,0 +1,190 @@
+// The interface between the engine and its kernels (C99, also read by C++).
+//
+// A *kernel* computes one operator. A *node* is one instruction of a Program made ready for a kernel: tensor views,
+// parameters, packed weights. The engine checks everything once, at load; kernels check nothing and never fail.
+//
+// Storage: an activation is a byte, `code + offset`, with offset 128 for int8 codes and 0 for uint8 codes, so that
+// every activation is unsigned (what x86's dot products want). Zero points, clamps and pad values are shifted by the
+// same offset at load: a kernel sees *byte-space* numbers in [0, 255] and rarely needs the offset itself.
+
+#ifndef UNFLOAT_KERNEL_H_
+#define UNFLOAT_KERNEL_H_
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "qmath.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum {
+  UF_MAX_RANK = 6,
+  UF_ALIGNMENT = 64,  // of packed weights, scratch and the arena's start; a tensor inside the arena may have less
+  UF_SLACK =
+      64,  // bytes that may be *read* past the end of a tensor, a constant, packed weights or scratch; never written
+};
+
+// What a kernel needs from the CPU, slowest first. `level.cc` knows their names and how to detect them.
+typedef enum { UF_SCALAR = 0, UF_AVX512VNNI = 1 } uf_level;
+
+// Contiguous bytes, channels last. shape[0] is the batch; at load (supports, pack, scratch_size) it is 1.
+// A constant operand has its own leading 1.
+typedef struct {
+  uint8_t *data;
+  int32_t offset;  // byte = code + offset: 128 for int8, 0 for uint8
+  int32_t rank;
+  int32_t shape[UF_MAX_RANK];
+} uf_tensor;
+
+// How results leave: q = min(max(requantize(...) + zero_point, clamp_min), clamp_max), all in byte space.
+typedef struct {
+  int32_t zero_point;
+  int32_t clamp_min;
+  int32_t clamp_max;
+  qmath_rounding rounding;
+} uf_output;
+
+// A sliding window. Padding bottom and right follow from the shapes.
+typedef struct {
+  int32_t kernel_h, kernel_w;
+  int32_t stride_h, stride_w;
+  int32_t dilation_h, dilation_w;
+  int32_t pad_top, pad_left;
+} uf_window;
+
+// conv2d, depthwise_conv2d, fully_connected: acc = bias[o] + sum (w - weight_zero_point) * (x - input_zero_point).
+// Weights are signed; uint8 weights were shifted by -128 together with their zero point. Padding adds nothing.
+typedef struct {
+  uf_window window;  // unused by fully_connected
+  int32_t groups;    // conv2d only
+  int32_t input_zero_point;
+  int32_t weight_zero_point;
+  const int8_t *weight;  // conv2d [Cout, kh, kw, Cin / groups]; depthwise [kh, kw, C * m]; fully_connected [N, K]
+  const int32_t *bias;   // [outputs], as are the next two
+  const int32_t *multiplier;
+  const int8_t *shift;  // positive to the left, -31..30
+  uf_output output;
+} uf_linear;
+
+// add: v_i = requantize((q_i - Z_i) << left_shift, ...); q = requantize(v_0 + v_1, ...).
+typedef struct {
+  int32_t left_shift;
+  int32_t input_zero_point[2];
+  int32_t input_multiplier[2];
+  int32_t input_shift[2];
+  int32_t multiplier;
+  int32_t shift;
+  uf_output output;
+} uf_add;
+
+// mul, mean, rescale: one multiplier. mul has two inputs; `axes` (a bit for each axis) is mean's.
+typedef struct {
+  int32_t input_zero_point[2];
+  int32_t multiplier;
+  int32_t shift;
+  uint32_t axes;
+  uf_output output;
+} uf_scale;
+
+// pad, concatenation, transpose: bytes that only move.
+typedef struct {
+  int32_t before[UF_MAX_RANK];       // pad: cells before the input, along each axis
+  int32_t value;                     // pad: the byte around it
+  int32_t axis;                      // concatenation
+  int32_t permutation[UF_MAX_RANK];  // transpose: output axis i is input axis permutation[i]
+} uf_move;
+
+// softmax over the last axis, fixed point as in TFLite's reference kernel.
+typedef struct {
+  int32_t multiplier;
+  int32_t shift;     // to the left
+  int32_t diff_min;  // differences to the row's maximum below it give 0
+} uf_softmax;
+
+typedef union {
+  uf_linear linear;
+  uf_window window;  // average_pool2d, max_pool2d
+  uf_add add;
+  uf_scale scale;
+  uf_move move;
+  uf_softmax softmax;
+} uf_params;
+
+typedef struct {
+  int32_t input_count;
+  const uf_tensor *const *inputs;
+  const uf_tensor *output;
+  uf_params params;
+  const void *packed;  // what pack() wrote
+  uint8_t *scratch;    // of all threads; see uf_scratch
+  size_t scratch_stride;
+} uf_node;
+
+// A kernel. The functions that may be NULL say so. At load, in this order: supports, packed_size, pack, scratch_size.
+// Where packed_size() > 0 the engine frees `linear.weight` after pack(): run() must use `packed` for weights; bias,
+// multiplier and shift stay. None of the load-time answers may depend on the batch.
+typedef struct {
+  const char *name;                            // "<family>__<variant>", the family being the operator's name
+  uf_level level;                              // run() may use its instructions; the other functions too
+  bool (*supports)(const uf_node *node);       // NULL: every node. False: the next kernel of the list is asked
+  size_t (*packed_size)(const uf_node *node);  // NULL: nothing to pack
+  void (*pack)(const uf_node *node, void *packed);
+  size_t (*scratch_size)(const uf_node *node);  // bytes for each thread; NULL: none
+  // One thread's share of the work; called once for each thread in [0, threads), at the same time. Every output byte
+  // has exactly one writer and its value does not depend on `threads`.
+  void (*run)(const uf_node *node, int thread, int threads);
+} uf_kernel;
+
+// A thread's scratch memory: UF_ALIGNMENT-aligned, contents undefined.
+static inline void *uf_scratch(const uf_node *node, int thread) {
+  return node->scratch + node->scratch_stride * (size_t)thread;
+}
+
+typedef struct {
+  int64_t begin, end;
+} uf_range;
+
+// The static split: the thread's share of `count` items, in chunks of `grain` (>= 1), as even as that allows.
+static inline uf_range uf_share(int64_t count, int64_t grain, int thread, int threads) {
+  const int64_t chunks = (count + grain - 1) / grain;
+  const int64_t begin = chunks * thread / threads * grain;
+  const int64_t end = chunks * (thread + 1) / threads * grain;
+  const uf_range share = {begin < count ? begin : count, end < count ? end : count};
+  return share;
+}
+
+// The product of shape[from..to).
+static inline int64_t uf_volume(const uf_tensor *tensor, int from, int to) {
+  int64_t volume = 1;
+  for (int axis = from; axis < to; ++axis) volume *= tensor->shape[axis];
+  return volume;
+}
+
+// Bytes of the whole tensor.
+static inline int64_t uf_size(const uf_tensor *tensor) { return uf_volume(tensor, 0, tensor->rank); }
+
+// Rescales one accumulator and clamps it to a byte.
+static inline uint8_t uf_emit(int32_t accumulator, int32_t multiplier, int shift, const uf_output *output) {
+  const int32_t scaled = qmath_requantize(accumulator, multiplier, shift, output->rounding);
+  return (uint8_t)qmath_clamp_sum(scaled, output->zero_point, output->clamp_min, output->clamp_max);
+}
+
+// `kernels/<family>/kernels.inc` holds one row for each kernel of the family, fastest first, scalar last:
+//
+//   #ifdef UF_X86_64
+//   UF_KERNEL(conv2d, avx512vnni)
+//   #endif
+//   UF_KERNEL(conv2d, scalar)
+//
+// and stands for `const uf_kernel conv2d__avx512vnni = {...}` in avx512vnni.c (C11), and so on. A file may define
+// several kernels (UF_KERNEL(conv2d, avx512vnni_pointwise)). CMake finds every `kernels/*/<level>.c` and collects the
+// lists; the engine's declarations and dispatch, the tests and the benchmarks all expand the same rows.
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif  // UNFLOAT_KERNEL_H_

@@ -1,0 +1,247 @@
+// Vector forms of qmath.h for AVX-512 (C11): rescaling 16 accumulators to bytes, with the bits of qmath_requantize.
+//
+// Two forms. The *exact* form follows the definition with 64-bit products, and takes any multiplier and shift. The
+// *absorbed* form costs a third of it and is what kernels run nearly always: the roundings and the zero point vanish
+// into the accumulator's start value and one added constant, found at load (see qmath_absorb).
+
+#ifndef UNFLOAT_QMATH_AVX512_H_
+#define UNFLOAT_QMATH_AVX512_H_
+
+#include <immintrin.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "qmath.h"
+
+#define QMATH_INLINE static inline __attribute__((always_inline))
+
+__extension__ typedef __int128 qmath_int128;
+
+// One output channel: how its accumulators, known to lie in [low, high], become bytes.
+typedef struct {
+  int32_t multiplier;
+  int shift;
+  qmath_rounding rounding;
+  int32_t zero_point, clamp_min, clamp_max;  // in byte space
+  int64_t low, high;
+} qmath_channel;
+
+// ---- Absorbed form: byte = clamp(((accumulator + offset) * factor >> 52) + addend) -----------------------------------
+
+enum { QMATH_ABSORBED_BITS = 52 };  // what vpmadd52huq shifts by
+
+// Double rounding to the right sends ties away from zero, so its steps below zero lie one unit of the first rounding
+// further out: such a channel is *bent*, and negative accumulators get another offset and addend.
+typedef struct {
+  uint64_t factor;  // below 2^52
+  int64_t offset, addend;
+  int64_t negative_offset, negative_addend;  // equal to the two above where the channel is straight
+} qmath_absorbed;
+
+static inline bool qmath_is_bent(const qmath_absorbed *absorbed) {
+  return absorbed->negative_offset != absorbed->offset || absorbed->negative_addend != absorbed->addend;
+}
+
+// The least accumulator in [low, high + 1] whose result reaches `level` (high + 1 if none does). Requantization is
+// monotone, so these thresholds say everything about a channel. The guess ignores the sign rule: at most 2 steps off.
+static inline int64_t qmath_threshold(const qmath_channel *channel, int32_t level) {
+  const int right = 31 - channel->shift;
+  const int64_t nudge = ((int64_t)1 << (right - 1)) + (channel->rounding == QMATH_DOUBLE ? (int64_t)1 << 30 : 0);
+  const qmath_int128 distance = level * ((qmath_int128)1 << right) - nudge;
+  qmath_int128 guess = channel->multiplier != 0 ? distance / channel->multiplier : level > 0 ? INT64_MAX : INT64_MIN;
+  guess = guess < channel->low ? channel->low : guess > channel->high + 1 ? channel->high + 1 : guess;
+  int64_t threshold = (int64_t)guess;
+#define REACHES(a) (qmath_requantize((int32_t)(a), channel->multiplier, channel->shift, channel->rounding) >= level)
+  while (threshold > channel->low && REACHES(threshold - 1)) --threshold;
+  while (threshold <= channel->high && !REACHES(threshold)) ++threshold;
+#undef REACHES
+  return threshold;
+}
+
+// The least x >= 0 with low <= a * x mod m <= high, or -1; 0 <= a < m, 0 <= low <= high < m. Euclid's algorithm: either
+// the first multiple of `a` past `low` will do, or the question is asked again for the wraps round m, modulo a.
+static inline int64_t qmath_first_in_range(int64_t a, int64_t m, int64_t low, int64_t high) {
+  if (low == 0) return 0;
+  if (a == 0) return -1;
+  const int64_t first = (low + a - 1) / a;
+  if (high / a >= first) return first;
+  const int64_t wraps = qmath_first_in_range(m % a, a, (a - high % a) % a, (a - low % a) % a);
+  return wraps < 0 ? -1 : (int64_t)(((qmath_int128)m * wraps + low + a - 1) / a);
+}
+
+// Integers `offset * factor + addend * 2^52` in [least, most] make accumulators cross every byte level where
+// qmath_requantize does. The interval follows from the levels crossed within the channel's [low, high].
+typedef struct {
+  qmath_int128 least, most;
+} qmath_interval;
+
+static inline qmath_interval qmath_crossing_interval(const qmath_channel *channel, int64_t factor) {
+  const qmath_int128 unit = (qmath_int128)1 << QMATH_ABSORBED_BITS, far = unit << 40;
+  qmath_interval interval = {-far, far};
+  for (int32_t level = channel->clamp_min + 1; level <= channel->clamp_max; ++level) {
+    const int64_t threshold = qmath_threshold(channel, level - channel->zero_point);
+    const qmath_int128 reach = level * unit - (qmath_int128)threshold * factor;
+    if (threshold <= channel->high && reach > interval.least) interval.least = reach;
+    if (threshold > channel->low && reach + factor - 1 < interval.most) interval.most = reach + factor - 1;
+  }
+  // A side without a level binds nothing; keep within one step of the other side, so that results stay small.
+  if (interval.least == -far) interval.least = (interval.most == far ? 0 : interval.most) - unit + 1;
+  if (interval.most == far) interval.most = interval.least + unit - 1;
+  return interval;
+}
+
+// Finds the least offset from `first` on, and its addend, for accumulators in the channel's [low, high].
+static inline bool qmath_find_offset(const qmath_channel *channel, int64_t factor, int64_t first, int64_t *offset,
+                                     int64_t *addend) {
+  const int64_t unit = (int64_t)1 << QMATH_ABSORBED_BITS;
+  const qmath_interval interval = qmath_crossing_interval(channel, factor);
+  const qmath_int128 width = interval.most - interval.least;
+  if (width < 0) return false;
+  const int64_t low = (int64_t)((interval.least - (qmath_int128)first * factor) & (unit - 1));
+  const int64_t more = low + width >= unit ? 0 : qmath_first_in_range(factor, unit, low, low + (int64_t)width);
+  if (more < 0 || channel->high + first + more >= (int64_t)1 << 32) return false;
+  *offset = first + more;
+  *addend = (int64_t)((interval.most - (qmath_int128)*offset * factor) >> QMATH_ABSORBED_BITS);
+  return true;
+}
+
+// Finds the absorbed form of a channel, equal to qmath_requantize on every accumulator in [low, high] after the zero
+// point and the clamp. Returns false where there is none (left shifts; accumulators without headroom).
+//
+// Why it exists: a product that is only ever compared with some 255 levels leaves the rounding constant free within an
+// interval. An integer offset moves the product by offset * factor mod 2^52, a sequence dense enough to hit the
+// interval soon; whole output steps in it are undone by `addend`.
+static inline bool qmath_absorb(const qmath_channel *channel, qmath_absorbed *absorbed) {
+  if (channel->shift > 0 || channel->low < INT32_MIN || channel->high > INT32_MAX) return false;
+  if (channel->high - channel->low >= (int64_t)1 << 30) return false;
+  const int scale = QMATH_ABSORBED_BITS - 31 + channel->shift;
+  const int64_t factor = scale >= 0 ? (int64_t)channel->multiplier << scale : channel->multiplier >> -scale;
+  const int64_t first = -channel->low;  // no accumulator may become negative
+  absorbed->factor = (uint64_t)factor;
+  if (qmath_find_offset(channel, factor, first, &absorbed->offset, &absorbed->addend)) {
+    absorbed->negative_offset = absorbed->offset;
+    absorbed->negative_addend = absorbed->addend;
+    return true;
+  }
+  if (channel->low >= 0 || channel->high < 0) return false;
+  qmath_channel negative = *channel, positive = *channel;
+  negative.high = -1;
+  positive.low = 0;
+  return qmath_find_offset(&negative, factor, first, &absorbed->negative_offset, &absorbed->negative_addend) &&
+         qmath_find_offset(&positive, factor, first, &absorbed->offset, &absorbed->addend);
+}
+
+// ---- Sixteen lanes ---------------------------------------------------------------------------------------------------
+
+// Constants of 16 channels; 64-bit ones are split into [0] the even lanes and [1] the odd lanes.
+typedef struct {
+  uint64_t factor[2][8];
+  int64_t addend[2][8];
+  uint32_t bend[16];  // accumulator + offset below it: the accumulator is negative, and bent channels add these
+  int32_t bend_offset[16];
+  int32_t bend_addend[16];
+} qmath_absorbed16;
+
+typedef struct {
+  int32_t multiplier[16];
+  int32_t left[16];
+  int64_t nudge[2][8];  // the roundings' constants
+  int64_t sign[2][8];   // 2^31 where a negative high product loses one (double rounding, right shift): ties away from 0
+  int64_t right[2][8];
+  int32_t floor[16];  // the clamp's bounds before the zero point is added, which are small numbers
+  int32_t ceiling[16];
+  int32_t zero_point[16];
+} qmath_exact16;
+
+static inline void qmath_absorbed16_set(qmath_absorbed16 *lanes, int lane, const qmath_absorbed *absorbed) {
+  lanes->factor[lane & 1][lane >> 1] = absorbed->factor;
+  lanes->addend[lane & 1][lane >> 1] = absorbed->addend;
+  lanes->bend[lane] = (uint32_t)absorbed->offset;
+  lanes->bend_offset[lane] = (int32_t)(absorbed->negative_offset - absorbed->offset);
+  lanes->bend_addend[lane] = (int32_t)(absorbed->negative_addend - absorbed->addend);
+}
+
+static inline void qmath_exact16_set(qmath_exact16 *lanes, int lane, const qmath_channel *channel) {
+  const bool twice = channel->rounding == QMATH_DOUBLE;
+  const int left = twice && channel->shift > 0 ? channel->shift : 0;
+  const int right = 31 - channel->shift + left;
+  const int64_t half = (int64_t)1 << (right - 1);
+  lanes->multiplier[lane] = channel->multiplier;
+  lanes->left[lane] = left;
+  lanes->nudge[lane & 1][lane >> 1] = half + (twice && right > 31 ? (int64_t)1 << 30 : 0);
+  lanes->sign[lane & 1][lane >> 1] = twice && right > 31 ? (int64_t)1 << 31 : 0;
+  lanes->right[lane & 1][lane >> 1] = right;
+  lanes->floor[lane] = channel->clamp_min - channel->zero_point;
+  lanes->ceiling[lane] = channel->clamp_max - channel->zero_point;
+  lanes->zero_point[lane] = channel->zero_point;
+}
+
+// Lanes of two vectors that hold results in the low half of each 64-bit element. The empty assembly makes the compiler
+// compute them here: gcc 12 would put the merge off until its use, keep both halves alive and spill a tile of them.
+QMATH_INLINE __m512i qmath_merge_even_odd(__m512i even, __m512i odd) {
+  __m512i merged =
+      _mm512_castps_si512(_mm512_mask_moveldup_ps(_mm512_castsi512_ps(even), 0xaaaa, _mm512_castsi512_ps(odd)));
+  __asm__("" : "+v"(merged));
+  return merged;
+}
+
+// floor(a * b / 2^52) + addend on unsigned 52-bit numbers. Assembly, so that a file built without AVX-512 IFMA may hold
+// it; qmath_has_absorbed16 says whether this CPU may run it.
+QMATH_INLINE __m512i qmath_multiply_high52(__m512i addend, __m512i a, __m512i b) {
+  __asm__("vpmadd52huq %2, %1, %0" : "+v"(addend) : "v"(a), "v"(b));
+  return addend;
+}
+
+static inline bool qmath_has_absorbed16(void) { return __builtin_cpu_supports("avx512ifma"); }
+
+// The constants in registers, to be loaded once for several vectors.
+typedef struct {
+  __m512i factor_even, factor_odd, addend_even, addend_odd;
+} qmath_absorbed16_registers;
+
+QMATH_INLINE qmath_absorbed16_registers qmath_absorbed16_load(const qmath_absorbed16 *lanes) {
+  const qmath_absorbed16_registers registers = {_mm512_load_si512(lanes->factor[0]), _mm512_load_si512(lanes->factor[1]),
+                                                _mm512_load_si512(lanes->addend[0]), _mm512_load_si512(lanes->addend[1])};
+  return registers;
+}
+
+// Accumulators that started with `offset` added to 32-bit results, zero point included, not clamped.
+QMATH_INLINE __m512i qmath_rescale_absorbed16(__m512i accumulator, const qmath_absorbed16_registers *lanes) {
+  const __m512i even = _mm512_maskz_mov_epi32(0x5555, accumulator);
+  const __m512i odd = _mm512_srli_epi64(accumulator, 32);
+  return qmath_merge_even_odd(qmath_multiply_high52(lanes->addend_even, even, lanes->factor_even),
+                              qmath_multiply_high52(lanes->addend_odd, odd, lanes->factor_odd));
+}
+
+// The same where some of the channels are bent.
+QMATH_INLINE __m512i qmath_rescale_bent16(__m512i accumulator, const qmath_absorbed16_registers *lanes,
+                                          const qmath_absorbed16 *bends) {
+  const __mmask16 negative = _mm512_cmplt_epu32_mask(accumulator, _mm512_load_si512(bends->bend));
+  const __m512i moved =
+      _mm512_mask_add_epi32(accumulator, negative, accumulator, _mm512_load_si512(bends->bend_offset));
+  const __m512i result = qmath_rescale_absorbed16(moved, lanes);
+  return _mm512_mask_add_epi32(result, negative, result, _mm512_load_si512(bends->bend_addend));
+}
+
+QMATH_INLINE __m512i qmath_rescale_exact8(__m512i accumulator, __m512i multiplier, const qmath_exact16 *lanes, int odd) {
+  const __m512i product = _mm512_mul_epi32(accumulator, multiplier);
+  const __m512i nudged = _mm512_add_epi64(product, _mm512_load_si512(lanes->nudge[odd]));
+  // The first rounding's result is negative: (product + 2^30) >> 31 < 0.
+  const __mmask8 negative = _mm512_cmplt_epi64_mask(product, _mm512_set1_epi64(-((int64_t)1 << 30)));
+  const __m512i sign = _mm512_load_si512(lanes->sign[odd]);
+  return _mm512_srav_epi64(_mm512_mask_sub_epi64(nudged, negative, nudged, sign), _mm512_load_si512(lanes->right[odd]));
+}
+
+// Accumulators to clamped bytes in 32-bit lanes. One right shift serves both roundings, because
+// floor((floor(a / b) + k) / c) = floor((a + b k) / (b c)).
+QMATH_INLINE __m512i qmath_rescale_exact16(__m512i accumulator, const qmath_exact16 *lanes) {
+  const __m512i shifted = _mm512_sllv_epi32(accumulator, _mm512_load_si512(lanes->left));
+  const __m512i multiplier = _mm512_load_si512(lanes->multiplier);
+  const __m512i even = qmath_rescale_exact8(shifted, multiplier, lanes, 0);
+  const __m512i odd = qmath_rescale_exact8(_mm512_srli_epi64(shifted, 32), _mm512_srli_epi64(multiplier, 32), lanes, 1);
+  const __m512i raised = _mm512_max_epi32(qmath_merge_even_odd(even, odd), _mm512_load_si512(lanes->floor));
+  return _mm512_add_epi32(_mm512_min_epi32(raised, _mm512_load_si512(lanes->ceiling)),
+                          _mm512_load_si512(lanes->zero_point));
+}
+
+#endif  // UNFLOAT_QMATH_AVX512_H_

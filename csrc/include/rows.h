@@ -1,0 +1,38 @@
+// qmath.h over whole arrays, for the Python side. In C, with restrict, so that compilers make wide versions of each.
+
+#ifndef UNFLOAT_ROWS_H_
+#define UNFLOAT_ROWS_H_
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "qmath.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// How the codes of one array stand for reals. Codes are bytes here: int8 as two's complement.
+typedef struct {
+  float scale;
+  int32_t zero_point;
+  int32_t qmin, qmax;
+} rows_label;
+
+// Float32 to codes, `stride` bytes apart. False where x holds a NaN; its code is then meaningless.
+bool rows_quantize(const float *x, int64_t count, const rows_label *label, uint8_t *codes, int64_t stride);
+
+// Codes, `stride` bytes apart, to float32.
+void rows_dequantize(const uint8_t *codes, int64_t stride, int64_t count, bool is_signed, const rows_label *label,
+                     float *x);
+
+// Rescales [rows, channels] in place, by one multiplier and shift or by one for each channel.
+void rows_requantize(int32_t *accumulators, int64_t rows, int64_t channels, const int32_t *multiplier,
+                     const int8_t *shift, bool per_channel, qmath_rounding rounding);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif  // UNFLOAT_ROWS_H_

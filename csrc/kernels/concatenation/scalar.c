@@ -1,0 +1,23 @@
+// Concatenation along one axis: all inputs share the output's QParams, so bytes only move.
+
+#include <string.h>
+
+#include "kernel.h"
+
+static void run(const uf_node *node, int thread, int threads) {
+  const int axis = node->params.move.axis;
+  const uf_tensor *output = node->output;
+  const int64_t stride = uf_volume(output, axis, output->rank);
+  const uf_range rows = uf_share(uf_volume(output, 0, axis), 1, thread, threads);
+  uint8_t *out = output->data;
+  for (int32_t i = 0; i < node->input_count; ++i) {
+    const uf_tensor *input = node->inputs[i];
+    const int64_t width = uf_volume(input, axis, input->rank);
+    for (int64_t row = rows.begin; row < rows.end; ++row) {
+      memcpy(out + row * stride, input->data + row * width, (size_t)width);
+    }
+    out += width;
+  }
+}
+
+const uf_kernel concatenation__scalar = {.name = "concatenation__scalar", .level = UF_SCALAR, .run = run};

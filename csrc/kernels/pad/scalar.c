@@ -1,0 +1,34 @@
+// Constant padding along any axis but the batch.
+
+#include <string.h>
+
+#include "kernel.h"
+
+// The input row that output row `row` (an index over all axes but the last) holds, or NULL where it is padding.
+static const uint8_t *source(const uf_node *node, int64_t row) {
+  const uf_tensor *input = node->inputs[0], *output = node->output;
+  int64_t offset = 0, stride = input->shape[input->rank - 1];
+  for (int axis = output->rank - 2; axis >= 0; row /= output->shape[axis--]) {
+    const int64_t at = row % output->shape[axis] - node->params.move.before[axis];
+    if (at < 0 || at >= input->shape[axis]) return NULL;
+    offset += at * stride;
+    stride *= input->shape[axis];
+  }
+  return input->data + offset;
+}
+
+static void run(const uf_node *node, int thread, int threads) {
+  const uf_move *pad = &node->params.move;
+  const uf_tensor *input = node->inputs[0], *output = node->output;
+  const int last = output->rank - 1;
+  const size_t width = (size_t)output->shape[last], kept = (size_t)input->shape[last];
+  const uf_range rows = uf_share(uf_volume(output, 0, last), 1, thread, threads);
+  for (int64_t row = rows.begin; row < rows.end; ++row) {
+    const uint8_t *x = source(node, row);
+    uint8_t *out = output->data + row * output->shape[last];
+    if (x == NULL || kept != width) memset(out, pad->value, width);
+    if (x != NULL) memcpy(out + pad->before[last], x, kept);
+  }
+}
+
+const uf_kernel pad__scalar = {.name = "pad__scalar", .level = UF_SCALAR, .run = run};

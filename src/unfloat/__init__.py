@@ -1,0 +1,37 @@
+"""Unfloat turns a floating-point network into one that computes with integers only, the same bits everywhere."""
+
+from unfloat.api import compile_program, export, load, quantize
+from unfloat.program.program import Program
+from unfloat.quant.recipe import InputSpec, Override, Recipe
+from unfloat.spec.errors import (
+    CalibrationError,
+    ExportError,
+    InvalidGraphError,
+    InvalidProgramError,
+    MissingExtraError,
+    NumericDomainError,
+    RecipeError,
+    UnfloatError,
+    UnsupportedError,
+)
+
+__version__ = "0.1.0"
+__all__ = [
+    "CalibrationError",
+    "ExportError",
+    "InputSpec",
+    "InvalidGraphError",
+    "InvalidProgramError",
+    "MissingExtraError",
+    "NumericDomainError",
+    "Override",
+    "Program",
+    "Recipe",
+    "RecipeError",
+    "UnfloatError",
+    "UnsupportedError",
+    "compile_program",
+    "export",
+    "load",
+    "quantize",
+]

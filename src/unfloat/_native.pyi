@@ -1,0 +1,100 @@
+"""The native engine (csrc/bindings.cc). Arrays are C-contiguous and are never copied or converted."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Codes = NDArray[np.int8] | NDArray[np.uint8]
+TensorTuple = tuple[tuple[int, ...], bool, int, Codes | None]
+InstructionTuple = tuple[str, str, list[int], int, dict[str, int | tuple[int, ...] | str], dict[str, NDArray[Any]]]
+
+class Engine:
+    """A Program compiled for this machine. One caller at a time; the GIL is released while it works."""
+
+    profiling: bool
+    """Whether `run` times each layer."""
+
+    def __init__(
+        self,
+        tensors: list[TensorTuple],
+        instructions: list[InstructionTuple],
+        inputs: list[int],
+        outputs: list[int],
+        arena_bytes_per_sample: int,
+        threads: int,
+        level: str,
+    ) -> None:
+        """Check everything, choose kernels, pack weights.
+
+        Args:
+            tensors: (shape, signed, offset, data): an activation has the shape of one sample, an offset in the arena
+                for a batch of one, and no data; a constant has its whole shape, offset -1, and its codes.
+            instructions: (op, name, input tensors, output tensor, attributes, constants), in order.
+            inputs: Tensors that `run` fills.
+            outputs: Tensors that `run` hands back; any activations.
+            arena_bytes_per_sample: Size of the arena for a batch of one. A batch of n multiplies it and all offsets.
+            threads: How many threads a run uses, the caller's included.
+            level: One of `levels()`, or "" for the fastest.
+
+        Raises:
+            ValueError: Something is missing or does not fit; the message names the layer.
+        """
+
+    @property
+    def threads(self) -> int:
+        """How many threads a run uses."""
+
+    def run(self, batch: int, inputs: list[Codes], outputs: list[Codes]) -> None:
+        """Run on `batch` samples; allocates only where a batch is larger than all before.
+
+        Args:
+            batch: Number of samples, at least 1.
+            inputs: Codes of each input.
+            outputs: Arrays to fill with the codes of each output.
+
+        Raises:
+            ValueError: An array has the wrong type or size.
+            RuntimeError: Another thread is running this engine.
+        """
+
+    def profile(self) -> list[tuple[str, str, str, int]]:
+        """(name, operator, kernel, nanoseconds) of each layer, from the last run while `profiling` was set."""
+
+    def kernels(self) -> list[tuple[str, str]]:
+        """(name, kernel) of each layer."""
+
+def levels() -> list[str]:
+    """The instruction-set levels of this CPU, fastest first; the last is "scalar"."""
+
+def quantize(x: NDArray[np.float32], scale: float, zero_point: int, qmin: int, qmax: int, out: Codes) -> bool:
+    """Write `clamp(round_half_away(x / scale) + zero_point, qmin, qmax)` to `out` (eq. 12).
+
+    `out` has the shape of `x` and any strides: a transposed view changes the layout on the way.
+
+    Returns:
+        False where `x` holds a NaN; `out` is then meaningless.
+    """
+
+def dequantize(codes: Codes, scale: float, zero_point: int, out: NDArray[np.float32]) -> None:
+    """Write `scale * (codes - zero_point)` to `out` (eq. 1); `codes` may have any strides, as in `quantize`."""
+
+def requantize(
+    accumulator: NDArray[np.int32], multiplier: NDArray[np.int32], shift: NDArray[np.int8], rounding: str
+) -> None:
+    """Rescale [rows, channels] in place (eq. 10 and 11); one multiplier and shift, or one for each channel."""
+
+def srdhm(a: NDArray[np.int32], b: NDArray[np.int32], out: NDArray[np.int32]) -> None:
+    """`qmath_srdhm` of each pair (eq. 8)."""
+
+def rounding_divide_by_pot(x: NDArray[np.int32], exponent: int, out: NDArray[np.int32]) -> None:
+    """`qmath_rounding_divide_by_pot` of each element (eq. 9)."""
+
+def exp_on_negative_values(a: NDArray[np.int32], integer_bits: int, out: NDArray[np.int32]) -> None:
+    """`qmath_exp_on_negative_values` of each element (eq. 17)."""
+
+def one_over_one_plus_x(a: NDArray[np.int32], out: NDArray[np.int32]) -> None:
+    """`qmath_one_over_one_plus_x` of each element (eq. 18)."""
+
+def average(total: NDArray[np.int32], count: NDArray[np.int32], out: NDArray[np.int32]) -> None:
+    """`qmath_average` of each pair (eq. 14)."""

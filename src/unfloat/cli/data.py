@@ -1,0 +1,119 @@
+"""What the command line is given: models, calibration data, inputs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unfloat.formats.pictures.read import find_pictures, in_model_layout, picture_batches, read_picture
+from unfloat.program.program import Program
+from unfloat.quant.recipe import Recipe
+from unfloat.spec.errors import CalibrationError, MissingExtraError, RecipeError, UnfloatError
+
+BATCH = 8
+ARRAYS = (".npz", ".npy")
+
+
+class Batches:
+    """Calibration batches that can be counted and gone through again."""
+
+    def __init__(self, source: Path, recipe: Recipe) -> None:
+        """Look at the source: a folder of pictures (needs the recipe's [input]), a .npz or a .npy."""
+        self._spec = recipe.input
+        self._arrays: dict[str, np.ndarray] | None = None
+        self._pictures: list[Path] = []
+        if source.is_dir():
+            if recipe.input is None:
+                raise RecipeError(f"{source} is a folder of pictures: the recipe's [input] must say size, mean and std (pass --recipe)")
+            self._pictures = find_pictures(source)
+            self._count = len(self._pictures)
+        else:
+            self._arrays = read_arrays(source)
+            lengths = {len(a) for a in self._arrays.values()}
+            if len(lengths) != 1:
+                raise CalibrationError(f"{source}: every array must have as many samples, found {sorted(lengths)}")
+            self._count = lengths.pop()
+
+    def __len__(self) -> int:
+        """How many batches there are."""
+        return -(-self._count // BATCH)
+
+    def __iter__(self) -> Iterator[Any]:
+        """One batch after the other."""
+        if self._arrays is None:
+            assert self._spec is not None
+            yield from picture_batches(self._pictures, self._spec, BATCH)
+            return
+        single = len(self._arrays) == 1
+        for start in range(0, self._count, BATCH):
+            part = {name: a[start : start + BATCH] for name, a in self._arrays.items()}
+            yield next(iter(part.values())) if single else part
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a .npz by name, or a .npy as one.
+
+    Raises:
+        CalibrationError: The file is neither, is damaged, or holds no samples.
+    """
+    if path.suffix not in ARRAYS or not path.is_file():
+        raise CalibrationError(f"{path}: required a folder of pictures, a .npz or a .npy that exists")
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        arrays = {"x": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+    except (ValueError, OSError, EOFError) as error:
+        raise CalibrationError(f"{path}: cannot be read: {error}") from error
+    if not arrays or any(a.ndim == 0 or not len(a) for a in arrays.values()):
+        raise CalibrationError(f"{path}: required at least one array of at least one sample, found none")
+    return arrays
+
+
+def read_inputs(program: Program, paths: Sequence[Path]) -> list[np.ndarray]:
+    """Inputs for `engine(x)`: pictures through the recipe that travels with the Program, or arrays as they are."""
+    if len(paths) == 1 and paths[0].suffix in ARRAYS:
+        arrays = read_arrays(paths[0])
+        names = [port.name for port in program.inputs]
+        if len(names) == 1:
+            return list(arrays.values())[:1]
+        missing = [name for name in names if name not in arrays]
+        if missing:
+            raise CalibrationError(f"{paths[0]}: required arrays {names}, found {sorted(arrays)}")
+        return [arrays[name] for name in names]
+    recipe = Recipe.from_toml(program.metadata.get("recipe", ""))
+    if recipe.input is None or len(program.inputs) != 1:
+        raise CalibrationError("this Program does not say how pictures become inputs: give a .npz or .npy, or quantize with a recipe that has [input]")
+    image = np.stack([read_picture(path, recipe.input) for path in paths])
+    return [in_model_layout(image, program.inputs[0])]
+
+
+def read_model(name: str) -> Any:
+    """A `.pt2` file (ExportedProgram), or `package.module:function` that returns a module; the current folder is searched.
+
+    Raises:
+        UnfloatError: It cannot be loaded.
+    """
+    if name.endswith(".pt2"):
+        try:
+            torch = importlib.import_module("torch")
+        except ModuleNotFoundError as error:
+            raise MissingExtraError("reading a .pt2 needs PyTorch: pip install 'unfloat[torch]'") from error
+        try:
+            return torch.export.load(name)
+        except Exception as error:  # torch raises many kinds for a damaged archive
+            raise UnfloatError(f"{name}: not a loadable .pt2 file: {error}") from error
+    module_name, colon, function = name.partition(":")
+    if not colon or not function:
+        raise UnfloatError(f"MODEL must be a .pt2 file or package.module:function, found {name!r}")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        make = getattr(importlib.import_module(module_name), function)
+    except (ImportError, AttributeError) as error:
+        raise UnfloatError(f"{name}: cannot be imported: {error}") from error
+    finally:
+        sys.path.pop(0)
+    return make() if callable(make) and not hasattr(make, "state_dict") else make

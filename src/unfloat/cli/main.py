@@ -1,0 +1,201 @@
+"""`unfloat quantize | run | bench | export | inspect | verify`.
+
+Exit codes: 0 done; 1 refused, with a message that says why; 2 the command line itself is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+import unfloat
+from unfloat.cli import show
+from unfloat.cli.data import Batches, read_inputs, read_model
+from unfloat.program.program import Program
+from unfloat.quant.recipe import Recipe
+from unfloat.spec.errors import UnfloatError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="A network in, an integer-only network out: the same bits everywhere.")
+
+ProgramPath = Annotated[Path, typer.Argument(metavar="PROGRAM", help="A .unfloat file.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Threads = Annotated[int, typer.Option(min=1, help="Threads; the result does not depend on them.")]
+Level = Annotated[str | None, typer.Option(help="Force an instruction-set level, for example scalar.")]
+
+
+@app.command()
+def quantize(
+    model: Annotated[str, typer.Argument(help="A .pt2 file, or package.module:function that returns a module.")],
+    calibration: Annotated[Path, typer.Option(help="A folder of pictures, a .npz or a .npy.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write: .unfloat, or .tflite.")],
+    recipe: Annotated[Path | None, typer.Option(help="A recipe in TOML.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Quantize a model after training and write the integer program."""
+    wishes = Recipe.load(recipe) if recipe else Recipe()
+    batches = Batches(calibration, wishes)
+    if not as_json:
+        show.console.print(wishes.to_toml(), style="dim", markup=False, highlight=False)
+    program = unfloat.quantize(read_model(model), batches, wishes)
+    _write(program, output)
+    certificate = program.verify()
+    if as_json:
+        _print_json({"output": str(output), "recipe": wishes.to_toml(), **show.certificate_record(certificate)})
+        return
+    show.certificate(certificate)
+    show.console.print(f"wrote {output} ({output.stat().st_size:,} bytes)")
+
+
+@app.command()
+def run(
+    program: ProgramPath,
+    inputs: Annotated[list[Path], typer.Argument(help="Pictures, or one .npz or .npy.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the outputs as .npz.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 5,
+    labels: Annotated[Path | None, typer.Option(help="Class names, one a line.")] = None,
+    threads: Threads = 1,
+    level: Level = None,
+    as_json: Json = False,
+) -> None:
+    """Run a program on pictures or arrays."""
+    loaded = unfloat.load(program)
+    values = read_inputs(loaded, inputs)
+    results = _as_list(loaded.compile(threads, level)(*values))
+    if output is not None:
+        np.savez(output, **{port.name: result for port, result in zip(loaded.outputs, results, strict=True)})
+    names = labels.read_text(encoding="utf-8").splitlines() if labels else None
+    _show_results(results, inputs, names, top, as_json)
+
+
+@app.command()
+def bench(
+    program: ProgramPath,
+    runs: Annotated[int, typer.Option(min=1, help="Counted runs.")] = 50,
+    batch: Annotated[int, typer.Option(min=1)] = 1,
+    threads: Threads = 1,
+    level: Level = None,
+    profile: Annotated[bool, typer.Option(help="Show each layer's time and kernel.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Time a program on this machine, on zeros."""
+    loaded = unfloat.load(program)
+    engine = loaded.compile(threads, level)
+    codes = [np.full((batch, *p.shape[1:]), loaded.tensors[p.value].qparams.zero_point, loaded.tensors[p.value].qparams.dtype) for p in loaded.inputs]
+    engine.run(*codes)
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        engine.run(*codes)
+        times.append((time.perf_counter() - start) * 1e3)
+    layers = [vars(t) if hasattr(t, "__dict__") else t._asdict() for t in engine.profile(*codes)] if profile else []
+    record = {"median_ms": statistics.median(times), "least_ms": min(times), "threads": threads, "batch": batch, "layers": layers}
+    if as_json:
+        _print_json(record)
+        return
+    show.console.print(f"median {record['median_ms']:.3f} ms, least {record['least_ms']:.3f} ms ({runs} runs, {threads} threads, batch {batch})")
+    if profile:
+        rows = [(t["name"], t["op"], t["kernel"], f"{t['microseconds']:.1f}") for t in layers]
+        show.table("layers", ("layer", "op", "kernel", "us"), rows, numeric=(3,))
+
+
+@app.command()
+def export(
+    program: ProgramPath,
+    output: Annotated[Path, typer.Argument(help="The file to write; its suffix chooses the format (.tflite).")],
+    float_border: Annotated[bool, typer.Option(help="Float inputs and outputs, QUANTIZE and DEQUANTIZE at the border.")] = False,
+) -> None:
+    """Write a program in another format."""
+    unfloat.load(program).export(output, float_border=float_border)
+    show.console.print(f"wrote {output} ({output.stat().st_size:,} bytes)")
+
+
+@app.command()
+def inspect(program: ProgramPath, as_json: Json = False) -> None:
+    """Show a program's border, recipe and instructions."""
+    loaded = unfloat.load(program)
+    rows = show.program_rows(loaded)
+    ports = {kind: [{"name": p.name, "shape": list(p.shape), "layout": p.layout} for p in side] for kind, side in _sides(loaded)}
+    if as_json:
+        _print_json({**ports, "metadata": dict(loaded.metadata), "instructions": rows})
+        return
+    for kind, side in ports.items():
+        for port in side:
+            show.console.print(f"{kind[:-1]} {port['name']}: {port['shape']} {port['layout']}")
+    if loaded.metadata.get("recipe"):
+        show.console.print(loaded.metadata["recipe"], style="dim", markup=False, highlight=False)
+    cells = [(r["name"], r["op"], "x".join(map(str, r["shape"])), r["dtype"], r["bits"], f"{r['scale']:.6g}", r["zero_point"], f"{r['constants']:,}") for r in rows]
+    show.table("instructions", ("layer", "op", "shape", "dtype", "bits", "scale", "zero point", "bytes"), cells, numeric=(4, 5, 6, 7))
+
+
+@app.command()
+def verify(program: ProgramPath, as_json: Json = False) -> None:
+    """Prove a program: integers only, no overflow; print its hash."""
+    certificate = unfloat.load(program).verify()
+    if as_json:
+        _print_json(show.certificate_record(certificate))
+    else:
+        show.certificate(certificate)
+
+
+def _sides(program: Program) -> list[tuple[str, Any]]:
+    return [("inputs", program.inputs), ("outputs", program.outputs)]
+
+
+def _write(program: Program, output: Path) -> None:
+    if output.suffix == ".unfloat":
+        program.save(output)
+    else:
+        program.export(output)
+
+
+def _as_list(result: Any) -> list[np.ndarray]:
+    if isinstance(result, dict):
+        return list(result.values())
+    return list(result) if isinstance(result, (tuple, list)) else [result]
+
+
+def _show_results(results: list[np.ndarray], inputs: list[Path], names: list[str] | None, top: int, as_json: bool) -> None:
+    """Classifiers: the greatest outputs of each sample. Anything else: shapes and ranges."""
+    first = results[0]
+    if len(results) > 1 or first.ndim != 2:
+        records = [{"shape": list(r.shape), "least": float(r.min()), "greatest": float(r.max())} for r in results]
+        if as_json:
+            _print_json(records)
+        else:
+            show.table("outputs", ("shape", "least", "greatest"), [tuple(r.values()) for r in records])
+        return
+    samples = []
+    for number, row in enumerate(first):
+        best = np.argsort(-row, kind="stable")[:top]
+        source = inputs[number].name if len(inputs) == len(first) else f"sample {number}"
+        classes = [{"class": int(c), "name": names[c] if names else "", "value": float(row[c])} for c in best]
+        samples.append({"input": source, "top": classes})
+    if as_json:
+        _print_json(samples)
+        return
+    rows = [(s["input"], c["class"], c["name"], f"{c['value']:.4f}") for s in samples for c in s["top"]]  # type: ignore[attr-defined]
+    show.table("top classes", ("input", "class", "name", "value"), rows, numeric=(1, 3))
+
+
+def _print_json(record: Any) -> None:
+    typer.echo(json.dumps(record, indent=2))
+
+
+def main() -> None:
+    """The entry point: errors for users are one message and exit code 1."""
+    try:
+        app()
+    except (UnfloatError, FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

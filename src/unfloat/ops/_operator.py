@@ -1,0 +1,184 @@
+"""Operator: everything about one operator, as data and short pure functions.
+
+An operator family is one file of this folder. It defines `OPERATORS`, and `ops/__init__.py` finds it by scanning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from unfloat.ir.graph import EMPTY, Attributes, Clamp, Shape
+from unfloat.ir.instruction import Instruction, Tensor
+from unfloat.spec.backend import Array, Backend
+from unfloat.spec.qparams import QParams
+
+Params = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What an attribute may be.
+
+    Attributes:
+        kind: "int", "name" (one of `choices`), "ints" (a tuple), or "real" (Graph attributes only).
+        low, high: Inclusive bounds of the integer, or of each element.
+        length: The tuple's length, None for any.
+        choices: The names allowed.
+    """
+
+    kind: str
+    low: int = -(2**31)
+    high: int = 2**31 - 1
+    length: int | None = None
+    choices: tuple[str, ...] = ()
+
+    def allows(self, value: object) -> bool:
+        """Whether `value` lies in the domain."""
+        if self.kind == "name":
+            return value in self.choices
+        if self.kind == "real":
+            return isinstance(value, float) and self.low <= value <= self.high
+        if self.kind == "int":
+            return isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high
+        elements = value if isinstance(value, tuple) else ()
+        long_enough = isinstance(value, tuple) and self.length in (None, len(value))
+        return long_enough and all(Domain("int", self.low, self.high).allows(e) for e in elements)
+
+    def __str__(self) -> str:
+        """The domain in words, for messages."""
+        if self.kind == "name":
+            return "one of " + ", ".join(self.choices)
+        if self.kind == "real":
+            return f"a number in [{self.low}, {self.high}]"
+        count = "" if self.kind == "int" else "a tuple of " + (f"{self.length} " if self.length else "")
+        return f"{count}{'an integer' if self.kind == 'int' else 'integers'} in [{self.low}, {self.high}]"
+
+
+@dataclass(frozen=True)
+class QuantRecord:
+    """What quantization must know of an operator.
+
+    Attributes:
+        output: "observed" (its own range), "same" (shares QParams with all inputs), or "fixed" (`fixed` gives it).
+        fixed: Code storage type -> QParams, for outputs of a bounded function.
+        weight_axis: The weight's channel axis, or None.
+    """
+
+    output: str = "observed"
+    fixed: Mapping[str, QParams] = field(default_factory=lambda: EMPTY)
+    weight_axis: int | None = None
+
+
+@dataclass(frozen=True)
+class WeightRule:
+    """How weights become codes: storage, bits, one scale a channel or one in all."""
+
+    dtype: str = "int8"
+    bits: int = 8
+    per_channel: bool = True
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `Operator.lower` gets: one node with its real parameters (float64) and the labels around it."""
+
+    attributes: Attributes
+    params: Mapping[str, np.ndarray]
+    clamp: Clamp | None
+    inputs: tuple[Tensor, ...]
+    output: Tensor
+    weights: WeightRule
+    rounding: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """One conformance case: the float node to lower and run on every rung of the ladder.
+
+    Attributes:
+        label: What the case is chosen to hurt.
+        inputs: Input shapes without the batch dimension.
+        attributes: Graph attributes.
+        params: Shapes of the float parameters.
+        clamp: The fused clamp, if any.
+    """
+
+    label: str
+    inputs: tuple[Shape, ...]
+    attributes: Attributes = field(default_factory=lambda: EMPTY)
+    params: Mapping[str, Shape] = field(default_factory=lambda: EMPTY)
+    clamp: Clamp | None = None
+
+
+def _nothing_derived(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
+    return {}
+
+
+def _attributes_only(request: Request) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, QParams]]:
+    return dict(request.attributes), {}, {}
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator.
+
+    Attributes:
+        name: As in Graph nodes and Program instructions.
+        summary: One line for the generated documentation.
+        arity: Least and most number of operands (None: any).
+        attributes: Domain of each attribute of the Graph node.
+        fields: Domain of each further attribute of the instruction.
+        constants: Roles of the instruction's integer arrays.
+        slots: Which of "bias", "norm", "clamp" a node may carry.
+        shape: (attributes, input shapes, parameter shapes) -> output shape; raises ValueError with the reason.
+        float_meaning: (backend, attributes, inputs, params) -> float result, before the slots.
+        integer_meaning: (backend, instruction attributes, constants, inputs) -> codes as int64. Normative.
+        quant: The quantization record.
+        lower: Request -> (attributes, constants, labels) of the instruction, without what `derive` gives.
+        derive: (instruction, inputs, output) -> the attributes and constants that follow from labels and shapes alone:
+            multipliers, shifts, zero points. Used to make them and, at load, to check them.
+        accumulators: (instruction, inputs) -> exact (low, high) of the int32 accumulator and its left shift, arrays.
+        accumulate, finish: For operators that are linear in their input: the two halves of `integer_meaning`.
+        in_place: True where an output may overwrite an input of the same shape, cell by cell.
+        vanishes: True where the node is no instruction at all (dropout at inference).
+        macs: (attributes, input shapes, output shape, constants' shapes) -> multiply-accumulates a sample.
+        cases: Conformance cases.
+    """
+
+    name: str
+    summary: str
+    arity: tuple[int, int | None]
+    shape: Callable[[Attributes, Sequence[Shape], Mapping[str, Shape]], Shape]
+    float_meaning: Callable[[Backend, Attributes, Sequence[Array], Params], Array]
+    integer_meaning: Callable[[Backend, Attributes, Params, Sequence[Array]], Array] | None
+    cases: Callable[[], Iterable[Case]]
+    attributes: Mapping[str, Domain] = field(default_factory=lambda: EMPTY)
+    fields: Mapping[str, Domain] = field(default_factory=lambda: EMPTY)
+    constants: tuple[str, ...] = ()
+    slots: frozenset[str] = frozenset()
+    quant: QuantRecord = field(default_factory=QuantRecord)
+    lower: Callable[[Request], tuple[dict[str, Any], dict[str, np.ndarray], dict[str, QParams]]] = _attributes_only
+    derive: Callable[[Instruction, Sequence[Tensor], Tensor], dict[str, Any]] = _nothing_derived
+    accumulators: Callable[[Instruction, Sequence[Tensor]], tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None
+    accumulate: Callable[[Backend, Attributes, Params, Sequence[Array]], Array] | None = None
+    finish: Callable[[Backend, Attributes, Params, Array], Array] | None = None
+    in_place: bool = False
+    vanishes: bool = False
+    macs: Callable[[Instruction, Sequence[Shape], Shape], int] = lambda instruction, inputs, output: 0
+
+
+# Domains that several families share.
+CODE = Domain("int", -128, 255)
+CODES = Domain("ints", -128, 255)
+ROUNDING = Domain("name", choices=("double", "single"))
+MULTIPLIER = Domain("int", 0, 2**31 - 1)
+SHIFT = Domain("int", -31, 30)
+SIZE = 1 << 16
+PAIR = Domain("ints", 1, SIZE, 2)
+PADDING = Domain("ints", 0, SIZE, 4)
+CLAMP = {"clamp_min": CODE, "clamp_max": CODE}
+RESCALING = {"multiplier": MULTIPLIER, "shift": SHIFT, "output_zero_point": CODE, "rounding": ROUNDING, **CLAMP}

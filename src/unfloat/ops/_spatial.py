@@ -1,0 +1,30 @@
+"""Window geometry that convolution and pooling share. Images are NHWC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unfloat.ir.graph import Shape
+
+
+def require_rank(shape: Shape, rank: int, what: str) -> None:
+    """Raise ValueError unless `shape` has `rank` dimensions."""
+    if len(shape) != rank:
+        raise ValueError(f"{what} must have {rank} dimensions, found shape {shape}")
+
+
+def windows(attributes: Mapping[str, Any], image: Sequence[int], kernel: Sequence[int]) -> tuple[int, int]:
+    """How many windows fit an image of (height, width), after padding and dilation.
+
+    Raises:
+        ValueError: Not one fits.
+    """
+    top, left, bottom, right = attributes["padding"]
+    dilation = attributes.get("dilation", (1, 1))
+    padded = (image[0] + top + bottom, image[1] + left + right)
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    counts = [(p - s) // stride + 1 for p, s, stride in zip(padded, spans, attributes["stride"], strict=True)]
+    if min(counts) < 1:
+        raise ValueError(f"a window of {tuple(spans)} does not fit the padded image of {padded}")
+    return counts[0], counts[1]

@@ -1,0 +1,179 @@
+"""Average and maximum over windows, and the mean over the whole image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from unfloat.ir.graph import Attributes, Shape
+from unfloat.ir.instruction import Instruction, Tensor
+from unfloat.ops._operator import PADDING, PAIR, RESCALING, Case, Domain, Operator, Params, QuantRecord, Request
+from unfloat.ops._rescaling import clamp_fields, code_span, requantize_single, scale_of
+from unfloat.ops._spatial import require_rank, windows
+from unfloat.spec.backend import Array, Backend
+from unfloat.spec.fixedpoint import average, fold_mean, quantize_multiplier
+
+WINDOW = {"kernel": PAIR, "stride": PAIR, "padding": PADDING}
+
+
+def _pool_shape(attributes: Attributes, inputs: Sequence[Shape], params: Mapping[str, Shape]) -> Shape:
+    require_rank(inputs[0], 4, "the image")
+    top, left, bottom, right = attributes["padding"]
+    kernel_h, kernel_w = attributes["kernel"]
+    counts = windows(attributes, inputs[0][1:3], attributes["kernel"])
+    starts = [(count - 1) * stride for count, stride in zip(counts, attributes["stride"], strict=True)]
+    if max(top, bottom) >= kernel_h or max(left, right) >= kernel_w or starts[0] >= top + inputs[0][1] or starts[1] >= left + inputs[0][2]:
+        raise ValueError(f"padding {attributes['padding']} leaves a window of {attributes['kernel']} without a pixel of {inputs[0][1:3]}")
+    return (inputs[0][0], *counts, inputs[0][3])
+
+
+def _taps(b: Backend, attributes: Attributes, x: Array, fill: float) -> Iterator[Array]:
+    """For each cell of the window, that cell of every window: [N, rows, columns, C]."""
+    top, left, bottom, right = attributes["padding"]
+    kernel_h, kernel_w = attributes["kernel"]
+    step_h, step_w = attributes["stride"]
+    rows, columns = windows(attributes, x.shape[1:3], attributes["kernel"])
+    padded = b.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), fill)
+    for i in range(kernel_h):
+        for j in range(kernel_w):
+            yield padded[:, i : i + (rows - 1) * step_h + 1 : step_h, j : j + (columns - 1) * step_w + 1 : step_w]
+
+
+def _window_sum(b: Backend, attributes: Attributes, x: Array) -> tuple[Array, Array]:
+    """Sums over windows, and how many real (unpadded) cells each has."""
+    ones = x[:1, :, :, :1] * 0 + 1
+    total = sum(_taps(b, attributes, x, 0))
+    count = sum(_taps(b, attributes, ones, 0))
+    return total, count
+
+
+def _average_float(b: Backend, attributes: Attributes, inputs: Sequence[Array], params: Params) -> Array:
+    total, count = _window_sum(b, attributes, inputs[0])
+    return total / count
+
+
+def _average(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
+    return average(*_window_sum(b, attributes, inputs[0]))
+
+
+def _max_float(b: Backend, attributes: Attributes, inputs: Sequence[Array], params: Params) -> Array:
+    return _maximum(b, attributes, inputs[0], -math.inf)
+
+
+def _max(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
+    return _maximum(b, attributes, inputs[0], -(2**31))
+
+
+def _maximum(b: Backend, attributes: Attributes, x: Array, lowest: float) -> Array:
+    taps = _taps(b, attributes, x, lowest)
+    result = next(taps)
+    for tap in taps:
+        result = b.xp.maximum(result, tap)
+    return result
+
+
+def _mean_shape(attributes: Attributes, inputs: Sequence[Shape], params: Mapping[str, Shape]) -> Shape:
+    axes = attributes["axes"]
+    if len(set(axes)) != len(axes) or not axes or not 0 < min(axes) <= max(axes) < len(inputs[0]):
+        raise ValueError(f"axes {axes} do not name dimensions 1 to {len(inputs[0]) - 1} of {inputs[0]}")
+    if attributes["keep_dims"]:
+        return tuple(1 if d in axes else size for d, size in enumerate(inputs[0]))
+    return tuple(size for d, size in enumerate(inputs[0]) if d not in axes)
+
+
+def _mean_float(b: Backend, attributes: Attributes, inputs: Sequence[Array], params: Params) -> Array:
+    return b.xp.mean(inputs[0], axis=attributes["axes"], keepdims=bool(attributes["keep_dims"]))
+
+
+def _count(attributes: Attributes, shape: Shape) -> int:
+    return math.prod(shape[axis] for axis in attributes["axes"])
+
+
+def _mean(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
+    total = b.xp.sum(inputs[0] - attributes["input_zero_point"], axis=attributes["axes"], keepdims=bool(attributes["keep_dims"]))
+    return requantize_single(b, attributes, total)
+
+
+def _lower_mean(request: Request) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Any]]:
+    return {**request.attributes, **clamp_fields(request)}, {}, {}
+
+
+def _derive_mean(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
+    """`S_in / S_out` with the division by the number of cells folded in (eq. 15)."""
+    pair = quantize_multiplier(scale_of(inputs[0]) / scale_of(output))
+    multiplier, shift = fold_mean(*pair, _count(instruction.attributes, inputs[0].shape))
+    zero_points = {"input_zero_point": inputs[0].qparams.zero_point, "output_zero_point": output.qparams.zero_point}
+    return {"multiplier": multiplier, "shift": shift, **zero_points}
+
+
+def _mean_accumulators(instruction: Instruction, inputs: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    low, high = code_span(inputs[0])
+    count = _count(instruction.attributes, inputs[0].shape)
+    return np.array([low * count]), np.array([high * count]), np.array([max(instruction.attributes["shift"], 0)])
+
+
+def pool_cases() -> Iterator[Case]:
+    """Window sizes, strides, paddings that leave windows of unequal count."""
+
+    def case(label: str, image: Shape, kernel: tuple[int, int], stride: tuple[int, int], padding: Shape = (0, 0, 0, 0)) -> Case:
+        return Case(label, (image,), {"kernel": kernel, "stride": stride, "padding": padding})
+
+    for channels in (1, 15, 16, 65):
+        yield case(f"2x2, {channels} channels", (6, 4, channels), (2, 2), (2, 2))
+    yield case("3x3, padded", (7, 7, 20), (3, 3), (2, 2), (1, 1, 1, 1))
+    yield case("3x3, stride 1, padded", (5, 6, 9), (3, 3), (1, 1), (1, 1, 1, 1))
+    yield case("asymmetric padding", (6, 5, 4), (3, 2), (2, 1), (0, 1, 2, 0))
+    yield case("the whole image", (7, 5, 33), (7, 5), (1, 1))
+    yield case("2x3, strides 1 and 3", (8, 9, 3), (2, 3), (1, 3))
+
+
+def mean_cases() -> Iterator[Case]:
+    """Counts that are and are not powers of two; kept and dropped dimensions."""
+    for size in ((1, 1), (2, 2), (7, 7), (5, 3), (8, 8)):
+        yield Case(f"{size[0]}x{size[1]}", ((*size, 17),), {"axes": (1, 2), "keep_dims": 0})
+    yield Case("kept dimensions", ((6, 6, 64),), {"axes": (1, 2), "keep_dims": 1})
+    yield Case("65 channels", ((3, 3, 65),), {"axes": (1, 2), "keep_dims": 1})
+
+
+OPERATORS = (
+    Operator(
+        name="average_pool2d",
+        summary="The average of each window; padding does not count.",
+        arity=(1, 1),
+        attributes=WINDOW,
+        shape=_pool_shape,
+        float_meaning=_average_float,
+        integer_meaning=_average,
+        quant=QuantRecord(output="same"),
+        cases=pool_cases,
+    ),
+    Operator(
+        name="max_pool2d",
+        summary="The greatest value of each window.",
+        arity=(1, 1),
+        attributes=WINDOW,
+        shape=_pool_shape,
+        float_meaning=_max_float,
+        integer_meaning=_max,
+        quant=QuantRecord(output="same"),
+        cases=pool_cases,
+    ),
+    Operator(
+        name="mean",
+        summary="The mean over whole axes.",
+        arity=(1, 1),
+        attributes={"axes": Domain("ints", 1, 5), "keep_dims": Domain("int", 0, 1)},
+        fields={"input_zero_point": RESCALING["output_zero_point"], **RESCALING, "shift": Domain("int", -63, 30)},
+        slots=frozenset(),
+        shape=_mean_shape,
+        float_meaning=_mean_float,
+        integer_meaning=_mean,
+        lower=_lower_mean,
+        derive=_derive_mean,
+        accumulators=_mean_accumulators,
+        cases=mean_cases,
+    ),
+)

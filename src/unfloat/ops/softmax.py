@@ -1,0 +1,91 @@
+"""Softmax over the last axis in fixed point, no table and no float (eq. 16 to 19 and 26): TFLite's reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from unfloat.ir.graph import Attributes, Shape
+from unfloat.ir.instruction import Instruction, Tensor
+from unfloat.ops._operator import CODE, MULTIPLIER, Case, Domain, Operator, Params, QuantRecord
+from unfloat.ops._rescaling import scale_of
+from unfloat.spec.backend import Array, Backend
+from unfloat.spec.errors import NumericDomainError
+from unfloat.spec.fixedpoint import (
+    exp_on_negative_values,
+    quantize_multiplier,
+    reciprocal,
+    rounding_divide_by_pot,
+    saturate,
+    saturating_rounding_doubling_high_mul,
+)
+from unfloat.spec.qparams import QParams
+
+DIFFERENCE_BITS = 5  # differences are Q5.26: e^-32 is below every output code
+SUM_BITS = 12  # the sum is Q12.19: room for 4,095 classes, since each of equal ones rounds to 1
+OUTPUT_BITS = 8
+FIXED = MappingProxyType({"int8": QParams((2.0**-8,), -128), "uint8": QParams((2.0**-8,), 0, "uint8")})
+
+
+def _shape(attributes: Attributes, inputs: Sequence[Shape], params: Mapping[str, Shape]) -> Shape:
+    if len(inputs[0]) < 2 or inputs[0][-1] >= 2**SUM_BITS:
+        raise ValueError(f"softmax takes at most {2**SUM_BITS - 1} classes on the last axis, found shape {inputs[0]}")
+    return inputs[0]
+
+
+def _derive(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
+    """The factor from codes to Q5.26, and the least difference whose exponential is not zero."""
+    factor = min(scale_of(inputs[0]) * 2 ** (31 - DIFFERENCE_BITS), 2**31 - 1.0)
+    multiplier, shift = quantize_multiplier(factor, most=31)
+    if shift < 0:
+        raise NumericDomainError(f"softmax needs an input scale of at least 2^-27, found {scale_of(inputs[0])}")
+    return {
+        "multiplier": multiplier,
+        "shift": shift,
+        "diff_min": -((((1 << DIFFERENCE_BITS) - 1) << (31 - DIFFERENCE_BITS)) >> shift),
+        "output_zero_point": output.qparams.zero_point,
+    }
+
+
+def _integer(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
+    x = b.xp.astype(inputs[0], b.xp.int64)  # products of two int32 values follow
+    difference = x - b.xp.max(x, axis=-1, keepdims=True)
+    inside = difference >= attributes["diff_min"]
+    difference = b.xp.where(inside, difference, difference * 0)
+    scaled = saturating_rounding_doubling_high_mul(difference << attributes["shift"], attributes["multiplier"])
+    exponential = exp_on_negative_values(scaled, DIFFERENCE_BITS)
+    terms = rounding_divide_by_pot(exponential, difference * 0 + SUM_BITS)
+    total = b.xp.sum(b.xp.where(inside, terms, terms * 0), axis=-1, keepdims=True)
+    mantissa, exponent = reciprocal(total, SUM_BITS)
+    product = saturating_rounding_doubling_high_mul(mantissa, exponential)
+    codes = rounding_divide_by_pot(product, exponent + (31 - OUTPUT_BITS))
+    return saturate(b.xp.where(inside, codes, codes * 0), 0, 255) + attributes["output_zero_point"]
+
+
+def _float(b: Backend, attributes: Attributes, inputs: Sequence[Array], params: Params) -> Array:
+    powers = b.exp(inputs[0] - b.xp.max(inputs[0], axis=-1, keepdims=True))
+    return powers / b.xp.sum(powers, axis=-1, keepdims=True)
+
+
+def cases() -> Iterator[Case]:
+    """Depths 1 to 1,000."""
+    for depth in (1, 2, 10, 17, 1000):
+        yield Case(f"{depth} classes", ((depth,),))
+    yield Case("rank 3", ((5, 7),))
+
+
+OPERATORS = (
+    Operator(
+        name="softmax",
+        summary="The softmax over the last axis, output scale 1/256.",
+        arity=(1, 1),
+        fields={"multiplier": MULTIPLIER, "shift": Domain("int", 0, 31), "diff_min": Domain("int", -(2**31), 0), "output_zero_point": CODE},
+        shape=_shape,
+        float_meaning=_float,
+        integer_meaning=_integer,
+        quant=QuantRecord(output="fixed", fixed=FIXED),
+        derive=_derive,
+        cases=cases,
+    ),
+)

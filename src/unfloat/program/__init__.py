@@ -1,0 +1,1 @@
+"""The integer network: instructions, interpreter, verifier, memory plan, file. Needs NumPy only."""

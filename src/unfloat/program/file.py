@@ -1,0 +1,232 @@
+"""The `.unfloat` file: safetensors with one metadata key, canonical JSON. The same Program gives the same bytes.
+
+A file is untrusted. safetensors bounds every array; the JSON is read field by field into typed records; and
+`verify` re-derives the rest before a Program is handed out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
+
+from unfloat.ir.graph import Port
+from unfloat.ir.instruction import Instruction, Tensor
+from unfloat.program.program import VERSION, Program
+from unfloat.program.verify import verify
+from unfloat.spec.errors import ExportError, InvalidProgramError, NumericDomainError
+from unfloat.spec.qparams import QParams
+
+KEY = "unfloat"
+T = TypeVar("T")
+
+
+def to_bytes(program: Program) -> bytes:
+    """The file's content."""
+    arrays: dict[str, np.ndarray] = {}
+    document = {
+        "version": VERSION,
+        "inputs": [_port(p) for p in program.inputs],
+        "outputs": [_port(p) for p in program.outputs],
+        "tensors": [_tensor(t, arrays) for t in program.tensors.values()],
+        "instructions": [_instruction(i, arrays) for i in program.instructions],
+        "structure": program.structure,
+        "metadata": dict(program.metadata),
+    }
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return bytes(save_arrays({name: np.ascontiguousarray(a) for name, a in arrays.items()}, {KEY: text}))
+
+
+def save(program: Program, path: str | Path) -> None:
+    """Write a Program; a failure leaves whatever was there before."""
+    write_atomically(path, to_bytes(program))
+
+
+def write_atomically(path: str | Path, content: bytes) -> None:
+    """Write a whole file or nothing.
+
+    Raises:
+        ExportError: The path cannot be written.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(content)
+        temporary.chmod(0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+        raise ExportError(f"cannot write {path}: {error.strerror or error}; choose a path in a folder that exists and is writable") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def load(path: str | Path) -> Program:
+    """Read and verify a `.unfloat` file.
+
+    Raises:
+        InvalidProgramError: The file is damaged or breaks a rule; the message says which.
+        FileNotFoundError: There is no such file.
+    """
+    return from_bytes(Path(path).read_bytes(), str(path))
+
+
+def from_bytes(content: bytes, name: str = "program") -> Program:
+    """Read and verify the content of a `.unfloat` file."""
+    try:
+        arrays = load_arrays(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        document = json.loads(header["__metadata__"][KEY])
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InvalidProgramError(f"{name} is not a whole .unfloat file: {error}") from error
+    try:
+        program = _program(document, arrays)
+    except (NumericDomainError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise InvalidProgramError(f"{name}: a field is missing or of the wrong kind: {error!r}") from error
+    if arrays:
+        raise InvalidProgramError(f"{name}: required every array to be used, found {sorted(arrays)[:3]} left over")
+    try:
+        verify(program)
+    except InvalidProgramError as error:
+        raise InvalidProgramError(f"{name}: {error}") from error
+    return program
+
+
+def _port(port: Port) -> dict[str, Any]:
+    return {"name": port.name, "value": port.value, "shape": port.shape, "permutation": port.permutation}
+
+
+def _qparams(label: QParams, name: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    scale: Any = label.scale[0]
+    if label.axis is not None:
+        arrays[name], scale = np.asarray(label.scale, np.float32), name
+    return {
+        "scale": scale, "zero_point": label.zero_point, "dtype": label.dtype,
+        "bits": label.bits, "axis": label.axis, "narrow": label.narrow,
+    }  # fmt: skip
+
+
+def _tensor(tensor: Tensor, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    if tensor.data is not None:
+        arrays[f"{tensor.name}/codes"] = tensor.data
+    label = _qparams(tensor.qparams, f"{tensor.name}/scale", arrays)
+    return {"name": tensor.name, "shape": tensor.shape, "qparams": label, "constant": tensor.data is not None}
+
+
+def _instruction(instruction: Instruction, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    for role, array in instruction.constants.items():
+        arrays[f"{instruction.name}/{role}"] = array
+    labels = {role: _qparams(q, f"{instruction.name}/{role}.scale", arrays) for role, q in instruction.labels.items()}
+    return {
+        "op": instruction.op, "name": instruction.name, "inputs": instruction.inputs,
+        "attributes": dict(instruction.attributes), "constants": sorted(instruction.constants), "labels": labels,
+    }  # fmt: skip
+
+
+def _program(document: Any, arrays: dict[str, np.ndarray]) -> Program:
+    record = _fields(document, {"version", "inputs", "outputs", "tensors", "instructions", "structure", "metadata"})
+    if record["version"] != VERSION:
+        raise ValueError(f"version {record['version']!r}; this Unfloat reads version {VERSION}")
+    tensors = [_read_tensor(t, arrays) for t in _list(record["tensors"], dict)]
+    names = [t.name for t in tensors]
+    if len(set(names)) != len(names):
+        raise ValueError("two tensors of the same name")
+    return Program(
+        tuple(_read_port(p) for p in _list(record["inputs"], dict)),
+        tuple(_read_port(p) for p in _list(record["outputs"], dict)),
+        dict(zip(names, tensors, strict=True)),
+        tuple(_read_instruction(i, arrays) for i in _list(record["instructions"], dict)),
+        _read_structure(record["structure"], len(record["outputs"])),
+        _typed(record["metadata"], dict),
+    )
+
+
+def _typed(value: Any, kind: type[T]) -> T:
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise TypeError(f"required {kind.__name__}, found {value!r:.60}")
+    return value
+
+
+def _list(value: Any, kind: type[T]) -> list[T]:
+    return [_typed(element, kind) for element in _typed(value, list)]
+
+
+def _fields(value: Any, names: set[str]) -> dict[str, Any]:
+    record = _typed(value, dict)
+    if set(record) != names:
+        raise ValueError(f"required the fields {sorted(names)}, found {sorted(record)}")
+    return record
+
+
+def _read_port(value: dict[str, Any]) -> Port:
+    record = _fields(value, {"name", "value", "shape", "permutation"})
+    shape, permutation = tuple(_list(record["shape"], int)), tuple(_list(record["permutation"], int))
+    return Port(_typed(record["name"], str), _typed(record["value"], str), shape, permutation)
+
+
+def _read_qparams(value: dict[str, Any], arrays: dict[str, np.ndarray]) -> QParams:
+    record = _fields(value, {"scale", "zero_point", "dtype", "bits", "axis", "narrow"})
+    axis = record["axis"] if record["axis"] is None else _typed(record["axis"], int)
+    if axis is None:
+        scale: tuple[float, ...] = (_typed(record["scale"], float),)
+    else:
+        array = arrays.pop(_typed(record["scale"], str))
+        if array.dtype != np.float32 or array.ndim != 1:
+            raise TypeError(f"scales must be float32 in one dimension, found {array.dtype} {array.shape}")
+        scale = tuple(float(s) for s in array)
+    return QParams(
+        scale, _typed(record["zero_point"], int), _typed(record["dtype"], str),
+        _typed(record["bits"], int), axis, _typed(record["narrow"], bool),
+    )  # fmt: skip
+
+
+def _read_tensor(value: dict[str, Any], arrays: dict[str, np.ndarray]) -> Tensor:
+    record = _fields(value, {"name", "shape", "qparams", "constant"})
+    name = _typed(record["name"], str)
+    data = arrays.pop(f"{name}/codes") if _typed(record["constant"], bool) else None
+    return Tensor(name, tuple(_list(record["shape"], int)), _read_qparams(record["qparams"], arrays), data)
+
+
+def _read_instruction(value: dict[str, Any], arrays: dict[str, np.ndarray]) -> Instruction:
+    record = _fields(value, {"op", "name", "inputs", "attributes", "constants", "labels"})
+    name = _typed(record["name"], str)
+    constants = {role: arrays.pop(f"{name}/{role}") for role in _list(record["constants"], str)}
+    labels = {role: _read_qparams(q, arrays) for role, q in _typed(record["labels"], dict).items()}
+    attributes = {key: _attribute(a) for key, a in _typed(record["attributes"], dict).items()}
+    return Instruction(_typed(record["op"], str), name, tuple(_list(record["inputs"], str)), attributes, constants, labels)
+
+
+def _attribute(value: Any) -> int | str | tuple[int, ...]:
+    if isinstance(value, list):
+        return tuple(_list(value, int))
+    return value if isinstance(value, str) else _typed(value, int)
+
+
+def _read_structure(value: Any, outputs: int) -> Any:
+    if value is None and outputs == 1:
+        return None
+    kind, content = _typed(value, list)
+    if kind in ("tuple", "list") and content == outputs:
+        return (kind, content)
+    if kind == "dict" and len(_list(content, str)) == outputs:
+        return (kind, tuple(content))
+    raise ValueError(f"an output structure of {kind} {content!r} for {outputs} outputs")
+
+

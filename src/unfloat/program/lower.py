@@ -1,0 +1,137 @@
+"""Graph and labels to Program. The one maker of every integer constant: `eval()` and `convert()` both call it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from unfloat.ir.graph import EMPTY, Graph, Node, Param
+from unfloat.ir.instruction import Instruction, Tensor
+from unfloat.ops import REGISTRY
+from unfloat.ops._operator import Request, WeightRule
+from unfloat.program.program import Program
+from unfloat.program.verify import verify
+from unfloat.spec.errors import NumericDomainError
+from unfloat.spec.qparams import QParams, quantize
+
+Fetch = Callable[[str], np.ndarray]  # a parameter's value by name, float64
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """All that lowering needs beyond the Graph.
+
+    Attributes:
+        labels: QParams of every value.
+        weights: How each node's weight becomes codes.
+        corrections: Shifts of biases that calibration measured, by node.
+        rounding: "double" or "single".
+    """
+
+    labels: Mapping[str, QParams]
+    weights: Mapping[str, WeightRule] = field(default_factory=lambda: EMPTY)
+    corrections: Mapping[str, np.ndarray] = field(default_factory=lambda: EMPTY)
+    rounding: str = "double"
+
+
+def view(array: Any, param: Param) -> Any:
+    """A parameter seen through its views."""
+    for step in param.views:
+        array = array.transpose(step.argument) if step.kind == "permute" else array.reshape(step.argument)
+    return array
+
+
+def node_params(node: Node, fetch: Fetch) -> dict[str, np.ndarray]:
+    """The real parameters of a node by role, float64: its slots' too, as "norm.mean" and so on."""
+
+    def value(role: str, param: Param) -> np.ndarray:
+        array = view(np.asarray(fetch(param.name), np.float64), param)
+        if not np.isfinite(array).all():
+            where = f" ({node.source})" if node.source else ""
+            raise NumericDomainError(
+                f"layer {node.name}{where}: its {role}, parameter {param.name}, must hold finite numbers, found "
+                f"{int((~np.isfinite(array)).sum())} NaN or infinite: load a sound checkpoint"
+            )
+        return array
+
+    params = {role: value(role, param) for role, param in node.params.items()}
+    if node.norm is not None:
+        slots = {"mean": node.norm.mean, "variance": node.norm.variance, "weight": node.norm.weight, "bias": node.norm.bias}
+        params |= {f"norm.{role}": value(role, param) for role, param in slots.items() if param is not None}
+        params["norm.eps"] = np.float64(node.norm.eps)
+    return params
+
+
+def make_instruction(
+    node: Node, params: Mapping[str, np.ndarray], inputs: Sequence[Tensor], output: Tensor, rule: WeightRule, rounding: str
+) -> Instruction:
+    """Lower one node: its constants from its operator's `lower`, and all that follows from labels from `derive`.
+
+    Raises:
+        NumericDomainError: A factor is out of range; the message names the layer.
+    """
+    operator = REGISTRY[node.op]
+    try:
+        request = Request(node.attributes, params, node.clamp, tuple(inputs), output, rule, rounding)
+        attributes, constants, labels = operator.lower(request)
+        instruction = Instruction(node.op, node.name, tuple(t.name for t in inputs), attributes, constants, labels)
+        return complete(instruction, operator.derive(instruction, inputs, output))
+    except NumericDomainError as error:
+        where = f" ({node.source})" if node.source else ""
+        raise NumericDomainError(f"layer {node.name}{where}, {node.op}: {error}") from error
+
+
+def complete(instruction: Instruction, derived: Mapping[str, Any]) -> Instruction:
+    """Add what follows from the labels: arrays are constants, the rest attributes."""
+    arrays = {name: value for name, value in derived.items() if isinstance(value, np.ndarray)}
+    scalars = {name: value for name, value in derived.items() if name not in arrays}
+    return replace(
+        instruction, attributes={**instruction.attributes, **scalars}, constants={**instruction.constants, **arrays}
+    )
+
+
+def constant_tensor(node: Node, params: Mapping[str, np.ndarray], label: QParams) -> Tensor:
+    """The codes of a `constant` node."""
+    value = params["value"]
+    return Tensor(node.name, value.shape, label, quantize(value.astype(np.float32), label))
+
+
+def lower(graph: Graph, quantization: Quantization, fetch: Fetch, metadata: Mapping[str, Any] = EMPTY) -> Program:
+    """Make the Program of a Graph.
+
+    Args:
+        graph: After all passes.
+        quantization: Labels of every value, weight rules, bias corrections, rounding.
+        fetch: Parameter values by name.
+        metadata: Strings and numbers that travel with the Program.
+
+    Raises:
+        NumericDomainError: A parameter is not finite or a factor out of range; names the layer.
+        InvalidProgramError: The result breaks a rule (an accumulator could overflow, say).
+    """
+    labels = quantization.labels
+    tensors = {p.value: Tensor(p.value, p.shape, labels[p.value]) for p in graph.inputs}
+    alias = {name: name for name in tensors}
+    instructions = []
+    for node in graph.nodes:
+        if REGISTRY[node.op].vanishes:
+            alias[node.name] = alias[node.inputs[0]]
+            continue
+        alias[node.name] = node.name
+        params = node_params(node, fetch)
+        if not node.inputs:
+            tensors[node.name] = constant_tensor(node, params, labels[node.name])
+            continue
+        if node.name in quantization.corrections:
+            params["correction"] = quantization.corrections[node.name]
+        inputs = [tensors[alias[name]] for name in node.inputs]
+        tensors[node.name] = Tensor(node.name, node.shape, labels[node.name])
+        rule = quantization.weights.get(node.name, WeightRule())
+        instructions.append(make_instruction(node, params, inputs, tensors[node.name], rule, quantization.rounding))
+    outputs = tuple(replace(port, value=alias[port.value]) for port in graph.outputs)
+    program = Program(graph.inputs, outputs, tensors, tuple(instructions), graph.structure, metadata)
+    verify(program)
+    return program

@@ -1,0 +1,143 @@
+"""Where each activation lies in the arena: lifetimes overlap, bytes do not. And an independent check of that.
+
+Offsets and sizes are for one sample; a batch of n multiplies all of them by n, which keeps every distance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from unfloat.ops import REGISTRY
+from unfloat.program.program import Program
+from unfloat.spec.errors import InvalidProgramError
+
+ALIGNMENT = 64  # one cache line, one AVX-512 register
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The arena.
+
+    Attributes:
+        offsets: First byte of each activation.
+        size: Bytes of the whole arena.
+    """
+
+    offsets: Mapping[str, int]
+    size: int
+
+
+@dataclass
+class _Buffer:
+    """Tensors that share bytes because one is computed in place of another."""
+
+    size: int
+    first: int
+    last: int
+
+
+def plan(program: Program) -> Plan:
+    """Greedy by size: the largest buffer first, each at the lowest offset free during its whole life.
+
+    An output takes over its input's bytes where the operator allows it, the shapes agree and the input dies there.
+    """
+    owner, buffers = _buffers(program)
+    placed: list[tuple[int, _Buffer]] = []
+    offset_of: dict[int, int] = {}
+    for key in sorted(buffers, key=lambda k: (-buffers[k].size, buffers[k].first, k)):
+        buffer = buffers[key]
+        offset_of[key] = _lowest_free(buffer, placed)
+        placed.append((offset_of[key], buffer))
+    size = max((offset + buffer.size for offset, buffer in placed), default=0)
+    result = Plan({name: offset_of[key] for name, key in owner.items()}, size)
+    check(program, result)
+    return result
+
+
+def tensor_bytes(program: Program, name: str) -> int:
+    """Bytes of one sample of an activation, rounded up to the alignment."""
+    return -(-math.prod(program.tensors[name].shape[1:]) // ALIGNMENT) * ALIGNMENT
+
+
+def _buffers(program: Program) -> tuple[dict[str, int], dict[int, _Buffer]]:
+    end = len(program.instructions)
+    last_read = {name: step for step, i in enumerate(program.instructions) for name in i.inputs}
+    last_read |= {port.value: end for port in program.outputs}
+    owner: dict[str, int] = {}
+    buffers: dict[int, _Buffer] = {}
+
+    def new(name: str, step: int) -> None:
+        owner[name] = len(buffers)
+        buffers[owner[name]] = _Buffer(tensor_bytes(program, name), step, last_read.get(name, step))
+
+    for port in program.inputs:
+        new(port.value, -1)
+    for step, instruction in enumerate(program.instructions):
+        reusable = [
+            name
+            for name in instruction.inputs
+            if name in owner
+            and REGISTRY[instruction.op].in_place
+            and buffers[owner[name]].last == step
+            and math.prod(program.tensors[name].shape[1:]) == math.prod(program.tensors[instruction.name].shape[1:])
+        ]
+        if reusable:
+            owner[instruction.name] = owner[reusable[0]]
+            buffers[owner[reusable[0]]].last = max(step, last_read.get(instruction.name, step))
+        else:
+            new(instruction.name, step)
+    return owner, buffers
+
+
+def _lowest_free(buffer: _Buffer, placed: list[tuple[int, _Buffer]]) -> int:
+    rivals = sorted((o, b.size) for o, b in placed if b.first <= buffer.last and buffer.first <= b.last)
+    offset = 0
+    for start, size in rivals:
+        if offset + buffer.size <= start:
+            break
+        offset = max(offset, start + size)
+    return offset
+
+
+def check(program: Program, candidate: Plan) -> None:
+    """Run the Program on bytes that only remember who wrote them; every read must find its writer.
+
+    Written apart from `plan` and without its notion of lifetimes, so that a mistake there is found here.
+
+    Raises:
+        InvalidProgramError: An activation would be overwritten before its last reader, or lies outside the arena.
+    """
+    writer = np.full(candidate.size // ALIGNMENT, -1, np.int64)
+    activations = [name for name, tensor in program.tensors.items() if tensor.data is None]
+    number = {name: i for i, name in enumerate(activations)}
+
+    def cells(name: str) -> slice:
+        start, size = candidate.offsets[name], tensor_bytes(program, name)
+        if start < 0 or start % ALIGNMENT or start + size > candidate.size:
+            raise InvalidProgramError(f"memory plan: {name} at {start} to {start + size} leaves the arena of {candidate.size} bytes")
+        return slice(start // ALIGNMENT, (start + size) // ALIGNMENT)
+
+    def read(name: str, reader: str) -> None:
+        if not (writer[cells(name)] == number[name]).all():
+            raise InvalidProgramError(f"memory plan: {name} is overwritten before {reader} reads it")
+
+    for port in program.inputs:
+        writer[cells(port.value)] = number[port.value]
+    for instruction in program.instructions:
+        out = cells(instruction.name)
+        for name in instruction.inputs:
+            if name not in number:
+                continue
+            read(name, instruction.name)
+            source = cells(name)
+            overlaps = source.start < out.stop and out.start < source.stop
+            if overlaps and not (REGISTRY[instruction.op].in_place and source == out):
+                raise InvalidProgramError(f"memory plan: {instruction.name} would overwrite its own input {name}")
+        writer[out] = number[instruction.name]
+    for port in program.outputs:
+        if port.value in number:
+            read(port.value, f"output {port.name}")

@@ -1,0 +1,78 @@
+"""Program: the integer network. The contract between making and running; NumPy only."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from unfloat.ir.graph import EMPTY, Port
+from unfloat.ir.instruction import Instruction, Tensor
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from unfloat.program.verify import Certificate
+    from unfloat.runtime.engine import Engine
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Program:
+    """An integer network.
+
+    Attributes:
+        inputs, outputs: The border: names, inner shapes, and how the model's own layout maps to it.
+        tensors: Every activation and constant operand by name, each with its label.
+        instructions: In order; an instruction's output tensor carries its name.
+        structure: How outputs are handed back: None (one tensor), ("tuple" | "list", n) or ("dict", keys).
+        metadata: Strings for people and for `run`: how pictures become inputs, what made the program. Never computed with.
+    """
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    tensors: Mapping[str, Tensor]
+    instructions: tuple[Instruction, ...]
+    structure: Any = None
+    metadata: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+
+    def verify(self) -> Certificate:
+        """Check everything and say what holds: integers only, no overflow, ranges, hash.
+
+        Raises:
+            InvalidProgramError: A rule is broken; the message names the instruction and the rule.
+        """
+        from unfloat.program.verify import verify
+
+        return verify(self)
+
+    def save(self, path: str | Path) -> None:
+        """Write a `.unfloat` file: all or nothing, the same bytes for the same Program."""
+        from unfloat.program.file import save
+
+        save(self, path)
+
+    def compile(self, threads: int = 1, level: str | None = None) -> Engine:
+        """Make an Engine of this Program for this machine.
+
+        Args:
+            threads: How many threads `run` uses; the result does not depend on it.
+            level: Force an instruction-set level ("scalar"); None takes the fastest. See also UNFLOAT_ISA.
+        """
+        from unfloat.api import compile_program
+
+        return compile_program(self, threads, level)
+
+    def export(self, path: str | Path, **options: Any) -> None:
+        """Write the Program in another format, chosen by the path's suffix (".tflite")."""
+        from unfloat.api import export
+
+        export(self, path, **options)
+
+    def digest(self) -> str:
+        """SHA-256 of the `.unfloat` bytes."""
+        from unfloat.program.file import to_bytes
+
+        return hashlib.sha256(to_bytes(self)).hexdigest()

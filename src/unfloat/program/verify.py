@@ -1,0 +1,238 @@
+"""What a Program must satisfy, checked when it is made and again when it is loaded.
+
+A file is untrusted: every shape, index, shift and scale is re-derived or bounded here before anything runs, and the
+engine relies on it. The result is a certificate: integers only, no accumulator can overflow, and by how much.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from unfloat.ir.graph import BATCH, Shape
+from unfloat.ir.instruction import Instruction, Tensor
+from unfloat.ops import REGISTRY
+from unfloat.ops._operator import Operator
+from unfloat.program.program import Program
+from unfloat.spec.errors import InvalidProgramError, NumericDomainError
+from unfloat.spec.fixedpoint import INT32_MAX, INT32_MIN
+from unfloat.spec.qparams import STORAGE
+
+MAX_RANK = 6
+MAX_ELEMENTS = 2**31 - 1  # a sample
+_CONSTANT_DTYPES = {"bias": np.dtype(np.int32), "multiplier": np.dtype(np.int32), "shift": np.dtype(np.int8)}
+
+
+@dataclass(frozen=True)
+class LayerBound:
+    """How near an instruction's accumulator can come to the end of int32."""
+
+    name: str
+    op: str
+    least: int
+    greatest: int
+
+    @property
+    def bits(self) -> int:
+        """Two's complement bits that hold every possible accumulator, left shift included."""
+        return max((-self.least - 1).bit_length() if self.least < 0 else 0, self.greatest.bit_length()) + 1
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What verification proved.
+
+    Attributes:
+        instructions: How many there are; none reads or writes a float.
+        macs: Multiply-accumulates a sample.
+        constant_bytes: Size of all constants.
+        bounds: The exact accumulator bound of each instruction that accumulates.
+        digest: SHA-256 of the `.unfloat` bytes.
+    """
+
+    instructions: int
+    macs: int
+    constant_bytes: int
+    bounds: tuple[LayerBound, ...]
+    digest: str
+
+    @property
+    def widest(self) -> LayerBound | None:
+        """The instruction nearest to overflow."""
+        return max(self.bounds, key=lambda bound: bound.bits, default=None)
+
+
+def verify(program: Program) -> Certificate:
+    """Check every rule; raise InvalidProgramError naming the instruction, what was required and what was found."""
+    _check_tensors(program)
+    _check_ports(program)
+    bounds = []
+    known = {port.value for port in program.inputs} | {n for n, t in program.tensors.items() if t.data is not None}
+    for instruction in program.instructions:
+        _check_wiring(program, instruction, known)
+        bound = _check_instruction(program, instruction)
+        bounds += [bound] if bound else []
+        known.add(instruction.name)
+    for port in program.outputs:
+        _require(port.value in known, f"output {port.name}", "a tensor that an instruction makes", port.value)
+    unmade = set(program.tensors) - known
+    _require(not unmade, "program", "every activation to be made by an instruction", sorted(unmade)[:3])
+    constants = [a.nbytes for i in program.instructions for a in i.constants.values()]
+    constants += [t.data.nbytes for t in program.tensors.values() if t.data is not None]
+    return Certificate(len(program.instructions), _macs(program), sum(constants), tuple(bounds), program.digest())
+
+
+def _require(condition: bool, where: str, required: str, found: object) -> None:
+    if not condition:
+        raise InvalidProgramError(f"{where}: required {required}, found {found}")
+
+
+def _check_tensors(program: Program) -> None:
+    for name, tensor in program.tensors.items():
+        where = f"tensor {name}"
+        _require(name == tensor.name and bool(name), where, "its own name as its key", tensor.name)
+        _require(1 <= len(tensor.shape) <= MAX_RANK, where, f"1 to {MAX_RANK} dimensions", tensor.shape)
+        sizes = tensor.shape if tensor.data is not None else tensor.shape[1:]
+        fits = all(isinstance(s, int) and s > 0 for s in sizes) and math.prod(sizes) <= MAX_ELEMENTS
+        _require(fits, where, "positive sizes whose product fits int32", tensor.shape)
+        _require(tensor.qparams.axis is None, where, "QParams per tensor", f"axis {tensor.qparams.axis}")
+        if tensor.data is None:
+            _require(tensor.shape[0] == BATCH, where, "the batch as dimension 0", tensor.shape)
+        else:
+            _require(tensor.data.shape == tensor.shape, where, f"codes of shape {tensor.shape}", tensor.data.shape)
+            _check_codes(where, tensor.data, tensor)
+
+
+def _check_codes(where: str, codes: np.ndarray, tensor: Tensor) -> None:
+    label = tensor.qparams
+    _require(codes.dtype == STORAGE[label.dtype], where, f"codes of {label.dtype}", codes.dtype)
+    low, high = int(codes.min()), int(codes.max())
+    _require(label.qmin <= low and high <= label.qmax, where, f"codes in [{label.qmin}, {label.qmax}]", f"[{low}, {high}]")
+
+
+def _check_ports(program: Program) -> None:
+    _require(bool(program.inputs) and bool(program.outputs), "program", "at least one input and one output", "none")
+    values = [port.value for port in program.inputs]
+    _require(len(set(values)) == len(values), "program", "inputs that are different tensors", values)
+    for kind, ports in (("input", program.inputs), ("output", program.outputs)):
+        names = [port.name for port in ports]
+        _require(len(set(names)) == len(names), "program", f"{kind}s with different names", names)
+        for port in ports:
+            where = f"{kind} {port.name}"
+            tensor = program.tensors.get(port.value)
+            if tensor is None:
+                raise InvalidProgramError(f"{where}: required a tensor of the program, found {port.value!r}")
+            _require(tensor.data is None or kind == "output", where, "an activation", "a constant")
+            _require(port.shape == tensor.shape, where, f"the shape of its tensor, {tensor.shape}", port.shape)
+            whole = sorted(port.permutation) == list(range(len(port.shape))) and port.permutation[0] == 0
+            _require(whole, where, "a permutation that keeps the batch in front", port.permutation)
+
+
+def _check_wiring(program: Program, instruction: Instruction, known: set[str]) -> None:
+    where = f"instruction {instruction.name} ({instruction.op})"
+    operator = REGISTRY.get(instruction.op)
+    if operator is None or operator.integer_meaning is None:
+        raise InvalidProgramError(f"{where}: required an integer operator, found {instruction.op!r}")
+    least, most = operator.arity
+    count = len(instruction.inputs)
+    _require(least <= count <= (most or count), where, f"{least} to {most or 'any number of'} operands", count)
+    for name in instruction.inputs:
+        _require(name in known, where, "operands that are already known", repr(name))
+    _require(instruction.name in program.tensors, where, "an output tensor of its own name", "none")
+    _require(instruction.name not in known, where, "an output that nothing else makes", instruction.name)
+
+
+def _check_instruction(program: Program, instruction: Instruction) -> LayerBound | None:
+    operator = REGISTRY[instruction.op]
+    where = f"instruction {instruction.name} ({instruction.op})"
+    inputs = [program.tensors[name] for name in instruction.inputs]
+    output = program.tensors[instruction.name]
+    _check_fields(operator, instruction, where)
+    _check_shapes(operator, instruction, inputs, output, where)
+    _check_labels(operator, inputs, output, where)
+    _check_derived(operator, instruction, inputs, output, where)
+    if "clamp_min" in operator.fields:
+        low, high = instruction.attributes["clamp_min"], instruction.attributes["clamp_max"]
+        inside = output.qparams.qmin <= low <= high <= output.qparams.qmax
+        _require(inside, where, f"clamp codes in order inside [{output.qparams.qmin}, {output.qparams.qmax}]", (low, high))
+    return _accumulator_bound(operator, instruction, inputs, where)
+
+
+def _check_fields(operator: Operator, instruction: Instruction, where: str) -> None:
+    domains = {**operator.attributes, **operator.fields}
+    _require(set(domains) == set(instruction.attributes), where, f"attributes {sorted(domains)}", sorted(instruction.attributes))
+    for name, domain in domains.items():
+        value = instruction.attributes[name]
+        _require(domain.allows(value), where, f"{name} to be {domain}", repr(value))
+    _require(set(operator.constants) == set(instruction.constants), where, f"constants {operator.constants}", sorted(instruction.constants))
+    for role, array in instruction.constants.items():
+        label = instruction.labels.get(role)
+        dtype = STORAGE[label.dtype] if label else _CONSTANT_DTYPES.get(role)
+        _require(array.dtype == dtype, where, f"{role} of {dtype}", array.dtype)
+        _require(array.size > 0, where, f"{role} not to be empty", array.shape)
+    labelled = {"weight"} & set(operator.constants)
+    _require(set(instruction.labels) == labelled, where, f"labels for {sorted(labelled)}", sorted(instruction.labels))
+
+
+def _check_shapes(operator: Operator, instruction: Instruction, inputs: Sequence[Tensor], output: Tensor, where: str) -> None:
+    constants: dict[str, Shape] = {role: array.shape for role, array in instruction.constants.items()}
+    try:
+        shape = operator.shape(instruction.attributes, [t.shape for t in inputs], constants)
+    except (ValueError, IndexError) as error:
+        raise InvalidProgramError(f"{where}: {error}") from error
+    _require(shape == output.shape, where, f"an output of shape {shape}", output.shape)
+    axis = operator.quant.weight_axis
+    if axis is None:
+        return
+    channels = constants["weight"][axis]
+    for role in ("bias", "multiplier", "shift"):
+        _require(constants[role] == (channels,), where, f"{role} of {channels} channels", constants[role])
+    label, codes = instruction.labels["weight"], instruction.constants["weight"]
+    _require(label.narrow and label.axis in (None, axis), where, f"a narrow weight label, axis {axis} or none", label.axis)
+    _require(len(label.scale) in ({1} if label.axis is None else {channels}), where, "a weight scale for each channel", len(label.scale))
+    low, high = int(codes.min()), int(codes.max())
+    _require(label.qmin <= low and high <= label.qmax, where, f"weight codes in [{label.qmin}, {label.qmax}]", f"[{low}, {high}]")
+
+
+def _check_labels(operator: Operator, inputs: Sequence[Tensor], output: Tensor, where: str) -> None:
+    if operator.quant.output == "same":
+        for tensor in inputs:
+            _require(tensor.qparams == output.qparams, where, f"the QParams of its output, {output.qparams}", tensor.qparams)
+    if operator.quant.output == "fixed":
+        fixed = operator.quant.fixed[output.qparams.dtype]
+        _require(output.qparams == fixed, where, f"an output of {fixed}", output.qparams)
+
+
+def _check_derived(operator: Operator, instruction: Instruction, inputs: Sequence[Tensor], output: Tensor, where: str) -> None:
+    try:
+        derived = operator.derive(instruction, inputs, output)
+    except NumericDomainError as error:
+        raise InvalidProgramError(f"{where}: {error}") from error
+    for name, expected in derived.items():
+        found = instruction.constants[name] if isinstance(expected, np.ndarray) else instruction.attributes[name]
+        _require(np.array_equal(expected, found), where, f"{name} = {expected}, which follows from the labels", found)
+
+
+def _accumulator_bound(operator: Operator, instruction: Instruction, inputs: Sequence[Tensor], where: str) -> LayerBound | None:
+    if operator.accumulators is None:
+        return None
+    low, high, shift = operator.accumulators(instruction, inputs)
+    least, greatest = int((low << shift).min()), int((high << shift).max())
+    _require(
+        INT32_MIN <= least and greatest <= INT32_MAX,
+        where,
+        "accumulators that fit int32 after their left shift",
+        f"[{least}, {greatest}]; the output's range is too small or the layer too deep",
+    )
+    return LayerBound(instruction.name, instruction.op, least, greatest)
+
+
+def _macs(program: Program) -> int:
+    total = 0
+    for instruction in program.instructions:
+        shapes = [program.tensors[name].shape for name in instruction.inputs]
+        total += REGISTRY[instruction.op].macs(instruction, shapes, program.tensors[instruction.name].shape)
+    return total

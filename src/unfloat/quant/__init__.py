@@ -1,0 +1,1 @@
+"""Choosing ranges, by calibration or by training. Needs PyTorch, except for the Recipe."""

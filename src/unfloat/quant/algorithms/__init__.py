@@ -1,0 +1,1 @@
+"""Algorithms that improve a calibrated Simulation, one a file."""

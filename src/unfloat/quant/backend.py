@@ -1,0 +1,115 @@
+"""The PyTorch maker of the back-end hooks: exact integers through float convolutions, on any device.
+
+A float32 convolution of integers is exact while every partial sum stays below 2^24. `sum |w| * max |x - Z|` bounds it
+per output channel; past the bound the input channels are split and the parts added as integers (docs/numerics.md,
+section 5). Integers live in int32 tensors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import array_api_compat.torch as torch_namespace
+import numpy as np
+import torch
+import torch.nn.functional as functional
+
+from unfloat import _native
+from unfloat.spec.backend import Pair, Padding
+from unfloat.spec.fixedpoint import requantize
+
+FLOAT32_EXACT = 2**24
+CODE_SPAN = 255  # the largest |q - Z| of an 8-bit code
+
+
+@contextlib.contextmanager
+def exact_float32(device: torch.device) -> Iterator[None]:
+    """No reduced precision inside: autocast and TF32 off."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.autocast(device.type, enabled=False))
+        if device.type == "cuda":
+            stack.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True))
+        yield
+
+
+class TorchBackend:
+    """See `spec.backend.Backend`. Image tensors are NHWC; PyTorch sees them as channels-last NCHW, without a copy."""
+
+    xp = torch_namespace
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        """Constants go to `device`."""
+        self.device = torch.device(device)
+
+    def constant(self, array: np.ndarray) -> torch.Tensor:
+        """See `Backend`."""
+        return torch.from_numpy(np.ascontiguousarray(array, np.int32)).to(self.device)
+
+    def convolve(
+        self, x: torch.Tensor, weight: torch.Tensor, stride: Pair, dilation: Pair, padding: Padding, groups: int
+    ) -> torch.Tensor:
+        """See `Backend`."""
+        top, left, bottom, right = padding
+        image = x.permute(0, 3, 1, 2)
+        if (top, left) == (bottom, right):
+            symmetric = (top, left)
+        else:
+            image, symmetric = functional.pad(image, (left, right, top, bottom)), (0, 0)
+        kernel = weight.permute(0, 3, 1, 2)
+        out = functional.conv2d(image, kernel, None, stride, symmetric, dilation, groups)
+        return out.permute(0, 2, 3, 1)
+
+    def matmul(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """See `Backend`."""
+        return functional.linear(x, weight)
+
+    def accumulate_convolution(
+        self, x: torch.Tensor, weight: torch.Tensor, stride: Pair, dilation: Pair, padding: Padding, groups: int
+    ) -> torch.Tensor:
+        """See `Backend`."""
+
+        def product(x_part: torch.Tensor, weight_part: torch.Tensor) -> torch.Tensor:
+            return self.convolve(x_part, weight_part, stride, dilation, padding, groups)
+
+        return _accumulate(product, x, weight, splittable=groups == 1)
+
+    def accumulate_matmul(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """See `Backend`."""
+        return _accumulate(self.matmul, x, weight, splittable=True)
+
+    def pad(self, x: torch.Tensor, paddings: tuple[Pair, ...], value: float) -> torch.Tensor:
+        """See `Backend`."""
+        flat = [amount for pair in reversed(paddings) for amount in pair]
+        return functional.pad(x, flat, value=value)
+
+    def exp(self, x: torch.Tensor) -> torch.Tensor:
+        """See `Backend`."""
+        return torch.exp(x)
+
+    def requantize(self, accumulator: torch.Tensor, multiplier: torch.Tensor, shift: torch.Tensor, rounding: str) -> torch.Tensor:
+        """See `Backend`: int64 arithmetic on any device; on a CPU the native kernel, through views that share memory."""
+        if accumulator.device.type != "cpu":
+            wide = (t.to(torch.int64) for t in (accumulator, multiplier, shift))
+            return requantize(*wide, rounding).to(torch.int32)
+        out = accumulator.to(torch.int32, copy=True, memory_format=torch.contiguous_format)
+        rows = out.view(-1, accumulator.shape[-1]).numpy()
+        _native.requantize(rows, multiplier.to(torch.int32).numpy(), shift.to(torch.int8).numpy(), rounding)
+        return out
+
+
+def _accumulate(
+    product: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], x: torch.Tensor, weight: torch.Tensor, *, splittable: bool
+) -> torch.Tensor:
+    """Run `product` in float32 where the bound allows, else on parts of the input channels, else in float64."""
+    others = tuple(range(1, weight.ndim))
+    with exact_float32(x.device):
+        bound = int(weight.abs().sum(dim=others).max()) * CODE_SPAN
+        if bound < FLOAT32_EXACT:
+            return product(x.to(torch.float32), weight.to(torch.float32)).to(torch.int32)
+        depth = weight.shape[-1]
+        if not splittable or depth == 1:
+            return product(x.to(torch.float64), weight.to(torch.float64)).to(torch.int32)
+        half = depth // 2
+        low = _accumulate(product, x[..., :half], weight[..., :half], splittable=True)
+        return low + _accumulate(product, x[..., half:], weight[..., half:], splittable=True)

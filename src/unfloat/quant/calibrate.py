@@ -1,0 +1,102 @@
+"""Calibration: run the Simulation in float over batches, observe every site, choose the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from unfloat.ir.graph import Node
+from unfloat.quant.batches import inputs_of
+from unfloat.quant.observe import Observer, make_observer
+from unfloat.quant.simulate import Simulation
+from unfloat.quant.sites import Site, find_sites
+from unfloat.spec.errors import CalibrationError, NumericDomainError
+
+KEPT_SAMPLES = 64  # for bias correction: enough for stable means, few enough to fit in memory
+HELD_BACK = 4  # every fourth kept sample is held back: corrections are judged on it, not made from it
+
+
+@dataclass
+class KeptSamples:
+    """Some of the calibration samples, for algorithms that look again.
+
+    Attributes:
+        fit: Inputs to measure on, one list of tensors for each port.
+        held_back: Inputs to judge on.
+    """
+
+    fit: list[list[torch.Tensor]] = field(default_factory=list)
+    held_back: list[list[torch.Tensor]] = field(default_factory=list)
+
+    def offer(self, inputs: list[torch.Tensor]) -> None:
+        """Keep samples until there are enough."""
+        for row in range(inputs[0].shape[0]):
+            count = len(self.fit) + len(self.held_back)
+            if count >= KEPT_SAMPLES:
+                return
+            target = self.held_back if count % HELD_BACK == HELD_BACK - 1 else self.fit
+            target.append([x[row : row + 1].clone() for x in inputs])
+
+    @staticmethod
+    def join(samples: list[list[torch.Tensor]]) -> list[torch.Tensor]:
+        """One batch of all samples, a tensor for each port."""
+        return [torch.cat(column) for column in zip(*samples, strict=True)]
+
+
+def calibrate(simulation: Simulation, batches: Iterable[Any], wrap: Callable[[Iterable[Any]], Iterable[Any]]) -> KeptSamples:
+    """Choose QParams for every site and store them in `simulation.labels`.
+
+    Args:
+        simulation: After the passes, parameters live.
+        batches: See `quant.batches.inputs_of`.
+        wrap: Puts a progress bar around an iterable.
+
+    Returns:
+        Samples kept for further algorithms.
+
+    Raises:
+        CalibrationError: A batch is not what the model takes, or a value inside the network is not finite.
+    """
+    recipe = simulation.recipe
+    sites = find_sites(simulation.graph, recipe)
+    recipe.check_patterns([node.name for node in simulation.graph.nodes])
+    observers = {s.name: make_observer(recipe, s.makers[0]) for s in sites if s.fixed is None}
+    watch = {maker: observers[s.name] for s in sites if s.fixed is None for maker in s.makers}
+    kept = KeptSamples()
+    with torch.no_grad():
+        for number, batch in enumerate(wrap(batches)):
+            inputs = inputs_of(batch, simulation.graph, number)
+            kept.offer(inputs)
+            _observe(simulation, inputs, watch)
+    _choose(simulation, sites, observers)
+    return kept
+
+
+def _observe(simulation: Simulation, inputs: list[torch.Tensor], watch: dict[str, Observer]) -> None:
+    inner = simulation.to_inner([x.to(simulation.backend.device) for x in inputs])
+    for port, x in zip(simulation.graph.inputs, inner, strict=True):
+        watch[port.value].update(x)
+
+    def compute(node: Node, values: list[torch.Tensor]) -> torch.Tensor:
+        result = simulation.float_value(node, values)
+        observer = watch.get(node.name)
+        if observer is not None:
+            try:
+                observer.update(result)
+            except NumericDomainError as error:
+                where = f" ({node.source})" if node.source else ""
+                raise CalibrationError(f"layer {node.name}{where}: {error}; check its weights and the calibration data") from error
+        return result
+
+    simulation.execute(inner, compute)
+
+
+def _choose(simulation: Simulation, sites: list[Site], observers: dict[str, Observer]) -> None:
+    dtype = simulation.recipe.scheme
+    for site in sites:
+        label = site.fixed or observers[site.name].qparams(dtype, site.bits)
+        simulation.labels.update(dict.fromkeys(site.values, label))
+

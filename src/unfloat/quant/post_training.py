@@ -1,0 +1,68 @@
+"""Post-training quantization: read, rewrite, calibrate, correct, lower. PTQ is training with no training steps."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from unfloat.ir.graph import Graph, Shape
+from unfloat.program.program import Program
+from unfloat.quant.algorithms.bias_correction import correct_biases
+from unfloat.quant.batches import example_of, non_empty
+from unfloat.quant.calibrate import KeptSamples, calibrate
+from unfloat.quant.recipe import Recipe
+from unfloat.quant.simulate import Simulation
+
+Read = Callable[..., Graph]
+Prepare = Callable[[Graph, Mapping[str, Shape]], Graph]
+
+
+def quantize(
+    model: Any, calibration: Iterable[Any], recipe: Recipe, read: Read, prepare: Prepare, progress: bool | None = None
+) -> Program:
+    """See `unfloat.quantize`. The reader and the passes are handed in: this room does not import its neighbours."""
+    first, batches = non_empty(calibration)
+    graph = read(model, example_of(first))
+    simulation = simulate(model, graph, recipe, prepare)
+    with _progress(progress) as bars:
+        kept = calibrate(simulation, batches, lambda b: bars.track(b, total=_length(calibration), description="calibrating"))
+        corrected = 0
+        if recipe.bias_correction and kept.held_back:
+            task = bars.add_task("correcting biases", total=len(simulation.graph.nodes))
+            samples = KeptSamples.join(kept.fit + kept.held_back)
+            corrected = correct_biases(simulation, samples, len(kept.fit), lambda: bars.advance(task))
+    return simulation.convert(_metadata(recipe, corrected))
+
+
+def simulate(model: Any, graph: Graph, recipe: Recipe, prepare: Prepare) -> Simulation:
+    """A Simulation of a freshly read Graph, its passes applied, over the model's live parameters."""
+    parameters = live_parameters(model)
+    shapes = {name: tuple(p.shape) for name, p in parameters.items()}
+    return Simulation(prepare(graph, shapes), parameters, recipe)
+
+
+def live_parameters(model: Any) -> dict[str, torch.Tensor]:
+    """The parameters and buffers of a module or an ExportedProgram by name, shared, every alias included."""
+    if not isinstance(model, torch.nn.Module):
+        return {**model.state_dict, **model.constants}
+    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    return dict(named)
+
+
+def _length(calibration: Iterable[Any]) -> int | None:
+    return len(calibration) if hasattr(calibration, "__len__") else None
+
+
+def _progress(show: bool | None) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    visible = sys.stderr.isatty() if show is None else show
+    return Progress(*columns, console=Console(stderr=True), disable=not visible)
+
+
+def _metadata(recipe: Recipe, corrected: int) -> dict[str, Any]:
+    return {"recipe": recipe.to_toml(), "corrected_channels": corrected}

@@ -1,0 +1,192 @@
+"""Recipe: the user's wishes. A frozen record, saved as TOML; this file needs no PyTorch."""
+
+from __future__ import annotations
+
+import fnmatch
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tomli_w
+
+from unfloat.ops._operator import WeightRule
+from unfloat.spec.errors import RecipeError
+from unfloat.spec.fixedpoint import ROUNDINGS
+from unfloat.spec.qparams import BITS_MAX, BITS_MIN
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SCHEMES = ("int8", "uint8")
+RANGES = ("mse", "minmax", "moving_average", "percentile")
+CHANNEL_ORDERS = ("RGB", "BGR")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How a picture becomes an input tensor: resize, crop the centre, order channels, `(pixel - mean) / std`.
+
+    Attributes:
+        size: Height and width of the crop, the model's input.
+        resize: The short side before the crop, None to leave the picture as it is; 0 squashes the whole picture to `size`.
+        mean, std: For pixels 0 to 255, one number for each channel.
+        order: "RGB" or "BGR".
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resize: int | None = None
+    order: str = "RGB"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        _require(len(self.size) == 2 and min(self.size) > 0, "input.size", "two positive integers, height and width", self.size)
+        _require(len(self.mean) == 3, "input.mean", "three numbers, for pixels 0 to 255", self.mean)
+        _require(len(self.std) == 3 and min(self.std) > 0, "input.std", "three positive numbers, for pixels 0 to 255", self.std)
+        _require(self.order in CHANNEL_ORDERS, "input.order", f"one of {CHANNEL_ORDERS}", self.order)
+        _require(self.resize is None or self.resize >= 0, "input.resize", "a short side, 0 to squash, or nothing", self.resize)
+
+
+@dataclass(frozen=True)
+class Override:
+    """Other wishes for the layers whose name matches a pattern ("features.0.*"). None leaves the Recipe's.
+
+    Attributes:
+        pattern: Shell-style, against the layer's name (`unfloat inspect` prints them).
+        weight_bits, activation_bits: 2 to 8.
+        ranges: A range rule.
+        bias_correction: Whether to correct these layers' biases.
+    """
+
+    pattern: str
+    weight_bits: int | None = None
+    activation_bits: int | None = None
+    ranges: str | None = None
+    bias_correction: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        _check_layer(f"override {self.pattern!r}: ", self.weight_bits, self.activation_bits, self.ranges)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to quantize.
+
+    Attributes:
+        scheme: "int8" (weights symmetric per channel, TFLite's specification) or "uint8" (the paper's: both affine,
+            per tensor, weight codes 1 to 255).
+        weight_bits, activation_bits: 2 to 8.
+        ranges: How calibration chooses activation ranges: "mse", "minmax", "moving_average", "percentile".
+        percentile: For "percentile": the share of values inside, in percent.
+        momentum: For "moving_average": the weight of the past.
+        rounding: "double" (the paper, TFLite, CMSIS-NN) or "single".
+        bias_correction: Measure each channel's bias error and correct it where that helps on held-back samples.
+        overrides: Per-layer wishes; the last that matches wins.
+        input: How pictures become inputs, or None where inputs are arrays.
+    """
+
+    scheme: str = "int8"
+    weight_bits: int = 8
+    activation_bits: int = 8
+    ranges: str = "mse"
+    percentile: float = 99.99
+    momentum: float = 0.9
+    rounding: str = "double"
+    bias_correction: bool = True
+    overrides: tuple[Override, ...] = ()
+    input: InputSpec | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        _require(self.scheme in SCHEMES, "scheme", f"one of {SCHEMES}", self.scheme)
+        _check_layer("", self.weight_bits, self.activation_bits, self.ranges)
+        _require(50 < self.percentile <= 100, "percentile", "a number above 50, at most 100", self.percentile)
+        _require(0 <= self.momentum < 1, "momentum", "a number in [0, 1)", self.momentum)
+        _require(self.rounding in ROUNDINGS, "rounding", f"one of {ROUNDINGS}", self.rounding)
+
+    def wish(self, layer: str, name: str) -> Any:
+        """The value of a field for one layer, overrides applied."""
+        value = getattr(self, name)
+        for override in self.overrides:
+            wished = getattr(override, name)
+            if wished is not None and fnmatch.fnmatchcase(layer, override.pattern):
+                value = wished
+        return value
+
+    def weight_rule(self, layer: str) -> WeightRule:
+        """How the weight of one layer becomes codes."""
+        return WeightRule(self.scheme, self.wish(layer, "weight_bits"), per_channel=self.scheme == "int8")
+
+    def check_patterns(self, layers: list[str]) -> None:
+        """Raise RecipeError if an override matches no layer: a typing error that would pass unseen."""
+        for override in self.overrides:
+            if not fnmatch.filter(layers, override.pattern):
+                raise RecipeError(f"override {override.pattern!r} matches no layer; the layers are {', '.join(layers)}")
+
+    def to_toml(self) -> str:
+        """The Recipe as TOML."""
+        record = {k: v for k, v in asdict(self).items() if v is not None and k != "overrides"}
+        if self.input is not None:
+            record["input"] = {k: v for k, v in asdict(self.input).items() if v is not None}
+        if self.overrides:
+            record["override"] = [{k: v for k, v in asdict(o).items() if v is not None} for o in self.overrides]
+        return tomli_w.dumps(record)
+
+    def save(self, path: str | Path) -> None:
+        """Write the Recipe as TOML, all or nothing."""
+        from unfloat.program.file import write_atomically
+
+        write_atomically(path, self.to_toml().encode())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recipe:
+        """Read a Recipe from a TOML file.
+
+        Raises:
+            RecipeError: The file is not TOML, or has a field that a Recipe has not.
+        """
+        try:
+            return cls.from_toml(Path(path).read_text(encoding="utf-8"))
+        except RecipeError as error:
+            raise RecipeError(f"{path}: {error}") from error
+
+    @classmethod
+    def from_toml(cls, text: str) -> Recipe:
+        """Read a Recipe from TOML."""
+        try:
+            record = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise RecipeError(f"not TOML: {error}") from error
+        overrides = tuple(_build(Override, o, "[[override]]") for o in record.pop("override", []))
+        picture = record.pop("input", None)
+        spec = None if picture is None else _build(InputSpec, picture, "[input]")
+        return _build(cls, {**record, "overrides": overrides, "input": spec}, "the recipe")
+
+
+def _build(kind: type[T], record: Mapping[str, Any], where: str) -> T:
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]  # every kind here is a dataclass
+    unknown = set(record) - known
+    _require(not unknown, where, f"fields among {sorted(known)}", sorted(unknown))
+    try:
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()})
+    except TypeError as error:
+        raise RecipeError(f"{where}: {error}") from error
+
+
+def _check_layer(prefix: str, weight_bits: object, activation_bits: object, ranges: object) -> None:
+    for name, bits in (("weight_bits", weight_bits), ("activation_bits", activation_bits)):
+        fine = bits is None or (isinstance(bits, int) and BITS_MIN <= bits <= BITS_MAX)
+        _require(fine, prefix + name, f"an integer, {BITS_MIN} to {BITS_MAX}", bits)
+    _require(ranges is None or ranges in RANGES, prefix + "ranges", f"one of {RANGES}", ranges)
+
+
+def _require(condition: bool, where: str, required: str, found: object) -> None:
+    if not condition:
+        raise RecipeError(f"{where}: required {required}, found {found!r}")

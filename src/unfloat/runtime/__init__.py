@@ -1,0 +1,1 @@
+"""Running: the native engine behind a small Python class. Needs NumPy only."""

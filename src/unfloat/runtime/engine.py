@@ -1,0 +1,221 @@
+"""Engine: a Program compiled for this machine. Checks the border, moves arrays; the work is native (`csrc/`)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from unfloat import _native
+from unfloat.ir.graph import Port
+from unfloat.program.plan import plan
+from unfloat.program.program import Program
+from unfloat.spec.errors import NumericDomainError, UnfloatError
+from unfloat.spec.qparams import STORAGE, QParams
+
+LEVEL_VARIABLE = "UNFLOAT_ISA"
+
+
+class InputError(UnfloatError, ValueError):
+    """An array given to an Engine is not what its Program takes."""
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """How long one layer took.
+
+    Attributes:
+        name: The layer's name.
+        op: Its operator.
+        kernel: The native kernel that ran it, "<operator>__<level and variant>".
+        microseconds: Median over the runs, all threads together (wall time).
+    """
+
+    name: str
+    op: str
+    kernel: str
+    microseconds: float
+
+
+class Engine:
+    """A Program ready to run: kernels chosen for this CPU, weights packed, memory planned.
+
+    The results are the Program's own on every CPU, at every level, with any number of threads. An Engine serves one
+    caller at a time; make one for each of your threads.
+    """
+
+    def __init__(self, program: Program, threads: int = 1, level: str | None = None) -> None:
+        """Compile.
+
+        Args:
+            program: A verified Program.
+            threads: How many threads a run uses, at least 1.
+            level: Instruction-set level to use, one of `levels()`; None takes the environment variable UNFLOAT_ISA, or
+                else the fastest this CPU has.
+
+        Raises:
+            ValueError: This CPU has no such level, or the Program is not one the engine can run.
+        """
+        self.program = program
+        memory = plan(program)
+        names = list(program.tensors)
+        index = {name: i for i, name in enumerate(names)}
+        tensors: list[_native.TensorTuple] = []
+        for tensor in program.tensors.values():
+            shape = tensor.shape[1:] if tensor.data is None else tensor.data.shape
+            signed = STORAGE[tensor.qparams.dtype].kind == "i"
+            data = None if tensor.data is None else np.ascontiguousarray(tensor.data)
+            tensors.append((tuple(shape), signed, memory.offsets.get(tensor.name, -1), data))
+        instructions: list[_native.InstructionTuple] = [
+            (
+                instruction.op,
+                instruction.name,
+                [index[name] for name in instruction.inputs],
+                index[instruction.name],
+                dict(instruction.attributes),
+                {role: np.ascontiguousarray(array) for role, array in instruction.constants.items()},
+            )
+            for instruction in program.instructions
+        ]
+        self._native = _native.Engine(
+            tensors,
+            instructions,
+            [index[port.value] for port in program.inputs],
+            [index[port.value] for port in program.outputs],
+            memory.size,
+            threads,
+            level or os.environ.get(LEVEL_VARIABLE, ""),
+        )
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Run on real numbers, in the model's own layout and output structure.
+
+        Args:
+            inputs: float32 arrays (anything `numpy.asarray` takes), one for each input of the model, batch in front.
+
+        Returns:
+            float32 arrays, structured as the model's own output.
+
+        Raises:
+            InputError: An input's number, dtype or shape is wrong.
+            NumericDomainError: An input holds a NaN.
+        """
+        self._require_count(inputs)
+        pairs = zip(self.program.inputs, inputs, strict=True)
+        codes = self._run([self._quantized(port, np.asarray(x)) for port, x in pairs])
+        pairs_out = zip(self.program.outputs, codes, strict=True)
+        return self._structured([self._dequantized(port, q) for port, q in pairs_out])
+
+    def run(self, *inputs: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
+        """Run on codes, in the inner layout (NHWC).
+
+        Args:
+            inputs: int8 or uint8 arrays, as the Program's inputs say, batch in front.
+
+        Returns:
+            The codes of the output; a tuple where there are several.
+
+        Raises:
+            InputError: An input's number, dtype or shape is wrong.
+        """
+        self._require_count(inputs)
+        for port, codes in zip(self.program.inputs, inputs, strict=True):
+            _require(port, codes, STORAGE[self._label(port).dtype], port.shape)
+        outputs = self._run([np.ascontiguousarray(codes) for codes in inputs])
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def profile(self, *inputs: Any, runs: int = 10) -> list[LayerTime]:
+        """Time every layer.
+
+        Args:
+            inputs: As for a call, real numbers.
+            runs: How many runs to take the median of; one more goes before them to warm up.
+        """
+        self(*inputs)
+        self._native.profiling = True
+        try:
+            samples = []
+            for _ in range(max(runs, 1)):
+                self(*inputs)
+                samples.append([nanoseconds for *_, nanoseconds in self._native.profile()])
+        finally:
+            self._native.profiling = False
+        medians = np.median(samples, axis=0) / 1000 if samples[0] else []
+        return [LayerTime(name, op, kernel, float(t)) for (name, op, kernel, _), t in zip(self._native.profile(), medians, strict=True)]
+
+    def kernels(self) -> dict[str, str]:
+        """The kernel chosen for each layer, by the layer's name."""
+        return dict(self._native.kernels())
+
+    @property
+    def threads(self) -> int:
+        """How many threads a run uses."""
+        return self._native.threads
+
+    def _run(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
+        batch = inputs[0].shape[0]
+        for port, codes in zip(self.program.inputs, inputs, strict=True):
+            if codes.shape[0] != batch:
+                raise InputError(f"input {port.name}: required the first input's batch, {batch}, found {codes.shape[0]}")
+        outputs = [np.empty((batch, *port.shape[1:]), STORAGE[self._label(port).dtype]) for port in self.program.outputs]
+        if batch > 0:
+            self._native.run(batch, inputs, outputs)
+        return outputs
+
+    def _label(self, port: Port) -> QParams:
+        return self.program.tensors[port.value].qparams
+
+    def _require_count(self, inputs: Sequence[object]) -> None:
+        required = len(self.program.inputs)
+        if len(inputs) != required:
+            names = ", ".join(port.name for port in self.program.inputs)
+            raise InputError(f"required {required} inputs ({names}), found {len(inputs)}")
+
+    def _quantized(self, port: Port, x: np.ndarray) -> np.ndarray:
+        """The codes of one input, in the inner layout; quantized straight into it."""
+        label = self._label(port)
+        _require(port, x, np.dtype(np.float32), _outer_shape(port))
+        codes = np.empty([x.shape[axis] for axis in port.permutation], STORAGE[label.dtype])
+        outer = np.transpose(codes, np.argsort(port.permutation))
+        if not _native.quantize(np.ascontiguousarray(x), label.scale[0], label.zero_point, label.qmin, label.qmax, outer):
+            raise NumericDomainError(f"input {port.name}: required numbers, found NaN")
+        return codes
+
+    def _dequantized(self, port: Port, codes: np.ndarray) -> np.ndarray:
+        """The real numbers of one output, in the model's own layout."""
+        label = self._label(port)
+        outer = np.transpose(codes, port.permutation)
+        x = np.empty(outer.shape, np.float32)
+        _native.dequantize(outer, label.scale[0], label.zero_point, x)
+        return x
+
+    def _structured(self, outputs: list[np.ndarray]) -> Any:
+        """The outputs as the model hands them back."""
+        structure = self.program.structure
+        if structure is None:
+            return outputs[0]
+        kind, detail = structure
+        if kind == "dict":
+            return dict(zip(detail, outputs, strict=True))
+        return tuple(outputs) if kind == "tuple" else outputs
+
+
+def levels() -> list[str]:
+    """The instruction-set levels of this CPU, fastest first; the last is "scalar"."""
+    return _native.levels()
+
+
+def _outer_shape(port: Port) -> tuple[int, ...]:
+    """The shape of an input in the model's own layout."""
+    return tuple(port.shape[axis] for axis in np.argsort(port.permutation))
+
+
+def _require(port: Port, x: np.ndarray, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """Raise InputError unless `x` has this dtype and shape, the batch aside."""
+    if not isinstance(x, np.ndarray) or x.dtype != dtype or x.shape[1:] != shape[1:] or x.ndim != len(shape):
+        required = ", ".join(["batch", *map(str, shape[1:])])
+        found = f"{x.dtype} of shape {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
+        raise InputError(f"input {port.name}: required {dtype} of shape ({required}), found {found}")

@@ -1,0 +1,1 @@
+"""The arithmetic: the only room where rounding, saturation and multipliers live (docs/numerics.md)."""

@@ -1,0 +1,104 @@
+"""What the array API standard lacks, behind one small interface with a NumPy and a PyTorch maker.
+
+The operators' meanings are written once, against the array API standard plus these hooks; tests hold the two makers
+equal. `NumpyBackend` is here, the PyTorch one in `quant/backend.py` (only that room may import torch).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import array_api_compat.numpy as numpy_namespace
+import numpy as np
+
+Array = Any
+Pair = tuple[int, int]
+Padding = tuple[int, int, int, int]  # top, left, bottom, right
+
+
+class Backend(Protocol):
+    """Array library and hooks. Activations are NHWC, convolution weights [Cout, kh, kw, Cin / groups]."""
+
+    xp: Any
+
+    def constant(self, array: np.ndarray) -> Array:
+        """An integer constant as int64 of this library (and device)."""
+
+    def convolve(self, x: Array, weight: Array, stride: Pair, dilation: Pair, padding: Padding, groups: int) -> Array:
+        """Float convolution; padding adds zeros."""
+
+    def matmul(self, x: Array, weight: Array) -> Array:
+        """Float `x[..., K] @ weight[N, K]^T`."""
+
+    def accumulate_convolution(self, x: Array, weight: Array, stride: Pair, dilation: Pair, padding: Padding, groups: int) -> Array:
+        """Exact int64 convolution of integers (zero points already subtracted); padding adds zeros."""
+
+    def accumulate_matmul(self, x: Array, weight: Array) -> Array:
+        """Exact int64 `x[..., K] @ weight[N, K]^T` of integers."""
+
+    def pad(self, x: Array, paddings: tuple[Pair, ...], value: float) -> Array:
+        """Constant padding, (before, after) for each axis."""
+
+    def exp(self, x: Array) -> Array:
+        """The float exponential, for float meanings only."""
+
+    def requantize(self, accumulator: Array, multiplier: Array, shift: Array, rounding: str) -> Array:
+        """`spec.fixedpoint.requantize`, by whatever faster path gives the same integers."""
+
+
+class NumpyBackend:
+    """The plain one: taps in a loop, one matrix product each."""
+
+    xp = numpy_namespace
+
+    def constant(self, array: np.ndarray) -> np.ndarray:
+        """See `Backend`."""
+        return np.asarray(array, np.int64)
+
+    def convolve(self, x: Array, weight: Array, stride: Pair, dilation: Pair, padding: Padding, groups: int) -> Array:
+        """See `Backend`."""
+        top, left, bottom, right = padding
+        x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
+        out_channels, kernel_h, kernel_w, depth = weight.shape
+        rows, columns = (
+            (size - (taps - 1) * d - 1) // s + 1 for size, taps, d, s in zip(x.shape[1:3], (kernel_h, kernel_w), dilation, stride, strict=True)
+        )
+        out = np.zeros((x.shape[0], rows, columns, groups, out_channels // groups), x.dtype)
+        kernel = weight.reshape(groups, out_channels // groups, kernel_h, kernel_w, depth)
+        for i in range(kernel_h):
+            for j in range(kernel_w):
+                top_row, left_column = i * dilation[0], j * dilation[1]
+                tap = x[:, top_row : top_row + rows * stride[0] : stride[0], left_column : left_column + columns * stride[1] : stride[1]]
+                tap = tap[:, :rows, :columns].reshape(*tap.shape[:1], rows, columns, groups, 1, depth)
+                if depth == 1:  # depthwise: an elementwise product beats a matrix product with one column
+                    out += tap[..., 0] * kernel[:, :, i, j, 0]
+                else:
+                    out += (tap @ kernel[:, :, i, j].transpose(0, 2, 1))[..., 0, :]
+        return out.reshape(x.shape[0], rows, columns, out_channels)
+
+    def matmul(self, x: Array, weight: Array) -> Array:
+        """See `Backend`."""
+        return x @ weight.T
+
+    def accumulate_convolution(self, x: Array, weight: Array, stride: Pair, dilation: Pair, padding: Padding, groups: int) -> Array:
+        """See `Backend`; float64 sums of int8 products stay far below 2^53, so they are exact."""
+        out = self.convolve(x.astype(np.float64), weight.astype(np.float64), stride, dilation, padding, groups)
+        return out.astype(np.int64)
+
+    def accumulate_matmul(self, x: Array, weight: Array) -> Array:
+        """See `Backend`; exact for the reason above."""
+        return self.matmul(x.astype(np.float64), weight.astype(np.float64)).astype(np.int64)
+
+    def pad(self, x: Array, paddings: tuple[Pair, ...], value: float) -> Array:
+        """See `Backend`."""
+        return np.pad(x, paddings, constant_values=value)
+
+    def exp(self, x: Array) -> Array:
+        """See `Backend`."""
+        return np.exp(x)
+
+    def requantize(self, accumulator: Array, multiplier: Array, shift: Array, rounding: str) -> Array:
+        """See `Backend`."""
+        from unfloat.spec.fixedpoint import requantize
+
+        return requantize(accumulator, multiplier, shift, rounding)

@@ -1,0 +1,225 @@
+"""Fixed-point primitives: rounding, saturation, multipliers (docs/numerics.md, equations 5 to 16).
+
+Every function works on NumPy arrays and on PyTorch tensors alike, through the array API standard, elementwise and
+with broadcasting. Integers are int64 and hold int32 values, so that no intermediate result overflows.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from unfloat.spec.errors import NumericDomainError
+
+Array = Any  # a NumPy array or a PyTorch tensor
+
+INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
+ROUNDINGS = ("double", "single")
+SHIFT_MIN, SHIFT_MAX = -31, 30
+ADD_LEFT_SHIFT = 20  # head-room of Add's common scale: 9-bit differences << 20, two of them, stay inside int32
+
+
+def round_half_away(x: np.ndarray) -> np.ndarray:
+    """Round to the nearest integer, ties away from zero; exact for every float64 (`x + 0.5` is not).
+
+    Args:
+        x: float64 or float32 array, finite or infinite.
+
+    Returns:
+        An array of the same dtype holding integers.
+    """
+    whole = np.trunc(x)
+    with np.errstate(invalid="ignore"):  # inf - inf; an infinity is already whole
+        away = np.abs(x - whole) >= 0.5
+    return whole + np.where(away, np.sign(x), x.dtype.type(0))
+
+
+def round_to_int(x: float) -> int:
+    """Round one float64 to an integer, ties away from zero."""
+    return int(round_half_away(np.asarray(x, np.float64)))
+
+
+def quantize_multiplier(real: float, most: int = SHIFT_MAX) -> tuple[int, int]:
+    """Split a real factor as `M = M0 * 2^shift`, M0 in Q0.31 (eq. 6): TFLite's QuantizeMultiplier.
+
+    Args:
+        real: The factor, at least 0.
+        most: The largest left shift that the caller can use.
+
+    Returns:
+        (multiplier, shift): multiplier in {0} or [2^30, 2^31), shift in [-31, most], positive to the left.
+        A factor below 2^-32 flushes to (0, 0).
+
+    Raises:
+        NumericDomainError: The factor is negative, not finite, or at least 2^most.
+    """
+    if not math.isfinite(real) or real < 0:
+        raise NumericDomainError(f"a rescaling factor must be finite and >= 0, found {real!r}: look for a NaN or an empty range")
+    if real == 0:
+        return 0, 0
+    fraction, shift = math.frexp(real)
+    scaled = Fraction(fraction) * 2**31
+    multiplier = int(scaled + Fraction(1, 2))  # ties go up: the factor is positive, so up is away from zero
+    if multiplier == 2**31:
+        multiplier, shift = 2**30, shift + 1
+    if shift < SHIFT_MIN:
+        return 0, 0
+    if shift > most:
+        raise NumericDomainError(f"a rescaling factor must be below 2^{most}, found {real!r}: the output's range is far too small")
+    return multiplier, shift
+
+
+def quantize_multipliers(real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`quantize_multiplier` of each element: (multipliers int32, shifts int8)."""
+    pairs = [quantize_multiplier(float(value)) for value in real]
+    return np.array([m for m, _ in pairs], np.int32), np.array([s for _, s in pairs], np.int8)
+
+
+def saturate(x: Array, low: int, high: int) -> Array:
+    """Clamp integers to [low, high] (eq. 12's clamp, on codes)."""
+    return array_namespace(x).clip(x, low, high)
+
+
+def saturating_rounding_doubling_high_mul(a: Array, b: Array) -> Array:
+    """`floor((a*b + 2^30) / 2^31)`: the high half of 2ab, ties up (eq. 8); NEON's SQRDMULH.
+
+    The one pair that does not fit, (INT32_MIN, INT32_MIN), saturates to INT32_MAX.
+    """
+    return saturate((a * b + 2**30) >> 31, INT32_MIN, INT32_MAX)
+
+
+def rounding_divide_by_pot(x: Array, exponent: Array) -> Array:
+    """`x / 2^exponent`, to nearest, ties away from zero (eq. 9); exponent in [0, 31].
+
+    A plain rounding shift would send ties up; the paper's appendix B reports that this bias costs accuracy.
+    """
+    mask = ((x * 0 + 1) << exponent) - 1
+    remainder = x & mask
+    threshold = (mask >> 1) + _as_int(x < 0, x)
+    return (x >> exponent) + _as_int(remainder > threshold, x)
+
+
+def requantize(accumulator: Array, multiplier: Array, shift: Array, rounding: str) -> Array:
+    """Scale int32 accumulators by `M0 * 2^(shift - 31)` (eq. 10 and 11): TFLite's MultiplyByQuantizedMultiplier.
+
+    Args:
+        accumulator: int64 array holding int32 values such that `accumulator * 2^max(shift, 0)` fits int32.
+        multiplier: int64, in [0, 2^31); broadcast against the accumulator.
+        shift: int64, in [-31, 30], positive to the left; broadcast.
+        rounding: "double" (the paper, TFLite, CMSIS-NN) or "single".
+
+    Returns:
+        int64 array holding int32 values.
+    """
+    if rounding == "single":
+        return (accumulator * multiplier + ((multiplier * 0 + 1) << (30 - shift))) >> (31 - shift)
+    left = saturate(shift, 0, SHIFT_MAX)
+    high = saturating_rounding_doubling_high_mul(accumulator << left, multiplier)
+    return rounding_divide_by_pot(high, left - shift)
+
+
+def average(total: Array, count: Array) -> Array:
+    """`total / count` to nearest, ties away from code 0 (eq. 14): TFLite's average pool.
+
+    Args:
+        total: int64 sums of raw codes. count: int64, at least 1; broadcast.
+    """
+    xp = array_namespace(total)
+    magnitude = (xp.abs(total) + count // 2) // count
+    return xp.where(total < 0, -magnitude, magnitude)
+
+
+def fold_mean(multiplier: int, shift: int, count: int) -> tuple[int, int]:
+    """Fold 1/count into a multiplier (eq. 15): TFLite's MEAN, which truncates the folded multiplier.
+
+    Returns:
+        (multiplier, shift) whose product with a sum over `count` cells is the rescaled mean.
+    """
+    lift = min(count.bit_length() - 1, 32, 31 + shift)
+    return (multiplier << lift) // count, shift - lift
+
+
+def exp_on_negative_values(a: Array, integer_bits: int) -> Array:
+    """`exp(a)` for a <= 0 in Q(integer_bits), result in Q0.31 (eq. 17); the paper's appendix A.1, no table.
+
+    The two low fractional bits upward of 1/4 form a barrel shifter: one fixed factor e^-(2^k) for each set bit.
+    """
+    xp = array_namespace(a)
+    fraction_bits = 31 - integer_bits
+    quarter = 1 << (fraction_bits - 2)
+    low = (a & (quarter - 1)) - quarter
+    result = _exp_on_quarter_interval(low << integer_bits)
+    remainder = low - a
+    factors = {-2: 1672461947, -1: 1302514674, 0: 790015084, 1: 290630308, 2: 39332535, 3: 720401, 4: 242}
+    for exponent, factor in factors.items():
+        if exponent < integer_bits:
+            bit = 1 << (fraction_bits + exponent)
+            scaled = saturating_rounding_doubling_high_mul(result, factor)
+            result = xp.where(remainder & bit != 0, scaled, result)
+    if integer_bits > 5:
+        result = xp.where(a < -(32 << fraction_bits), result * 0, result)
+    return xp.where(a == 0, result * 0 + INT32_MAX, result)
+
+
+def _exp_on_quarter_interval(a: Array) -> Array:
+    """`exp(a)` on [-1/4, 0) in Q0.31: the Taylor polynomial of degree 4 about -1/8 (eq. 16)."""
+    srdhm = saturating_rounding_doubling_high_mul
+    exp_minus_eighth, third = 1895147668, 715827883
+    x = a + (1 << 28)
+    x2 = srdhm(x, x)
+    x3 = srdhm(x2, x)
+    x4_over_4 = rounding_divide_by_pot(srdhm(x2, x2), x * 0 + 2)
+    series = rounding_divide_by_pot(srdhm(x4_over_4 + x3, third) + x2, x * 0 + 1)
+    return exp_minus_eighth + srdhm(x + series, exp_minus_eighth)
+
+
+def one_over_one_plus_x(a: Array) -> Array:
+    """`1 / (1 + a)` for a in [0, 1), Q0.31 to Q0.31: three Newton steps in Q2.29 (eq. 18); appendix A.1."""
+    srdhm = saturating_rounding_doubling_high_mul
+    half_denominator = _rounding_half_sum(a, INT32_MAX)
+    x = 1515870810 + srdhm(half_denominator, -1010580540)
+    for _ in range(3):
+        one_minus_product = (1 << 29) - srdhm(half_denominator, x)
+        x = x + saturate(srdhm(x, one_minus_product) << 2, INT32_MIN, INT32_MAX)
+    return saturate(x << 1, INT32_MIN, INT32_MAX)
+
+
+def _rounding_half_sum(a: Array, b: int) -> Array:
+    """`(a + b) / 2`, ties away from zero."""
+    total = a + b
+    magnitude = (abs(total) + 1) >> 1
+    return array_namespace(total).where(total < 0, -magnitude, magnitude)
+
+
+def count_leading_zeros(x: Array) -> Array:
+    """Leading zero bits of positive int32 values (32 for 0), by bisection."""
+    xp = array_namespace(x)
+    zeros = x * 0 + 32
+    for width in (16, 8, 4, 2, 1):
+        top = x >> width
+        zeros = xp.where(top != 0, zeros - width, zeros)
+        x = xp.where(top != 0, top, x)
+    return zeros - _as_int(x != 0, x)
+
+
+def reciprocal(total: Array, integer_bits: int) -> tuple[Array, Array]:
+    """`1 / total` for a positive fixed-point sum: gemmlowp's GetReciprocal (eq. 19).
+
+    Args:
+        total: int64, Q(integer_bits) in int32, at least one unit.
+        integer_bits: Integer bits of `total`.
+
+    Returns:
+        (mantissa in Q0.31, exponent): the reciprocal is mantissa * 2^-exponent.
+    """
+    headroom = count_leading_zeros(total)
+    return one_over_one_plus_x((total << headroom) - 2**31), integer_bits - headroom
+
+
+def _as_int(condition: Array, like: Array) -> Array:
+    """A boolean array as 0 and 1 of `like`'s dtype."""
+    return array_namespace(like).astype(condition, like.dtype)

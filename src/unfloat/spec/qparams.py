@@ -1,0 +1,141 @@
+"""QParams: how codes stand for real numbers, `r = S (q - Z)` (eq. 1), and the border between the two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from unfloat.spec.errors import NumericDomainError
+from unfloat.spec.fixedpoint import round_half_away, round_to_int
+
+STORAGE = {"int8": np.dtype(np.int8), "uint8": np.dtype(np.uint8)}
+BITS_MIN, BITS_MAX = 2, 8
+_TINY = float(np.finfo(np.float32).tiny)  # the smallest normal float32: a scale below it would lose bits
+
+
+@dataclass(frozen=True)
+class QParams:
+    """Scale and zero point of one array of codes.
+
+    Attributes:
+        scale: float32 values, one, or one a channel along `axis`.
+        zero_point: The code of real 0, of the same type as the codes.
+        dtype: Storage, "int8" or "uint8".
+        bits: 2 to 8; the codes use the low `bits` of the storage's range.
+        axis: The channel axis of `scale`, or None per tensor.
+        narrow: True for weights: the lowest code is never used (paper, section 3).
+    """
+
+    scale: tuple[float, ...]
+    zero_point: int = 0
+    dtype: str = "int8"
+    bits: int = 8
+    axis: int | None = None
+    narrow: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what the arithmetic cannot hold."""
+        if self.dtype not in STORAGE or not BITS_MIN <= self.bits <= BITS_MAX:
+            raise NumericDomainError(f"codes must be int8 or uint8 of 2 to 8 bits, found {self.dtype} of {self.bits}")
+        scales = np.asarray(self.scale, np.float64)
+        if scales.ndim != 1 or not scales.size or (self.axis is None and scales.size != 1):
+            raise NumericDomainError(f"a scale per tensor is one number, per channel one for each; found {scales.size}, axis {self.axis}")
+        if not (np.isfinite(scales).all() and (scales > 0).all() and (scales.astype(np.float32) == scales).all()):
+            raise NumericDomainError(f"a scale must be a positive, finite float32, found {scales.min()} to {scales.max()}")
+        if not self.qmin <= self.zero_point <= self.qmax:
+            raise NumericDomainError(f"a zero point must be a code, {self.qmin} to {self.qmax}, found {self.zero_point}")
+
+    @property
+    def qmin(self) -> int:
+        """The lowest code."""
+        return (-(2 ** (self.bits - 1)) if self.dtype == "int8" else 0) + int(self.narrow)
+
+    @property
+    def qmax(self) -> int:
+        """The highest code."""
+        return 2 ** (self.bits - 1) - 1 if self.dtype == "int8" else 2**self.bits - 1
+
+    def scales(self, rank: int = 1) -> np.ndarray:
+        """The scales as float32, shaped to broadcast along `axis` of an array of `rank` dimensions."""
+        scales = np.asarray(self.scale, np.float32)
+        return scales if self.axis is None else scales.reshape([-1 if d == self.axis else 1 for d in range(rank)])
+
+
+def float32(x: float) -> float:
+    """The nearest float32, as a Python float."""
+    return float(np.float32(x))
+
+
+def positive_scale(x: float) -> float:
+    """The nearest float32 to `x`, at least the smallest normal one."""
+    return max(float32(x), _TINY)
+
+
+def qparams_from_range(
+    low: float, high: float, dtype: str = "int8", bits: int = 8, *, narrow: bool = False, least_scale: float = 0.0
+) -> QParams:
+    """Affine QParams whose window covers [low, high] and 0 (eq. 2 to 4; gemmlowp's and TFLite's rule).
+
+    Zero is widened into the range and then hit exactly, because padding writes it everywhere. The zero point comes from
+    the end whose rounding error is smaller. A range of nothing takes S = 1, Z = 0.
+
+    Args:
+        low: The smallest real value; 0 where it is positive.
+        high: The largest real value; 0 where it is negative.
+        dtype: Storage of the codes.
+        bits: 2 to 8.
+        narrow: Leave out the lowest code (weights).
+        least_scale: A lower bound for the scale.
+
+    Raises:
+        NumericDomainError: An end is not finite, or low > high.
+    """
+    if not (np.isfinite(low) and np.isfinite(high)) or low > high:
+        raise NumericDomainError(f"a range must be finite and ordered, found [{low}, {high}]: look for NaN or infinite activations")
+    nothing = QParams((1.0,), int(narrow and dtype == "uint8"), dtype, bits, narrow=narrow)
+    qmin, qmax = nothing.qmin, nothing.qmax
+    low, high = min(low, 0.0), max(high, 0.0)
+    if low == high and least_scale == 0:
+        return nothing
+    scale = positive_scale(max((high - low) / (qmax - qmin), least_scale))
+    from_low, from_high = qmin - low / scale, qmax - high / scale
+    low_error, high_error = abs(qmin) + abs(low / scale), abs(qmax) + abs(high / scale)
+    zero_point = round_to_int(from_low if low_error < high_error else from_high)
+    return QParams((scale,), min(max(zero_point, qmin), qmax), dtype, bits, narrow=narrow)
+
+
+def quantize(x: np.ndarray, qparams: QParams) -> np.ndarray:
+    """`q = clamp(round_half_away(x / S) + Z)`: the border into integers (eq. 12).
+
+    Args:
+        x: float32; the division is IEEE float32, never a product with 1/S. Infinities saturate.
+        qparams: Scale, zero point and code range.
+
+    Raises:
+        NumericDomainError: `x` holds a NaN.
+    """
+    x = np.asarray(x, np.float32)
+    if np.isnan(x).any():
+        raise NumericDomainError("cannot quantize NaN: the input must hold numbers")
+    with np.errstate(over="ignore"):  # a quotient past float32 is an infinity, and saturates
+        steps = round_half_away(x / qparams.scales(x.ndim))
+    low, high = qparams.qmin - qparams.zero_point, qparams.qmax - qparams.zero_point
+    codes = np.clip(steps, low, high).astype(np.int32) + qparams.zero_point
+    return codes.astype(STORAGE[qparams.dtype])
+
+
+def dequantize(codes: np.ndarray, qparams: QParams) -> np.ndarray:
+    """`r = S (q - Z)` in float32 (eq. 1): the border out of integers."""
+    steps = codes.astype(np.int32) - qparams.zero_point
+    return steps.astype(np.float32) * qparams.scales(codes.ndim)
+
+
+def clamp_code(bound: float, qparams: QParams) -> int:
+    """The code at which a real clamp bound lies: `Z + round_half_away(float32(bound / S))`, saturated (eq. 13)."""
+    if np.isinf(bound):
+        return qparams.qmax if bound > 0 else qparams.qmin
+    with np.errstate(over="ignore"):
+        quotient = np.float32(bound) / np.float32(qparams.scale[0])
+    steps = float(np.clip(round_half_away(np.asarray(quotient)), -(2**24), 2**24))
+    return min(max(qparams.zero_point + int(steps), qparams.qmin), qparams.qmax)

@@ -1,0 +1,51 @@
+"""The ladder: oracle = integer meaning = interpreter = PyTorch = scalar C = every vector kernel, 0 mismatches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.conformance.generate import DRAWS, Draw, all_cases, build, codes_for
+from tests.conformance.witness import Witness, by_engine, by_interpreter, by_oracle, by_torch
+
+from unfloat import _native
+from unfloat.ops import REGISTRY
+from unfloat.ops._operator import Case, Operator
+
+CASES = [pytest.param(operator, case, id=f"{operator.name}: {case.label}") for operator, case in all_cases()]
+ORACLE_WORK = 60_000  # multiply-accumulates of one sample that the plain Python oracle is asked for
+
+
+def mismatches(witness: Witness, truth: np.ndarray, program: object, inputs: list[np.ndarray]) -> int:
+    found = witness(program, inputs)  # type: ignore[arg-type]
+    assert found.shape == truth.shape
+    return int((found != truth).sum())
+
+
+def test_every_operator_has_cases() -> None:
+    for operator in REGISTRY.values():
+        if operator.integer_meaning is not None:
+            assert len(list(operator.cases())) >= 2, operator.name
+
+
+@pytest.mark.parametrize("draw", DRAWS, ids=lambda d: d.name)
+@pytest.mark.parametrize(("operator", "case"), CASES)
+def test_ladder(operator: Operator, case: Case, draw: Draw) -> None:
+    program = build(operator, case, draw)
+    inputs = codes_for(program, 2, f"{operator.name}/{case.label}/{draw.name}")
+    truth = by_interpreter(program, inputs)
+    assert mismatches(by_torch, truth, program, inputs) == 0
+    for level in _native.levels():
+        assert mismatches(by_engine(level), truth, program, inputs) == 0, level
+    if program.verify().macs <= ORACLE_WORK:
+        one = [x[:1] for x in inputs]
+        assert mismatches(by_oracle, truth[:1], program, one) == 0
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize(("operator", "case"), CASES)
+def test_threads_and_batches_change_nothing(operator: Operator, case: Case, threads: int) -> None:
+    program = build(operator, case, DRAWS[1])
+    inputs = codes_for(program, 3, case.label)
+    truth = by_interpreter(program, inputs)
+    for level in _native.levels():
+        assert mismatches(by_engine(level, threads), truth, program, inputs) == 0, level

@@ -1,0 +1,144 @@
+"""Each rung of the ladder as a function: Program and codes in, output codes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from tests import oracle
+
+from unfloat.ir.instruction import Instruction
+from unfloat.ops import REGISTRY
+from unfloat.program.interpret import interpret
+from unfloat.program.program import Program
+from unfloat.runtime.engine import Engine
+
+Witness = Callable[[Program, list[np.ndarray]], np.ndarray]
+
+
+def by_oracle(program: Program, inputs: list[np.ndarray]) -> np.ndarray:
+    """The plain Python oracle, which imports nothing of unfloat."""
+    (instruction,) = program.instructions
+    operands = [oracle.Tensor(x.shape, [int(v) for v in x.reshape(-1)]) for x in inputs]
+    result = _ORACLE[instruction.op](instruction, operands, program)
+    output = program.tensors[instruction.name]
+    return np.array(result.data, np.int64).reshape(inputs[0].shape[0], *output.shape[1:])
+
+
+def by_interpreter(program: Program, inputs: list[np.ndarray]) -> np.ndarray:
+    """The NumPy interpreter: the integer meaning, instruction by instruction."""
+    return interpret(program, inputs)[0].astype(np.int64)
+
+
+def by_torch(program: Program, inputs: list[np.ndarray]) -> np.ndarray:
+    """The integer meaning on PyTorch tensors: what the Simulation runs in `eval()`."""
+    from unfloat.quant.backend import TorchBackend
+
+    backend = TorchBackend()
+    (instruction,) = program.instructions
+    constants = {role: backend.constant(a) for role, a in instruction.constants.items()}
+    meaning = REGISTRY[instruction.op].integer_meaning
+    assert meaning is not None
+    codes = meaning(backend, instruction.attributes, constants, [backend.constant(x) for x in inputs])
+    return np.asarray(codes.numpy(), np.int64)
+
+
+def by_engine(level: str, threads: int = 1) -> Witness:
+    """The native engine at one instruction-set level."""
+
+    def run(program: Program, inputs: list[np.ndarray]) -> np.ndarray:
+        return np.asarray(Engine(program, threads, level).run(*inputs), np.int64)
+
+    return run
+
+
+def _linear(function: Callable[..., oracle.Tensor], *extra: str) -> Callable[..., oracle.Tensor]:
+    shared = ("input_zero_point", "weight_zero_point", "output_zero_point", "clamp_min", "clamp_max", "rounding")
+
+    def run(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
+        weight = i.constants["weight"]
+        arrays = [[int(v) for v in i.constants[role]] for role in ("bias", "multiplier", "shift")]
+        fields = {name: i.attributes[name] for name in (*shared, *extra)}
+        return function(operands[0], oracle.Tensor(weight.shape, [int(v) for v in weight.reshape(-1)]), *arrays, **fields)
+
+    return run
+
+
+def _add(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
+    a = i.attributes
+    return oracle.add(
+        *operands,
+        zero_points=(*a["input_zero_points"], a["output_zero_point"]),
+        multipliers=(*a["input_multipliers"], a["output_multiplier"]),
+        shifts=(*a["input_shifts"], a["output_shift"]),
+        left_shift=a["left_shift"],
+        **_clamp(i),
+        rounding=a["rounding"],
+    )
+
+
+def _clamp(i: Instruction) -> dict[str, int]:
+    return {name: i.attributes[name] for name in ("clamp_min", "clamp_max")}
+
+
+def _mul(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
+    a = i.attributes
+    zero_points = (*a["input_zero_points"], a["output_zero_point"])
+    return oracle.mul(
+        *operands, zero_points=zero_points, multiplier=a["multiplier"], shift=a["shift"], **_clamp(i), rounding=a["rounding"]
+    )
+
+
+def _zero_points(i: Instruction) -> dict[str, object]:
+    return {name: i.attributes[name] for name in ("input_zero_point", "output_zero_point", "rounding")}
+
+
+def _rescale(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
+    return oracle.rescale(operands[0], i.attributes["multiplier"], i.attributes["shift"], **_zero_points(i), **_clamp(i))
+
+
+def _mean(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
+    """From the unfolded factor, so that folding 1/N is witnessed too."""
+    scales = [program.tensors[name].qparams.scale[0] for name in (i.inputs[0], i.name)]
+    multiplier, shift = oracle.quantize_multiplier(scales[0] / scales[1])
+    return oracle.mean(operands[0], i.attributes["axes"], multiplier, shift, **_zero_points(i), **_clamp(i))
+
+
+def _pool(kind: str) -> Callable[..., oracle.Tensor]:
+    def run(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
+        window = [i.attributes[name] for name in ("kernel", "stride", "padding")]
+        label = program.tensors[i.name].qparams
+        if kind == "max":
+            return oracle.max_pool2d(operands[0], *window, label.qmin, label.qmax)
+        return oracle.average_pool2d(operands[0], *window, label.dtype == "int8", label.qmin, label.qmax)
+
+    return run
+
+
+def _softmax(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
+    label = program.tensors[i.inputs[0]].qparams
+    return oracle.softmax(operands[0], label.scale[0], signed=label.dtype == "int8")
+
+
+def _pad(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
+    flat = i.attributes["paddings"]
+    return oracle.pad(operands[0], list(zip(flat[::2], flat[1::2], strict=True)), i.attributes["value"])
+
+
+_SPATIAL = ("stride", "dilation", "padding")
+_ORACLE: dict[str, Callable[[Instruction, list[oracle.Tensor], Program], oracle.Tensor]] = {
+    "conv2d": _linear(oracle.conv2d, *_SPATIAL, "groups"),
+    "depthwise_conv2d": _linear(oracle.depthwise_conv2d, *_SPATIAL),
+    "fully_connected": _linear(oracle.fully_connected),
+    "add": _add,
+    "mul": _mul,
+    "rescale": _rescale,
+    "average_pool2d": _pool("average"),
+    "max_pool2d": _pool("max"),
+    "mean": _mean,
+    "softmax": _softmax,
+    "pad": _pad,
+    "concatenation": lambda i, operands, program: oracle.concatenation(operands, i.attributes["axis"]),
+    "reshape": lambda i, operands, program: oracle.reshape(operands[0], (operands[0].shape[0], *i.attributes["shape"][1:])),
+    "transpose": lambda i, operands, program: oracle.transpose(operands[0], i.attributes["permutation"]),
+}

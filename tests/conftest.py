@@ -1,0 +1,34 @@
+"""Shared fixtures, and what the markers mean.
+
+A test marked `data`, `cross` or `fuzz` is skipped where its tools are missing, unless UNFLOAT_NO_SKIP is set: then a
+missing tool is a failure, so that nothing goes unrun unseen.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+_NEEDS = {
+    "data": lambda: "" if os.environ.get("UNFLOAT_DATA") else "UNFLOAT_DATA does not name the folder of pictures and models",
+    "cross": lambda: "" if shutil.which("qemu-aarch64-static") else "qemu-aarch64-static is not installed",
+    "fuzz": lambda: "" if shutil.which("clang") else "clang is not installed",
+}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker, missing in _NEEDS.items():
+        reason = missing() if item.get_closest_marker(marker) else ""
+        if reason and os.environ.get("UNFLOAT_NO_SKIP"):
+            pytest.fail(f"marked {marker!r} and may not be skipped here: {reason}")
+        if reason:
+            pytest.skip(f"marked {marker!r}: {reason}")
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder that UNFLOAT_DATA names."""
+    return Path(os.environ["UNFLOAT_DATA"])

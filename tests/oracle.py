@@ -1,0 +1,629 @@
+"""The first rung of the equality ladder: what every integer operator means, one output element at a time.
+
+Written from the published rules, with Python's unbounded integers and plain loops, and sharing no code with the package
+it judges. Clarity is its only virtue: every operator is a formula for one element, nothing is fast, nothing wraps. A
+value that would not fit the 32-bit register the rules give it raises `OverflowError` instead.
+
+Sources, as cited below:
+    Jacob et al.  "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018
+    gemmlowp      fixedpoint/fixedpoint.h
+    TFLite        the reference kernels and quantization_util.cc of TensorFlow Lite
+
+Conventions: a code is a stored integer, int8 or uint8; activations are NHWC; spatial pairs are (vertical, horizontal);
+paddings are (top, left, bottom, right); a real multiplier is (multiplier, shift), meaning multiplier * 2^(shift - 31).
+"""
+
+import math
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+INT32_MIN = -(2**31)
+INT32_MAX = 2**31 - 1
+MIN_SHIFT = -31
+MAX_SHIFT = 30
+
+Rounding = Literal["double", "single"]
+Index = tuple[int, ...]
+Pair = tuple[int, int]
+Triple = tuple[int, int, int]
+Padding = tuple[int, int, int, int]
+
+
+# tensors --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Integers in row-major order under a shape; the shape () holds one."""
+
+    shape: Index
+    data: list[int]
+
+    def __post_init__(self) -> None:
+        _require(len(self.data) == math.prod(self.shape), f"{len(self.data)} values do not fill shape {self.shape}")
+
+    @staticmethod
+    def of(shape: Index, element: Callable[[Index], int]) -> "Tensor":
+        """The tensor whose element at each index is `element(index)`."""
+        return Tensor(shape, [element(index) for index in indices(shape)])
+
+    def at(self, *index: int) -> int:
+        """The element at a full index; an index outside the shape is an error, never a wrap-around."""
+        if len(index) != len(self.shape) or not all(0 <= i < n for i, n in zip(index, self.shape, strict=True)):
+            raise IndexError(f"index {index} is outside shape {self.shape}")
+        offset = 0
+        for i, n in zip(index, self.shape, strict=True):
+            offset = offset * n + i
+        return self.data[offset]
+
+
+def indices(shape: Index) -> Iterator[Index]:
+    """Every index of a shape in row-major order, the last axis fastest."""
+    if not shape:
+        yield ()
+        return
+    for first in range(shape[0]):
+        for rest in indices(shape[1:]):
+            yield (first, *rest)
+
+
+# small helpers --------------------------------------------------------------------------------------------------------
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def clamp(value: int, low: int, high: int) -> int:
+    """`value` limited to [low, high] (Jacob et al. eq. 12)."""
+    return min(max(value, low), high)
+
+
+def int32(value: int) -> int:
+    """`value` itself, which must fit a signed 32-bit register."""
+    if not INT32_MIN <= value <= INT32_MAX:
+        raise OverflowError(f"{value} does not fit in 32 bits")
+    return value
+
+
+def truncating_divide(numerator: int, denominator: int) -> int:
+    """Integer division as in C: the quotient is rounded toward zero, where Python's `//` rounds down."""
+    quotient = abs(numerator) // abs(denominator)
+    return quotient if (numerator < 0) == (denominator < 0) else -quotient
+
+
+def round_half_away(value: float | Fraction) -> int:
+    """The nearest integer, ties away from zero, as C's `round`; exact, since a float is a fraction."""
+    exact = Fraction(value)
+    magnitude = math.floor(abs(exact) + Fraction(1, 2))
+    return magnitude if exact >= 0 else -magnitude
+
+
+def float32(value: float) -> float:
+    """The IEEE single nearest to a double, ties to even; infinite when it is too large."""
+    try:
+        (single,) = struct.unpack("<f", struct.pack("<f", value))
+    except OverflowError:
+        return math.copysign(math.inf, value)
+    return float(single)
+
+
+# real multipliers and rounding ----------------------------------------------------------------------------------------
+
+
+def _normalize(real: float) -> Pair:
+    """The fixed-point (multiplier, shift) of a real that is not negative, with no limit on the shift."""
+    fraction, shift = math.frexp(real)
+    multiplier = round_half_away(Fraction(fraction) * 2**31)
+    # A fraction just below 1 rounds up to 2^31, which is no int32: it is one half of the next power of two.
+    return (2**30, shift + 1) if multiplier == 2**31 else (multiplier, shift)
+
+
+def quantize_multiplier(real: float) -> Pair:
+    """A real factor as (multiplier, shift), 2^30 <= multiplier < 2^31 (Jacob et al. eq. 6; TFLite QuantizeMultiplier).
+
+    Zero, and a factor whose shift would be below -31, is (0, 0).
+    """
+    _require(math.isfinite(real) and real >= 0, f"a multiplier must be finite and not negative, not {real}")
+    multiplier, shift = _normalize(real)
+    _require(shift <= MAX_SHIFT, f"the multiplier {real} is too large")
+    return (multiplier, shift) if shift >= MIN_SHIFT else (0, 0)
+
+
+def saturating_rounding_doubling_high_mul(a: int, b: int) -> int:
+    """The high half of 2ab, rounded: trunc((ab + nudge) / 2^31) (gemmlowp SaturatingRoundingDoublingHighMul).
+
+    Ties go up. Only the square of -2^31 does not fit, and it saturates.
+    """
+    product = int32(a) * int32(b)
+    nudge = 2**30 if product >= 0 else 1 - 2**30
+    return min(truncating_divide(product + nudge, 2**31), INT32_MAX)
+
+
+def rounding_divide_by_pot(x: int, exponent: int) -> int:
+    """x / 2^exponent to nearest, ties away from zero (gemmlowp RoundingDivideByPOT; Jacob et al. appendix B)."""
+    _require(0 <= exponent <= 31, f"the exponent {exponent} is outside [0, 31]")
+    mask = 2**exponent - 1
+    remainder = int32(x) & mask
+    threshold = (mask >> 1) + (1 if x < 0 else 0)
+    return (x >> exponent) + (1 if remainder > threshold else 0)
+
+
+def requantize(x: int, multiplier: int, shift: int, rounding: Rounding) -> int:
+    """x * multiplier * 2^(shift - 31), rounded to an integer (TFLite MultiplyByQuantizedMultiplier).
+
+    "double" rounds twice, in the high multiplication and again in the right shift, as gemmlowp and TFLite by default;
+    "single" rounds the exact product once, ties up, as TFLite built with TFLITE_SINGLE_ROUNDING.
+    """
+    _require(MIN_SHIFT <= shift <= MAX_SHIFT, f"the shift {shift} is outside [{MIN_SHIFT}, {MAX_SHIFT}]")
+    _require(0 <= multiplier <= INT32_MAX, f"the multiplier {multiplier} is outside [0, 2^31)")
+    if rounding == "double":
+        product = saturating_rounding_doubling_high_mul(x << max(shift, 0), multiplier)
+        return rounding_divide_by_pot(product, max(-shift, 0))
+    if rounding == "single":
+        return int32((int32(x) * multiplier + 2 ** (30 - shift)) >> (31 - shift))
+    raise ValueError(f"unknown rounding {rounding!r}")
+
+
+def _output_stage(x: int, multiplier: int, shift: int, zero_point: int, low: int, high: int, rounding: Rounding) -> int:
+    """An accumulator's code: scale down, add the zero point, clamp (Jacob et al. section 2.4), in this order."""
+    return clamp(requantize(x, multiplier, shift, rounding) + zero_point, low, high)
+
+
+# the real-number boundary ---------------------------------------------------------------------------------------------
+
+
+def qparams_from_range(lo: float, hi: float, qmin: int, qmax: int) -> tuple[float, int]:
+    """The (scale, zero point) of the real range [lo, hi] (Jacob et al. eq. 13; TFLite ChooseQuantizationParams).
+
+    The range is widened to hold 0. The zero point comes from the endpoint with the smaller rounding error. The empty
+    range takes scale 1 and the code nearest to 0.
+    """
+    _require(math.isfinite(lo) and math.isfinite(hi) and lo <= hi, f"[{lo}, {hi}] is not a range")
+    lo, hi = min(lo, 0.0), max(hi, 0.0)
+    if lo == hi:
+        return 1.0, clamp(0, qmin, qmax)
+    scale = float32((hi - lo) / (qmax - qmin))
+    _require(0 < scale < math.inf, f"the range [{lo}, {hi}] has no single-precision scale")
+    # The scale is a single from here on: the zero point must suit the scale that will be used.
+    error_from_lo = abs(qmin) + abs(lo / scale)
+    error_from_hi = abs(qmax) + abs(hi / scale)
+    zero_point = qmin - lo / scale if error_from_lo < error_from_hi else qmax - hi / scale
+    return scale, clamp(round_half_away(zero_point), qmin, qmax)
+
+
+def quantize(x: float, scale: float, zero_point: int, qmin: int, qmax: int) -> int:
+    """The code of a real: clamp(round_half_away(x / scale) + Z), dividing in single precision (Jacob et al. eq. 1)."""
+    _require(not math.isnan(x), "NaN has no code")
+    # A double quotient of two singles, rounded to single, is the IEEE single quotient: 53 bits >= 2 * 24 + 2.
+    quotient = float32(float32(x) / float32(scale))
+    if math.isinf(quotient):
+        return qmax if quotient > 0 else qmin
+    return clamp(round_half_away(quotient) + zero_point, qmin, qmax)
+
+
+def dequantize(code: int, scale: float, zero_point: int) -> float:
+    """The real a code stands for, S(q - Z), in single precision (Jacob et al. eq. 1)."""
+    return float32(float32(scale) * (code - zero_point))
+
+
+# convolutions and dot products ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Window:
+    """A sliding window over height and width."""
+
+    kernel: Pair
+    stride: Pair
+    dilation: Pair
+    padding: Padding
+
+    def output(self, height: int, width: int) -> Pair:
+        """How many positions the window takes down and across the padded image."""
+        top, left, bottom, right = self.padding
+        rows = (height + top + bottom - self.dilation[0] * (self.kernel[0] - 1) - 1) // self.stride[0] + 1
+        columns = (width + left + right - self.dilation[1] * (self.kernel[1] - 1) - 1) // self.stride[1] + 1
+        _require(rows > 0 and columns > 0, "the window is larger than the padded image")
+        return rows, columns
+
+    def taps(self, row: int, column: int, height: int, width: int) -> Iterator[tuple[int, int, int, int]]:
+        """The (kernel row, kernel column, image row, image column) of every tap inside the image, at one position.
+
+        Taps on the padding are left out. They stand for the real 0, which is exact, and adds nothing to a sum.
+        """
+        for kernel_row, kernel_column in indices(self.kernel):
+            y = row * self.stride[0] - self.padding[0] + kernel_row * self.dilation[0]
+            x = column * self.stride[1] - self.padding[1] + kernel_column * self.dilation[1]
+            if 0 <= y < height and 0 <= x < width:
+                yield kernel_row, kernel_column, y, x
+
+
+def _require_per_channel(channels: int, *sequences: Sequence[int]) -> None:
+    _require(all(len(s) == channels for s in sequences), f"bias, multiplier and shift need {channels} values each")
+
+
+def conv2d(
+    x: Tensor, weight: Tensor, bias: Sequence[int], multiplier: Sequence[int], shift: Sequence[int], *,
+    stride: Pair = (1, 1), dilation: Pair = (1, 1), padding: Padding = (0, 0, 0, 0), groups: int = 1,
+    input_zero_point: int, weight_zero_point: int = 0, output_zero_point: int, clamp_min: int, clamp_max: int,
+    rounding: Rounding,
+) -> Tensor:  # fmt: skip
+    """Convolution by weight [outputs, kernel height, kernel width, channels / groups] (Jacob et al. eq. 4, 5, 11).
+
+    acc = bias + sum (w - Z_w)(x - Z_x), brought to a code by each output channel's own multiplier.
+    """
+    batch, height, width, channels = x.shape
+    outputs, kernel_height, kernel_width, depth = weight.shape
+    _require(channels == depth * groups and outputs % groups == 0, "the channels do not divide into the groups")
+    _require_per_channel(outputs, bias, multiplier, shift)
+    window = Window((kernel_height, kernel_width), stride, dilation, padding)
+
+    def element(index: Index) -> int:
+        n, row, column, o = index
+        first = o // (outputs // groups) * depth
+        acc = bias[o]
+        for ky, kx, iy, ix in window.taps(row, column, height, width):
+            for c in range(depth):
+                acc += (weight.at(o, ky, kx, c) - weight_zero_point) * (x.at(n, iy, ix, first + c) - input_zero_point)
+        return _output_stage(acc, multiplier[o], shift[o], output_zero_point, clamp_min, clamp_max, rounding)
+
+    return Tensor.of((batch, *window.output(height, width), outputs), element)
+
+
+def depthwise_conv2d(
+    x: Tensor, weight: Tensor, bias: Sequence[int], multiplier: Sequence[int], shift: Sequence[int], *,
+    stride: Pair = (1, 1), dilation: Pair = (1, 1), padding: Padding = (0, 0, 0, 0),
+    input_zero_point: int, weight_zero_point: int = 0, output_zero_point: int, clamp_min: int, clamp_max: int,
+    rounding: Rounding,
+) -> Tensor:  # fmt: skip
+    """Convolution of each channel alone by weight [kernel height, kernel width, outputs] (TFLite DEPTHWISE_CONV_2D).
+
+    With depth multiplier d = outputs / channels, output c * d + m reads input channel c.
+    """
+    batch, height, width, channels = x.shape
+    kernel_height, kernel_width, outputs = weight.shape
+    _require(outputs % channels == 0, f"{outputs} outputs are no multiple of {channels} channels")
+    _require_per_channel(outputs, bias, multiplier, shift)
+    window = Window((kernel_height, kernel_width), stride, dilation, padding)
+
+    def element(index: Index) -> int:
+        n, row, column, o = index
+        c = o // (outputs // channels)
+        acc = bias[o]
+        for ky, kx, iy, ix in window.taps(row, column, height, width):
+            acc += (weight.at(ky, kx, o) - weight_zero_point) * (x.at(n, iy, ix, c) - input_zero_point)
+        return _output_stage(acc, multiplier[o], shift[o], output_zero_point, clamp_min, clamp_max, rounding)
+
+    return Tensor.of((batch, *window.output(height, width), outputs), element)
+
+
+def fully_connected(
+    x: Tensor, weight: Tensor, bias: Sequence[int], multiplier: Sequence[int], shift: Sequence[int], *,
+    input_zero_point: int, weight_zero_point: int = 0, output_zero_point: int, clamp_min: int, clamp_max: int,
+    rounding: Rounding,
+) -> Tensor:  # fmt: skip
+    """The last axis of x times weight [outputs, depth] (Jacob et al. eq. 4; TFLite FULLY_CONNECTED)."""
+    outputs, depth = weight.shape
+    _require(x.shape[-1:] == (depth,), f"an input of shape {x.shape} does not end in {depth}")
+    _require_per_channel(outputs, bias, multiplier, shift)
+
+    def element(index: Index) -> int:
+        *position, o = index
+        acc = bias[o]
+        for k in range(depth):
+            acc += (weight.at(o, k) - weight_zero_point) * (x.at(*position, k) - input_zero_point)
+        return _output_stage(acc, multiplier[o], shift[o], output_zero_point, clamp_min, clamp_max, rounding)
+
+    return Tensor.of((*x.shape[:-1], outputs), element)
+
+
+# element by element ---------------------------------------------------------------------------------------------------
+
+
+def _broadcast_shape(a: Index, b: Index) -> Index:
+    """The common shape: aligned at the last axis, an axis of 1 (or none) stretches to the other's size."""
+    rank = max(len(a), len(b))
+    pairs = list(zip((1,) * (rank - len(a)) + a, (1,) * (rank - len(b)) + b, strict=True))
+    _require(all(m == n or 1 in (m, n) for m, n in pairs), f"shapes {a} and {b} do not broadcast")
+    return tuple(n if m == 1 else m for m, n in pairs)
+
+
+def _at_broadcast(tensor: Tensor, index: Index) -> int:
+    """The element that a tensor shows at an index of the common shape."""
+    own = index[len(index) - len(tensor.shape) :]
+    return tensor.at(*(0 if n == 1 else i for i, n in zip(own, tensor.shape, strict=True)))
+
+
+def add(
+    a: Tensor, b: Tensor, *, zero_points: Triple, multipliers: Triple, shifts: Triple, left_shift: int = 20,
+    clamp_min: int, clamp_max: int, rounding: Rounding,
+) -> Tensor:  # fmt: skip
+    """a + b, both brought to a common finer scale first; triples are (a, b, output) (TFLite ADD).
+
+    The real multipliers are S_a / 2S, S_b / 2S and 2S / (2^left_shift * S_output), where S = max(S_a, S_b).
+    """
+    zero_a, zero_b, zero_output = zero_points
+
+    def element(index: Index) -> int:
+        lifted_a = (_at_broadcast(a, index) - zero_a) << left_shift
+        lifted_b = (_at_broadcast(b, index) - zero_b) << left_shift
+        total = requantize(lifted_a, multipliers[0], shifts[0], rounding)
+        total += requantize(lifted_b, multipliers[1], shifts[1], rounding)
+        return _output_stage(total, multipliers[2], shifts[2], zero_output, clamp_min, clamp_max, rounding)
+
+    return Tensor.of(_broadcast_shape(a.shape, b.shape), element)
+
+
+def mul(
+    a: Tensor, b: Tensor, *, zero_points: Triple, multiplier: int, shift: int,
+    clamp_min: int, clamp_max: int, rounding: Rounding,
+) -> Tensor:  # fmt: skip
+    """a * b with the real multiplier S_a * S_b / S_output; zero points are (a, b, output) (TFLite MUL)."""
+    zero_a, zero_b, zero_output = zero_points
+
+    def element(index: Index) -> int:
+        product = (_at_broadcast(a, index) - zero_a) * (_at_broadcast(b, index) - zero_b)
+        return _output_stage(product, multiplier, shift, zero_output, clamp_min, clamp_max, rounding)
+
+    return Tensor.of(_broadcast_shape(a.shape, b.shape), element)
+
+
+def rescale(
+    x: Tensor, multiplier: int, shift: int, *, input_zero_point: int, output_zero_point: int,
+    clamp_min: int, clamp_max: int, rounding: Rounding,
+) -> Tensor:  # fmt: skip
+    """The same reals under another scale and zero point, by S_input / S_output (TFLite QUANTIZE from codes)."""
+
+    def element(index: Index) -> int:
+        difference = x.at(*index) - input_zero_point
+        return _output_stage(difference, multiplier, shift, output_zero_point, clamp_min, clamp_max, rounding)
+
+    return Tensor.of(x.shape, element)
+
+
+# reductions -----------------------------------------------------------------------------------------------------------
+
+
+def _pool(x: Tensor, window: Window, reduce: Callable[[list[int]], int], clamp_min: int, clamp_max: int) -> Tensor:
+    """One value for the codes each window covers, channel by channel; the padding is not covered."""
+    batch, height, width, channels = x.shape
+
+    def element(index: Index) -> int:
+        n, row, column, c = index
+        codes = [x.at(n, iy, ix, c) for _, _, iy, ix in window.taps(row, column, height, width)]
+        _require(bool(codes), "a pooling window lies wholly on the padding")
+        return clamp(reduce(codes), clamp_min, clamp_max)
+
+    return Tensor.of((batch, *window.output(height, width), channels), element)
+
+
+def average_pool2d(
+    x: Tensor, kernel: Pair, stride: Pair, padding: Padding, signed: bool, clamp_min: int, clamp_max: int
+) -> Tensor:
+    """The mean of the raw codes of the cells inside the image (TFLite AVERAGE_POOL_2D).
+
+    Half a count is added away from *code* 0, whatever the zero point, and the quotient truncated as in C.
+    """
+
+    def average(codes: list[int]) -> int:
+        total, count = sum(codes), len(codes)
+        half = count // 2
+        return truncating_divide(total - half if signed and total <= 0 else total + half, count)
+
+    return _pool(x, Window(kernel, stride, (1, 1), padding), average, clamp_min, clamp_max)
+
+
+def max_pool2d(x: Tensor, kernel: Pair, stride: Pair, padding: Padding, clamp_min: int, clamp_max: int) -> Tensor:
+    """The largest raw code of the cells inside the image (TFLite MAX_POOL_2D)."""
+    return _pool(x, Window(kernel, stride, (1, 1), padding), max, clamp_min, clamp_max)
+
+
+def fold_mean(multiplier: int, shift: int, count: int) -> Pair:
+    """The (multiplier, shift) with 1 / count folded in, truncating (TFLite MEAN).
+
+    The multiplier is lifted by floor(log2(count)) first to keep its bits, as far as 64 bits and the least shift allow.
+    """
+    lift = min(count.bit_length() - 1, 32, 31 + shift)
+    return (multiplier << lift) // count, shift - lift
+
+
+def mean(
+    x: Tensor, axes: Sequence[int], multiplier: int, shift: int, *, input_zero_point: int, output_zero_point: int,
+    clamp_min: int, clamp_max: int, rounding: Rounding,
+) -> Tensor:  # fmt: skip
+    """The mean over some axes, kept as axes of 1; the real multiplier is S_input / S_output (TFLite MEAN)."""
+    _require(all(0 <= axis < len(x.shape) for axis in axes), f"the axes {axes} are not all in shape {x.shape}")
+    summed = tuple(n if axis in axes else 1 for axis, n in enumerate(x.shape))
+    count = math.prod(summed)
+    multiplier, shift = fold_mean(multiplier, shift, count)
+
+    def element(index: Index) -> int:
+        # On every axis either the output index or the offset is 0.
+        total = sum(x.at(*(i + j for i, j in zip(index, offset, strict=True))) for offset in indices(summed))
+        centred = total - count * input_zero_point
+        return _output_stage(centred, multiplier, shift, output_zero_point, clamp_min, clamp_max, rounding)
+
+    return Tensor.of(tuple(1 if axis in axes else n for axis, n in enumerate(x.shape)), element)
+
+
+# moving bytes ---------------------------------------------------------------------------------------------------------
+
+
+def pad(x: Tensor, paddings: Sequence[Pair], value: int) -> Tensor:
+    """x with (before, after) cells of `value`, the zero point as a rule, added to every axis (TFLite PADV2)."""
+    _require(len(paddings) == len(x.shape), "every axis needs its padding")
+
+    def element(index: Index) -> int:
+        inner = [i - before for i, (before, _) in zip(index, paddings, strict=True)]
+        inside = all(0 <= i < n for i, n in zip(inner, x.shape, strict=True))
+        return x.at(*inner) if inside else value
+
+    return Tensor.of(tuple(n + sum(extra) for n, extra in zip(x.shape, paddings, strict=True)), element)
+
+
+def concatenation(tensors: Sequence[Tensor], axis: int) -> Tensor:
+    """The tensors one after another along an axis; all share one scale and zero point (Jacob et al. appendix A.3)."""
+    first = tensors[0].shape
+    _require(0 <= axis < len(first), f"the axis {axis} is outside a shape of {len(first)} axes")
+    for tensor in tensors:
+        agrees = tensor.shape[:axis] == first[:axis] and tensor.shape[axis + 1 :] == first[axis + 1 :]
+        _require(agrees and len(tensor.shape) == len(first), f"{tensor.shape} and {first} differ beside axis {axis}")
+
+    def element(index: Index) -> int:
+        position = index[axis]
+        for tensor in tensors:
+            if position < tensor.shape[axis]:
+                return tensor.at(*index[:axis], position, *index[axis + 1 :])
+            position -= tensor.shape[axis]
+        raise IndexError(index)
+
+    return Tensor.of((*first[:axis], sum(t.shape[axis] for t in tensors), *first[axis + 1 :]), element)
+
+
+def reshape(x: Tensor, shape: Index) -> Tensor:
+    """The same codes in the same row-major order under another shape."""
+    return Tensor(shape, list(x.data))
+
+
+def transpose(x: Tensor, permutation: Sequence[int]) -> Tensor:
+    """x with its axes reordered: output axis i is input axis permutation[i]."""
+    _require(sorted(permutation) == list(range(len(x.shape))), f"{permutation} does not permute {len(x.shape)} axes")
+
+    def element(index: Index) -> int:
+        return x.at(*(index[permutation.index(axis)] for axis in range(len(x.shape))))
+
+    return Tensor.of(tuple(x.shape[axis] for axis in permutation), element)
+
+
+# softmax --------------------------------------------------------------------------------------------------------------
+
+# Qm.n names an int32 with m integer bits and n fractional bits besides its sign: m + n = 31.
+ONE_Q0_31 = INT32_MAX  # 1 itself does not fit in Q0.31: gemmlowp's "one" is the largest value.
+ONE_Q2_29 = 2**29
+ONE_THIRD_Q0_31 = 715827883
+EXP_MINUS_EIGHTH_Q0_31 = 1895147668
+EXP_MINUS_POWER_Q0_31 = {  # e^-(2^k) for each k
+    -2: 1672461947,
+    -1: 1302514674,
+    0: 790015084,
+    1: 290630308,
+    2: 39332535,
+    3: 720401,
+    4: 242,
+}
+FORTY_EIGHT_SEVENTEENTHS_Q2_29 = 1515870810
+MINUS_THIRTY_TWO_SEVENTEENTHS_Q2_29 = -1010580540
+DIFF_INTEGER_BITS = 5
+SUM_INTEGER_BITS = 12
+
+_times = saturating_rounding_doubling_high_mul
+
+
+def _saturating_shift_left(x: int, bits: int) -> int:
+    return clamp(x << bits, INT32_MIN, INT32_MAX)
+
+
+def _exp_between_minus_quarter_and_zero(a: int) -> int:
+    """e^a on [-1/4, 0) in Q0.31: a Taylor polynomial of degree 4 about -1/8 (Jacob et al. appendix A.1; gemmlowp)."""
+    x = a + 2**28
+    x2 = _times(x, x)
+    x3 = _times(x2, x)
+    x4 = _times(x2, x2)
+    cubic_and_quartic = _times(rounding_divide_by_pot(x4, 2) + x3, ONE_THIRD_Q0_31)
+    beyond_linear = rounding_divide_by_pot(cubic_and_quartic + x2, 1)
+    return EXP_MINUS_EIGHTH_Q0_31 + _times(EXP_MINUS_EIGHTH_Q0_31, x + beyond_linear)
+
+
+def exp_on_negative_values(a: int, integer_bits: int) -> int:
+    """e^a for a <= 0 with that many integer bits, in Q0.31 (Jacob et al. appendix A.1; gemmlowp).
+
+    a is split into a part in [-1/4, 0), for the polynomial, and a multiple of 1/4, each of whose bits is one factor.
+    """
+    _require(int32(a) <= 0, f"{a} is not negative")
+    if a == 0:
+        return ONE_Q0_31
+    fractional_bits = 31 - integer_bits
+    if integer_bits > 5 and a < -(32 << fractional_bits):
+        return 0
+    quarter = 1 << (fractional_bits - 2)
+    small = (a & (quarter - 1)) - quarter
+    multiple = small - a
+    result = _exp_between_minus_quarter_and_zero(_saturating_shift_left(small, integer_bits))
+    for k, factor in EXP_MINUS_POWER_Q0_31.items():
+        if k < integer_bits and multiple & (1 << (fractional_bits + k)):
+            result = _times(result, factor)
+    return result
+
+
+def one_over_one_plus_x(a: int) -> int:
+    """1 / (1 + a) for a in [0, 1), both in Q0.31 (Jacob et al. appendix A.1; gemmlowp).
+
+    Three Newton-Raphson steps in Q2.29 approach the reciprocal of d = (1 + a) / 2, and the result is half of it.
+    """
+    _require(0 <= a <= INT32_MAX, f"{a} is outside [0, 1) in Q0.31")
+    d = (a + ONE_Q0_31 + 1) // 2  # a half sum, ties away from zero; neither term is negative
+    x = FORTY_EIGHT_SEVENTEENTHS_Q2_29 + _times(d, MINUS_THIRTY_TWO_SEVENTEENTHS_Q2_29)
+    for _ in range(3):
+        error = ONE_Q2_29 - _times(d, x)
+        x += _saturating_shift_left(_times(x, error), 2)  # the product of two Q2.29 is Q4.27
+    return _saturating_shift_left(x, 1)  # Q2.29 halved is the same bits as Q1.30; one bit more makes Q0.31
+
+
+def _reciprocal(total: int) -> Pair:
+    """1 / total of a Q12.19 as (r, b), meaning r * 2^-b with r in Q0.31 (TFLite GetReciprocal)."""
+    leading_zeros = 32 - int32(total).bit_length()
+    return one_over_one_plus_x((total << leading_zeros) - 2**31), SUM_INTEGER_BITS - leading_zeros
+
+
+def softmax_multiplier(real: float) -> Pair:
+    """The factor from differences of codes to Q5.26, `real` being beta * scale (TFLite PreprocessSoftmaxScaling).
+
+    Its left shift may reach 31, past what `requantize` takes: the only difference within the radius is then 0.
+    """
+    scaled = min(real * 2 ** (31 - DIFF_INTEGER_BITS), float(INT32_MAX))
+    _require(scaled > 1, f"the input scale {real} is too small for softmax")
+    return _normalize(scaled)
+
+
+def softmax_radius(left_shift: int) -> int:
+    """The largest difference of codes that stays within 31 in Q5.26 (TFLite CalculateInputRadius)."""
+    return (31 << (31 - DIFF_INTEGER_BITS)) >> left_shift
+
+
+def _softmax_row(codes: Sequence[int], multiplier: int, left_shift: int, low: int) -> list[int]:
+    """One softmax over a row, output codes from `low` to `low` + 255 (TFLite SOFTMAX, the fixed-point reference)."""
+    largest, radius = max(codes), softmax_radius(left_shift)
+
+    def exponential(code: int) -> int:
+        scaled = saturating_rounding_doubling_high_mul((code - largest) << left_shift, multiplier)
+        return exp_on_negative_values(scaled, DIFF_INTEGER_BITS)
+
+    # Past the radius the exponential counts as 0.
+    exponentials = [exponential(code) if largest - code <= radius else 0 for code in codes]
+    total = sum(rounding_divide_by_pot(e, SUM_INTEGER_BITS) for e in exponentials)
+    reciprocal, bits = _reciprocal(total)
+    exponent = bits + 31 - 8
+
+    def output(e: int) -> int:
+        # gemmlowp divides by at most 2^31. A sum of 512 or more asks for more, where each quotient is below 1/2.
+        quotient = rounding_divide_by_pot(_times(reciprocal, e), exponent) if exponent <= 31 else 0
+        return clamp(quotient + low, low, low + 255)
+
+    return [output(e) for e in exponentials]
+
+
+def softmax(x: Tensor, scale: float, *, signed: bool, beta: float = 1.0) -> Tensor:
+    """Softmax of beta * scale * x over the last axis, in integers alone (TFLite SOFTMAX, the fixed-point reference).
+
+    The output scale is 1/256 and its zero point is the least code: -128 for int8 (signed), 0 for uint8.
+    """
+    multiplier, left_shift = softmax_multiplier(beta * scale)
+    depth = x.shape[-1]
+    rows = [x.data[start : start + depth] for start in range(0, len(x.data), depth)]
+    low = -128 if signed else 0
+    return Tensor(x.shape, [code for row in rows for code in _softmax_row(row, multiplier, left_shift, low)])
