@@ -121,7 +121,7 @@ Engine::Claim::Claim(Engine &engine, int64_t batch) : engine_(engine) {
 }
 
 void Engine::prepare(int64_t batch) {
-  if (batch == batch_) return;
+  if (batch == batch_ && batch > 0) return;
   if (batch < 1 || batch > INT32_MAX || batch > kMaxBytes / std::max<int64_t>(arena_bytes_per_sample_, 1)) {
     throw std::invalid_argument("the batch must hold at least 1 sample and fit the memory, found " +
                                 std::to_string(batch));

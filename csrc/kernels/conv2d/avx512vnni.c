@@ -140,7 +140,8 @@ static void point_at_windows(const conv_plan *plan, int64_t first, int64_t count
 static void copy_rows(const conv_plan *plan, const pixel_place *place, uint8_t zero_point, uint8_t *copies) {
   const uf_window *window = plan->window;
   const int64_t depth = plan->input->shape[3], width = plan->input->shape[2];
-  const int64_t left = window->pad_left * depth, space = plan->row_bytes - left;
+  const int64_t padding = window->pad_left * depth;
+  const int64_t left = padding < plan->row_bytes ? padding : plan->row_bytes, space = plan->row_bytes - left;
   const int64_t bytes = width * depth < space ? width * depth : space;
   for (int32_t i = 0; i < window->kernel_h; ++i, copies += plan->row_bytes) {
     const int32_t row = place->row * window->stride_h - window->pad_top + i * window->dilation_h;

@@ -1,0 +1,272 @@
+"""The Engine's border, memory, threads and errors. What the kernels compute is tests/conformance's business."""
+
+import threading
+from copy import deepcopy
+
+import numpy as np
+import pytest
+
+from unfloat import _native
+from unfloat.ir.graph import BATCH, Port
+from unfloat.ir.instruction import Instruction, Tensor
+from unfloat.program.interpret import interpret
+from unfloat.program.program import Program
+from unfloat.runtime.engine import Engine, InputError, levels
+from unfloat.spec.errors import NumericDomainError
+from unfloat.spec.qparams import QParams, dequantize, quantize
+
+LABEL = QParams((0.5,), 3)
+TO_INNER, TO_OUTER = (0, 2, 3, 1), (0, 3, 1, 2)
+POOL = {"kernel": (2, 2), "stride": (2, 2), "padding": (0, 0, 0, 0)}
+
+
+def two_in_two_out() -> Program:
+    """Images a and b, joined; handed back pooled and as they are."""
+    shapes = {"a": (5, 6, 2), "b": (5, 6, 3), "joined": (5, 6, 5), "pooled": (2, 3, 5)}
+    return Program(
+        inputs=tuple(Port(n, n, (BATCH, *shapes[n]), TO_INNER) for n in ("a", "b")),
+        outputs=tuple(Port(n, n, (BATCH, *shapes[n]), TO_OUTER) for n in ("pooled", "joined")),
+        tensors={n: Tensor(n, (BATCH, *shape), LABEL) for n, shape in shapes.items()},
+        instructions=(
+            Instruction("concatenation", "joined", ("a", "b"), {"axis": 3}),
+            Instruction("max_pool2d", "pooled", ("joined",), POOL),
+        ),
+        structure=("dict", ("small", "large")),
+    )
+
+
+def images(batch: int, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [(rng.standard_normal((batch, c, 5, 6)) * 30).astype(np.float32) for c in (2, 3)]
+
+
+def expected(program: Program, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    return interpret(program, [quantize(x, LABEL).transpose(TO_INNER) for x in inputs])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_layouts_and_structure_are_the_models_own(threads: int) -> None:
+    program = two_in_two_out()
+    engine = Engine(program, threads)
+    assert engine.threads == threads
+    for batch in (1, 3, 2, 3, 1):  # the arena grows, shrinks in use, and is used again
+        inputs = images(batch, batch)
+        found = engine(*inputs)
+        pooled, joined = (dequantize(q, LABEL).transpose(TO_OUTER) for q in expected(program, inputs))
+        assert list(found) == ["small", "large"]
+        np.testing.assert_array_equal(found["small"], pooled)
+        np.testing.assert_array_equal(found["large"], joined)
+
+
+def test_codes_in_codes_out() -> None:
+    program = two_in_two_out()
+    inputs = images(2)
+    codes = [quantize(x, LABEL).transpose(TO_INNER) for x in inputs]  # strided: the engine takes any
+    found = Engine(program).run(*codes)
+    assert isinstance(found, tuple)
+    for mine, truth in zip(found, expected(program, inputs), strict=True):
+        np.testing.assert_array_equal(mine, truth)
+
+
+def test_an_empty_batch_gives_an_empty_output() -> None:
+    found = Engine(two_in_two_out())(*images(0))
+    assert found["small"].shape == (0, 5, 2, 3)
+
+
+def test_profile_and_kernels_name_every_layer() -> None:
+    engine = Engine(two_in_two_out(), level="scalar")
+    assert engine.kernels() == {"joined": "concatenation__scalar", "pooled": "max_pool2d__scalar"}
+    times = engine.profile(*images(1), runs=3)
+    assert [(t.name, t.op) for t in times] == [("joined", "concatenation"), ("pooled", "max_pool2d")]
+    assert all(t.microseconds > 0 for t in times)
+
+
+def test_the_environment_forces_a_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert levels()[-1] == "scalar"
+    monkeypatch.setenv("UNFLOAT_ISA", "scalar")
+    assert all(kernel.endswith("__scalar") for kernel in Engine(two_in_two_out()).kernels().values())
+    monkeypatch.setenv("UNFLOAT_ISA", "mmx")
+    with pytest.raises(ValueError, match="scalar; found 'mmx'"):
+        Engine(two_in_two_out())
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (images(1)[:1], r"required 2 inputs \(a, b\), found 1"),
+        ([images(1)[0].astype(np.float64), images(1)[1]], "input a: required float32 .* found float64"),
+        ([images(1)[0], images(1)[1][:, :2]], r"input b: required float32 of shape \(batch, 3, 5, 6\), found .*\(1, 2, 5, 6\)"),
+        ([images(1)[0][0], images(1)[1]], r"input a: .* found float32 of shape \(2, 5, 6\)"),
+        ([images(1)[0], images(2)[1]], "input b: required the first input's batch, 1, found 2"),
+    ],
+)
+def test_wrong_inputs_are_errors_that_name_them(inputs: list[np.ndarray], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Engine(two_in_two_out())(*inputs)
+
+
+def test_nan_is_an_error_and_infinity_is_not() -> None:
+    engine, (a, b) = Engine(two_in_two_out()), images(1)
+    a[0, 1, 2, 3] = np.inf
+    assert engine(a, b)["large"].max() == 0.5 * (127 - 3)
+    b[0, 2, 4, 5] = np.nan
+    with pytest.raises(NumericDomainError, match="input b: required numbers, found NaN"):
+        engine(a, b)
+
+
+def test_engines_in_several_threads_do_not_meet() -> None:
+    program = two_in_two_out()
+    wrong: list[int] = []
+
+    def work(seed: int) -> None:
+        engine, inputs = Engine(program, threads=2), images(2, seed)
+        truth = [dequantize(q, LABEL).transpose(TO_OUTER) for q in expected(program, inputs)]
+        for _ in range(200):
+            found = engine(*inputs)
+            wrong.append(sum(int((f != t).sum()) for f, t in zip(found.values(), truth, strict=True)))
+
+    workers = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert wrong == [0] * 800
+
+
+# what the native side refuses -----------------------------------------------------------------------------------------
+
+CONV = {
+    "tensors": [((4, 4, 3), True, 0, None), ((2, 2, 8), True, 64, None)],
+    "instructions": [
+        (
+            "conv2d",
+            "layer1",
+            [0],
+            1,
+            {
+                "stride": (2, 2),
+                "dilation": (1, 1),
+                "padding": (0, 0, 1, 1),
+                "groups": 1,
+                "input_zero_point": -3,
+                "weight_zero_point": 0,
+                "output_zero_point": 5,
+                "clamp_min": -128,
+                "clamp_max": 127,
+                "rounding": "double",
+            },
+            {
+                "weight": np.ones((8, 3, 3, 3), np.int8),
+                "bias": np.zeros(8, np.int32),
+                "multiplier": np.full(8, 2**30, np.int32),
+                "shift": np.full(8, -4, np.int8),
+            },
+        )
+    ],
+    "inputs": [0],
+    "outputs": [1],
+    "arena_bytes_per_sample": 128,
+    "threads": 1,
+    "level": "",
+}
+
+
+def test_the_valid_one_runs() -> None:
+    out = np.zeros((1, 2, 2, 8), np.int8)
+    _native.Engine(**CONV).run(1, [np.zeros((1, 4, 4, 3), np.int8)], [out])
+    assert (out[0, 0, 0] == round(27 * 3 * 2**-5) + 5).all()
+
+
+@pytest.mark.parametrize("attribute", CONV["instructions"][0][4])
+def test_a_missing_attribute_is_an_error(attribute: str) -> None:
+    bad = deepcopy(CONV)
+    del bad["instructions"][0][4][attribute]
+    with pytest.raises(ValueError, match=f"layer 'layer1' .conv2d.: misses the attribute '{attribute}'"):
+        _native.Engine(**bad)
+
+
+@pytest.mark.parametrize("role", CONV["instructions"][0][5])
+def test_a_missing_or_wrong_constant_is_an_error(role: str) -> None:
+    bad = deepcopy(CONV)
+    constants = bad["instructions"][0][5]
+    good = constants.pop(role)
+    with pytest.raises(ValueError, match=f"layer1.*misses the constant '{role}'"):
+        _native.Engine(**bad)
+    for wrong in (good[:-1], good.astype(np.int32 if good.dtype == np.int8 else np.int8)):
+        constants[role] = wrong
+        with pytest.raises(ValueError, match=f"layer1.*its {role} must"):
+            _native.Engine(**bad)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "message"),
+    [
+        ("stride", (0, 1), "stride"),
+        ("stride", (1, 1), "do not give the output's shape"),
+        ("stride", (1,), "must hold 2 integers"),
+        ("padding", (0, 0, 1, 2**40), "padding"),
+        ("dilation", (3, 3), "do not give"),
+        ("groups", 2, "groups"),
+        ("groups", 0, "groups"),
+        ("input_zero_point", 128, "input_zero_point"),
+        ("clamp_min", 128, "clamp_min"),
+        ("rounding", "up", "rounding"),
+        ("rounding", 1, "rounding"),
+    ],
+)
+def test_an_impossible_attribute_is_an_error(attribute: str, value: object, message: str) -> None:
+    bad = deepcopy(CONV)
+    bad["instructions"][0][4][attribute] = value
+    with pytest.raises(ValueError, match=f"layer1.*{message}"):
+        _native.Engine(**bad)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"inputs": [2]}, "must be activations, found tensor 2"),
+        ({"outputs": [-1]}, "must be activations, found tensor -1"),
+        ({"threads": 0}, "threads"),
+        ({"level": "sse9"}, "sse9"),
+        ({"arena_bytes_per_sample": 95}, "tensor 1: lies outside the arena"),
+        ({"arena_bytes_per_sample": -1}, "impossible"),
+        ({"tensors": [((4, 4, 3), True, 0, None), ((2, 2, 8), True, -1, None)]}, "outside the arena"),
+        ({"tensors": [((4, 4, 0), True, 0, None), ((2, 2, 8), True, 64, None)]}, "tensor 0: a dimension"),
+        ({"tensors": [((2**20, 2**20, 3), True, 0, None), ((2, 2, 8), True, 64, None)]}, "tensor 0: a dimension"),
+        ({"tensors": [((1, 1, 1, 1, 4, 4, 3), True, 0, None), ((2, 2, 8), True, 64, None)]}, "dimensions"),
+        ({"tensors": [((1, 4, 4, 3), True, -1, np.zeros((1, 4, 4, 3), np.int8)), ((2, 2, 8), True, 64, None)]}, "activations"),
+        ({"instructions": [("conv3d", *CONV["instructions"][0][1:])]}, "no such operator"),
+        ({"instructions": [(*CONV["instructions"][0][:2], [7], *CONV["instructions"][0][3:])]}, "no tensor 7"),
+        ({"instructions": [(*CONV["instructions"][0][:2], [], *CONV["instructions"][0][3:])]}, "layer1"),
+    ],
+)
+def test_an_impossible_program_is_an_error(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _native.Engine(**{**CONV, **change})
+
+
+@pytest.mark.parametrize(
+    ("batch", "inputs", "outputs"),
+    [
+        (1, [], [np.zeros((1, 2, 2, 8), np.int8)]),
+        (1, [np.zeros((1, 4, 4, 3), np.uint8)], [np.zeros((1, 2, 2, 8), np.int8)]),
+        (2, [np.zeros((1, 4, 4, 3), np.int8)], [np.zeros((2, 2, 2, 8), np.int8)]),
+        (1, [np.zeros((1, 4, 4, 3), np.int8)], [np.zeros((1, 2, 2, 7), np.int8)]),
+        (1, [np.zeros((1, 4, 4, 6), np.int8)[..., ::2]], [np.zeros((1, 2, 2, 8), np.int8)]),
+        (1, [np.zeros((1, 4, 4, 3), np.int8)], [np.zeros((1, 2, 2, 16), np.int8)[..., ::2]]),
+        (0, [np.zeros((0, 4, 4, 3), np.int8)], [np.zeros((0, 2, 2, 8), np.int8)]),
+        (2**40, [np.zeros((1, 4, 4, 3), np.int8)], [np.zeros((1, 2, 2, 8), np.int8)]),
+    ],
+)
+def test_wrong_arrays_are_errors(batch: int, inputs: list[np.ndarray], outputs: list[np.ndarray]) -> None:
+    engine = _native.Engine(**CONV)
+    with pytest.raises(ValueError, match=r"must|needs"):
+        engine.run(batch, inputs, outputs)
+    engine.run(1, [np.zeros((1, 4, 4, 3), np.int8)], [np.zeros((1, 2, 2, 8), np.int8)])
+
+
+def test_a_read_only_output_is_an_error() -> None:
+    out = np.zeros((1, 2, 2, 8), np.int8)
+    out.flags.writeable = False
+    with pytest.raises(ValueError, match="output 0"):
+        _native.Engine(**CONV).run(1, [np.zeros((1, 4, 4, 3), np.int8)], [out])
