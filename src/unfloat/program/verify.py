@@ -212,8 +212,16 @@ def _check_derived(operator: Operator, instruction: Instruction, inputs: Sequenc
     except NumericDomainError as error:
         raise InvalidProgramError(f"{where}: {error}") from error
     for name, expected in derived.items():
-        found = instruction.constants[name] if isinstance(expected, np.ndarray) else instruction.attributes[name]
-        _require(np.array_equal(expected, found), where, f"{name} = {expected}, which follows from the labels", found)
+        if not isinstance(expected, np.ndarray):
+            found = instruction.attributes[name]
+            _require(expected == found, where, f"{name} = {expected}, which follows from the labels", found)
+            continue
+        array = instruction.constants[name]
+        _require(expected.shape == array.shape, where, f"{name} of shape {expected.shape}", array.shape)
+        wrong = next(iter(np.flatnonzero(expected != array)), None)
+        if wrong is not None:
+            required = f"{name}[{wrong}] = {expected[wrong]}, which follows from the labels"
+            _require(False, where, required, array[wrong])
 
 
 def _accumulator_bound(operator: Operator, instruction: Instruction, inputs: Sequence[Tensor], where: str) -> LayerBound | None:

@@ -11,7 +11,6 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace
 
 from unfloat.spec.errors import NumericDomainError
 
@@ -21,6 +20,15 @@ INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 ROUNDINGS = ("double", "single")
 SHIFT_MIN, SHIFT_MAX = -31, 30
 ADD_LEFT_SHIFT = 20  # head-room of Add's common scale: 9-bit differences << 20, two of them, stay inside int32
+
+
+def array_namespace(x: Array) -> Any:
+    """The library of an array, as the array API standard has it. NumPy 2 is one itself; others need a thin wrapper."""
+    if isinstance(x, (np.ndarray, np.generic)):
+        return np
+    from array_api_compat import array_namespace as wrapped_namespace
+
+    return wrapped_namespace(x)
 
 
 def round_half_away(x: np.ndarray) -> np.ndarray:

@@ -1,0 +1,46 @@
+"""Make ties structural: an operator that shares its QParams with several inputs gets only inputs that are free to share.
+
+A value that something else reads too, a border value, a constant or a fixed range (softmax) keeps its own QParams; an
+explicit `rescale` (TFLite's QUANTIZE) stands between it and, say, a concatenation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from unfloat.ir.graph import Graph, Node
+from unfloat.ops import REGISTRY
+from unfloat.passes._edit import fresh
+
+
+def run(graph: Graph) -> Graph:
+    """The Graph with a rescale wherever a tie would bind a value that must stay free."""
+    readers = graph.readers()
+    made = {node.name: node for node in graph.nodes}
+    shapes = graph.shapes()
+    taken = set(shapes)
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        if REGISTRY[node.op].quant.output == "same" and len(node.inputs) > 1:
+            inputs = list(node.inputs)
+            for i, name in enumerate(inputs):
+                if not _may_share(name, made, readers):
+                    inputs[i] = fresh(f"{node.name}:rescale", taken)
+                    taken.add(inputs[i])
+                    nodes.append(Node(inputs[i], "rescale", (name,), shapes[name]))
+            node = replace(node, inputs=tuple(inputs))
+        nodes.append(node)
+    return replace(graph, nodes=tuple(nodes))
+
+
+def _may_share(name: str, made: Mapping[str, Node], readers: Mapping[str, list[str]]) -> bool:
+    """Whether the value, followed back to where its QParams are chosen, has this one reader and a range of its own."""
+    while True:
+        node = made.get(name)
+        if node is None or not node.inputs or len(readers[name]) > 1:
+            return False
+        record = REGISTRY[node.op].quant
+        if record.output != "same" or len(node.inputs) > 1:  # several inputs: they were freed when that node was
+            return record.output != "fixed"
+        name = node.inputs[0]

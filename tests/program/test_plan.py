@@ -1,0 +1,57 @@
+"""The memory plan, and that its independent checker finds what a planner could get wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.program.nets import small_net
+
+from unfloat.program.plan import ALIGNMENT, Plan, check, plan, tensor_bytes
+from unfloat.spec.errors import InvalidProgramError
+
+
+def test_lifetimes_share_bytes() -> None:
+    program = small_net()
+    result = plan(program)
+    assert result.size < sum(tensor_bytes(program, name) for name in program.tensors)
+    assert all(offset % ALIGNMENT == 0 for offset in result.offsets.values())
+    assert result.offsets["sum"] in (result.offsets["a"], result.offsets["b"])  # computed in place
+    assert result.offsets["flat"] == result.offsets["pool"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"b": "a"}, "b would overwrite its own input a"),
+        ({"fc": "flat"}, "fc would overwrite its own input flat"),
+        ({"b": "x", "a": "x"}, "would overwrite its own input"),
+    ],
+)
+def test_overlaps_are_found(change: dict[str, str], message: str) -> None:
+    program = small_net()
+    good = plan(program)
+    bad = Plan({**good.offsets, **{name: good.offsets[other] for name, other in change.items()}}, good.size)
+    with pytest.raises(InvalidProgramError, match=message):
+        check(program, bad)
+
+
+def test_a_value_overwritten_before_its_last_reader_is_found() -> None:
+    program = small_net()
+    size = sum(tensor_bytes(program, name) for name in program.tensors)
+    offsets, start = {}, 0
+    for name in program.tensors:
+        offsets[name], start = start, start + tensor_bytes(program, name)
+    check(program, Plan(offsets, size))
+    extra = replace(program.outputs[0], name="early", value="a")
+    longer = replace(program, outputs=(*program.outputs, extra), structure=("tuple", 2))
+    with pytest.raises(InvalidProgramError, match="a is overwritten before output early reads it"):
+        check(longer, Plan({**offsets, "sum": offsets["a"]}, size))
+
+
+@pytest.mark.parametrize("offset", [-64, 1, 1 << 40])
+def test_bytes_outside_the_arena_are_found(offset: int) -> None:
+    program = small_net()
+    good = plan(program)
+    with pytest.raises(InvalidProgramError, match="leaves the arena"):
+        check(program, Plan({**good.offsets, "b": offset}, good.size))
