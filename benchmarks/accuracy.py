@@ -36,7 +36,14 @@ class Agreement:
     def cells(self) -> list[str]:
         """For a results row."""
         difference = f"{self.top1 - self.top1_float:+.2f} ± {self.paired_error:.2f}"
-        return [f"{self.top1_float:.2f}", f"{self.top1:.2f}", difference, f"{self.same:.2f} %", f"{self.divergence:.4f}", f"{self.sqnr:.2f} dB"]
+        return [
+            f"{self.top1_float:.2f}",
+            f"{self.top1:.2f}",
+            difference,
+            f"{self.same:.2f} %",
+            f"{self.divergence:.4f}",
+            f"{self.sqnr:.2f} dB",
+        ]
 
 
 COLUMNS = ("top-1 float", "top-1 integer", "difference ± standard error", "same class", "KL", "logit SQNR")
@@ -110,8 +117,12 @@ def main() -> None:
         for label, recipe in recipes(arguments.ranges).items():
             rows.append([name, label, *bench.measure(recipe).cells()])
             print(*rows[-1], flush=True)
-    page, title = ("ranges", "Range rules and bias correction") if arguments.ranges else ("accuracy", "Integer beside float")
-    notes = [f"Calibration: {CALIBRATION} pictures of train1000; evaluation: {arguments.limit} of val650, not a random sample of ImageNet."]
+    page, title = (
+        ("ranges", "Range rules and bias correction") if arguments.ranges else ("accuracy", "Integer beside float")
+    )
+    notes = [
+        f"Calibration: {CALIBRATION} pictures of train1000; evaluation: {arguments.limit} of val650, not a random sample of ImageNet."
+    ]
     results.write(page, title, ("network", "recipe", *COLUMNS), rows, notes)
 
 

@@ -44,23 +44,36 @@ def size_row(name: str, folder: Path) -> list[object]:
     buffer = io.BytesIO()
     torch.save(model.state_dict(), buffer)
     before, after = buffer.getbuffer().nbytes, path.stat().st_size
-    return [f"{name}: .unfloat against float32 state_dict", f"{after:,} of {before:,} bytes", f"{before / after:.2f} x smaller"]
+    return [
+        f"{name}: .unfloat against float32 state_dict",
+        f"{after:,} of {before:,} bytes",
+        f"{before / after:.2f} x smaller",
+    ]
 
 
 def start_row(path: Path) -> list[object]:
     """Loading a file and the first answer, without PyTorch, interpreter start excluded."""
     times = []
     for _ in range(ROUNDS):
-        line = subprocess.run([sys.executable, "-c", FIRST_ANSWER, str(path)], capture_output=True, text=True, check=True).stdout.split()
+        line = subprocess.run(
+            [sys.executable, "-c", FIRST_ANSWER, str(path)], capture_output=True, text=True, check=True
+        ).stdout.split()
         assert line[1] == "False", "PyTorch was imported"
         times.append(float(line[0]))
-    return ["import, load and first answer (EfficientNet-Lite0)", f"{statistics.median(times):.3f} s", "without PyTorch"]
+    return [
+        "import, load and first answer (EfficientNet-Lite0)",
+        f"{statistics.median(times):.3f} s",
+        "without PyTorch",
+    ]
 
 
 def import_row() -> list[object]:
     """`import unfloat` alone."""
     code = "import time; s = time.perf_counter(); import unfloat; print(time.perf_counter() - s)"
-    times = [float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout) for _ in range(ROUNDS)]
+    times = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        for _ in range(ROUNDS)
+    ]
     return ["import unfloat", f"{statistics.median(times):.3f} s", "without PyTorch"]
 
 
@@ -85,7 +98,15 @@ def calibration_rows() -> list[list[object]]:
     pairs = []
     for _ in range(3):
         found = [
-            json.loads(subprocess.run([sys.executable, "-m", "benchmarks.footprint", k], capture_output=True, text=True, check=True, cwd=ROOT).stdout)
+            json.loads(
+                subprocess.run(
+                    [sys.executable, "-m", "benchmarks.footprint", k],
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                    cwd=ROOT,
+                ).stdout
+            )
             for k in ("unfloat", "torch")
         ]
         pairs.append(found)
@@ -93,7 +114,11 @@ def calibration_rows() -> list[list[object]]:
     ours, theirs = (statistics.median(pair[i]["seconds"] for pair in pairs) for i in (0, 1))
     peak = max(pair[0]["peak"] for pair in pairs)
     return [
-        [f"quantizing EfficientNet-Lite0 on {CALIBRATION} pictures", f"{ours:.2f} s, PyTorch {theirs:.2f} s", f"{ratio:.2f} x"],
+        [
+            f"quantizing EfficientNet-Lite0 on {CALIBRATION} pictures",
+            f"{ours:.2f} s, PyTorch {theirs:.2f} s",
+            f"{ratio:.2f} x",
+        ],
         ["its peak memory (whole process)", f"{peak / 1e9:.2f} GB", f"batches of {BATCH}"],
     ]
 

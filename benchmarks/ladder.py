@@ -44,7 +44,9 @@ def measure(name: str, scheme: str = "int8") -> list[object]:
     port = program.inputs[0]
     codes = quantize(x.permute(port.permutation).numpy(), program.tensors[port.value].qparams)
     truth = trace(program, [codes])
-    distinct = min(len(np.unique(a)) for n, a in truth.items() if program.tensors[n].data is None and a.size >= 10 * LEAST_CODES)
+    distinct = min(
+        len(np.unique(a)) for n, a in truth.items() if program.tensors[n].data is None and a.size >= 10 * LEAST_CODES
+    )
     expected = truth[program.outputs[0].value]
     wrong = int((simulation.exact([x])[0].numpy() != expected).sum())
     compared = expected.size
@@ -68,9 +70,19 @@ def main() -> None:
             start = time.perf_counter()
             rows.append(measure(name, scheme))
             print(*rows[-1], f"{time.perf_counter() - start:.0f} s", flush=True)
-    columns = ("network", "scheme", "instructions", "sites", "fewest distinct codes at a site", "outputs compared", "mismatches")
+    columns = (
+        "network",
+        "scheme",
+        "instructions",
+        "sites",
+        "fewest distinct codes at a site",
+        "outputs compared",
+        "mismatches",
+    )
     levels = ", ".join(_native.levels())
-    notes = [f"Witnesses: NumPy interpreter, Simulation in eval, engine at {levels} with 1, 2 and 3 threads, batches of 1 and 3."]
+    notes = [
+        f"Witnesses: NumPy interpreter, Simulation in eval, engine at {levels} with 1, 2 and 3 threads, batches of 1 and 3."
+    ]
     results.write("ladder", "The ladder on whole networks", columns, rows, notes)
 
 

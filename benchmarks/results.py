@@ -12,9 +12,21 @@ from pathlib import Path
 FOLDER = Path(__file__).parent.parent / "docs" / "results"
 
 
-def write(name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], notes: Sequence[str] = ()) -> None:
+def write(
+    name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], notes: Sequence[str] = ()
+) -> None:
     """Write docs/results/<name>.md and print it."""
-    lines = [f"# {title}", "", f"`{command()}`", "", machine(), "", _row(columns), _row(["---"] * len(columns)), *map(_row, rows)]
+    lines = [
+        f"# {title}",
+        "",
+        f"`{command()}`",
+        "",
+        machine(),
+        "",
+        _row(columns),
+        _row(["---"] * len(columns)),
+        *map(_row, rows),
+    ]
     lines += ["", *notes] if notes else []
     text = "\n".join(lines) + "\n"
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -29,8 +41,12 @@ def command() -> str:
 
 def machine() -> str:
     """Commit, CPU, day."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    cpu = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor())
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    cpu = next(
+        (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor()
+    )
     day = datetime.now(tz=timezone.utc).date()
     return f"Commit {commit or 'unknown'}; {cpu}, {_cores()} cores; Python {platform.python_version()}; {day}."
 

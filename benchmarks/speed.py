@@ -24,7 +24,9 @@ TRIALS = ("mobilenet_v2", "resnet50", "mobilenet_v1", "efficientnet_lite0")
 def once(kind: str, what: str, threads: int) -> float:
     """The median of one process."""
     line = [sys.executable, "-m", "benchmarks._once", kind, what, str(threads)]
-    return float(subprocess.run(line, capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent).stdout)
+    return float(
+        subprocess.run(line, capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent).stdout
+    )
 
 
 def measure(name: str, threads: int, rounds: int, folder: Path) -> list[object]:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Codes = NDArray[np.int8] | NDArray[np.uint8]
+Codes = NDArray[np.integer[Any]]  # int8 or uint8
 TensorTuple = tuple[tuple[int, ...], bool, int, Codes | None]
 InstructionTuple = tuple[str, str, list[int], int, dict[str, int | tuple[int, ...] | str], dict[str, NDArray[Any]]]
 

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 
 def quantize(
-    model: nn.Module | ExportedProgram, calibration: Iterable[Any], recipe: Recipe | None = None, *, progress: bool | None = None
+    model: nn.Module | ExportedProgram,
+    calibration: Iterable[Any],
+    recipe: Recipe | None = None,
+    *,
+    progress: bool | None = None,
 ) -> Program:
     """Quantize a trained model after training: model and some data in, integer Program out.
 
@@ -43,7 +47,9 @@ def quantize(
     post_training = _room("unfloat.quant.post_training", "torch")
     reader = _room("unfloat.formats.torch.read", "torch")
     passes = _room("unfloat.passes", "torch")
-    result: Program = post_training.quantize(model, calibration, recipe or Recipe(), reader.read, passes.prepare, progress)
+    result: Program = post_training.quantize(
+        model, calibration, recipe or Recipe(), reader.read, passes.prepare, progress
+    )
     return result
 
 

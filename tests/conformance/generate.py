@@ -132,7 +132,12 @@ def _param(rng: np.random.Generator, role: str, shape: tuple[int, ...], operator
 
 
 def _output_label(
-    rng: np.random.Generator, operator: Operator, case: Case, inputs: list[Tensor], params: dict[str, np.ndarray], draw: Draw
+    rng: np.random.Generator,
+    operator: Operator,
+    case: Case,
+    inputs: list[Tensor],
+    params: dict[str, np.ndarray],
+    draw: Draw,
 ) -> QParams:
     if operator.quant.output == "same":
         return inputs[0].qparams
@@ -161,6 +166,10 @@ def _scaled_clamp(rng: np.random.Generator, clamp: Clamp | None, label: QParams)
     span = label.scale[0] * (label.qmax - label.qmin)
 
     def move(bound: float) -> float:
-        return bound if bound in (0.0, float("inf"), -float("inf")) else float(np.sign(bound) * span * rng.uniform(0.1, 0.6))
+        return (
+            bound
+            if bound in (0.0, float("inf"), -float("inf"))
+            else float(np.sign(bound) * span * rng.uniform(0.1, 0.6))
+        )
 
     return Clamp(move(clamp.low), move(clamp.high))

@@ -59,7 +59,9 @@ def _linear(function: Callable[..., oracle.Tensor], *extra: str) -> Callable[...
         weight = i.constants["weight"]
         arrays = [[int(v) for v in i.constants[role]] for role in ("bias", "multiplier", "shift")]
         fields = {name: i.attributes[name] for name in (*shared, *extra)}
-        return function(operands[0], oracle.Tensor(weight.shape, [int(v) for v in weight.reshape(-1)]), *arrays, **fields)
+        return function(
+            operands[0], oracle.Tensor(weight.shape, [int(v) for v in weight.reshape(-1)]), *arrays, **fields
+        )
 
     return run
 
@@ -85,7 +87,12 @@ def _mul(i: Instruction, operands: list[oracle.Tensor], program: Program) -> ora
     a = i.attributes
     zero_points = (*a["input_zero_points"], a["output_zero_point"])
     return oracle.mul(
-        *operands, zero_points=zero_points, multiplier=a["multiplier"], shift=a["shift"], **_clamp(i), rounding=a["rounding"]
+        *operands,
+        zero_points=zero_points,
+        multiplier=a["multiplier"],
+        shift=a["shift"],
+        **_clamp(i),
+        rounding=a["rounding"],
     )
 
 
@@ -94,7 +101,9 @@ def _zero_points(i: Instruction) -> dict[str, object]:
 
 
 def _rescale(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
-    return oracle.rescale(operands[0], i.attributes["multiplier"], i.attributes["shift"], **_zero_points(i), **_clamp(i))
+    return oracle.rescale(
+        operands[0], i.attributes["multiplier"], i.attributes["shift"], **_zero_points(i), **_clamp(i)
+    )
 
 
 def _mean(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
@@ -139,6 +148,8 @@ _ORACLE: dict[str, Callable[[Instruction, list[oracle.Tensor], Program], oracle.
     "softmax": _softmax,
     "pad": _pad,
     "concatenation": lambda i, operands, program: oracle.concatenation(operands, i.attributes["axis"]),
-    "reshape": lambda i, operands, program: oracle.reshape(operands[0], (operands[0].shape[0], *i.attributes["shape"][1:])),
+    "reshape": lambda i, operands, program: oracle.reshape(
+        operands[0], (operands[0].shape[0], *i.attributes["shape"][1:])
+    ),
     "transpose": lambda i, operands, program: oracle.transpose(operands[0], i.attributes["permutation"]),
 }

@@ -28,11 +28,11 @@ def small_net() -> Program:
         Node("sum", "add", ("a", "b"), image, clamp=Clamp(0.0, float("inf"))),
         Node("pool", "mean", ("sum",), (BATCH, 1, 1, 8), {"axes": (1, 2), "keep_dims": 1}),
         Node("flat", "reshape", ("pool",), (BATCH, 8), {"shape": (BATCH, 8)}),
-        Node("fc", "fully_connected", ("flat",), (BATCH, 5), {}, {"weight": Param("fc.weight"), "bias": Param("fc.bias")}),
+        Node(
+            "fc", "fully_connected", ("flat",), (BATCH, 5), {}, {"weight": Param("fc.weight"), "bias": Param("fc.bias")}
+        ),
     )
-    graph = Graph(
-        (Port("x", "x", (BATCH, 6, 5, 3), (0, 2, 3, 1)),), nodes, (Port("y", "fc", (BATCH, 5), (0, 1)),)
-    )
+    graph = Graph((Port("x", "x", (BATCH, 6, 5, 3), (0, 2, 3, 1)),), nodes, (Port("y", "fc", (BATCH, 5), (0, 1)),))
     ranges = {"x": (-1, 1), "a": (0, 3), "b": (-2, 2), "sum": (0, 4), "pool": (0, 2), "flat": (0, 2), "fc": (-2, 2)}
     labels = {name: qparams_from_range(*pair) for name, pair in ranges.items()}
     return lower(graph, Quantization(labels), arrays.__getitem__, {"made_by": "a test"})

@@ -59,49 +59,121 @@ def poke(arrays: dict[str, np.ndarray], name: str, value: np.ndarray) -> None:
 HOSTILE: dict[str, tuple[Callable[[dict[str, Any], dict[str, np.ndarray]], object], str]] = {
     "a version of the future": (lambda d, a: d.update(version=99), "version 99"),
     "a missing field": (lambda d, a: d.pop("outputs"), "required the fields"),
-    "an operand that does not exist": (lambda d, a: instruction(d, "b").update(inputs=["nowhere"]), "b .*operands that are already known"),
-    "an operand that comes later": (lambda d, a: instruction(d, "a").update(inputs=["b"]), "a .*operands that are already known"),
-    "an operator that does not exist": (lambda d, a: instruction(d, "b").update(op="shell"), "an integer operator, found 'shell'"),
+    "an operand that does not exist": (
+        lambda d, a: instruction(d, "b").update(inputs=["nowhere"]),
+        "b .*operands that are already known",
+    ),
+    "an operand that comes later": (
+        lambda d, a: instruction(d, "a").update(inputs=["b"]),
+        "a .*operands that are already known",
+    ),
+    "an operator that does not exist": (
+        lambda d, a: instruction(d, "b").update(op="shell"),
+        "an integer operator, found 'shell'",
+    ),
     "a Graph's operator": (lambda d, a: instruction(d, "b").update(op="batch_norm"), "an integer operator"),
-    "a wrong number of operands": (lambda d, a: instruction(d, "sum").update(inputs=["a"]), "sum .*2 to 2 operands, found 1"),
+    "a wrong number of operands": (
+        lambda d, a: instruction(d, "sum").update(inputs=["a"]),
+        "sum .*2 to 2 operands, found 1",
+    ),
     "a shape that does not follow": (lambda d, a: tensor(d, "b").update(shape=[-1, 6, 5, 9]), "b .*an output of shape"),
     "a size of zero": (lambda d, a: tensor(d, "b").update(shape=[-1, 6, 0, 8]), "tensor b.*positive sizes"),
     "a huge shape": (lambda d, a: tensor(d, "x").update(shape=[-1, 2**20, 2**20, 3]), "tensor x.*fits int32"),
-    "a port of another shape": (lambda d, a: d["inputs"][0].update(shape=[-1, 6, 5, 4]), "input x.*the shape of its tensor"),
-    "a permutation with a repeat": (lambda d, a: d["inputs"][0].update(permutation=[0, 1, 1, 3]), "input x.*permutation"),
-    "an output that nothing makes": (lambda d, a: d["outputs"][0].update(value="nowhere"), "output y.*a tensor of the program"),
-    "a stride of zero": (lambda d, a: instruction(d, "a")["attributes"].update(stride=[0, 1]), "stride to be a tuple of 2 integers"),
-    "a negative padding": (lambda d, a: instruction(d, "a")["attributes"].update(padding=[-1, 1, 1, 1]), "padding to be"),
-    "a huge padding": (lambda d, a: instruction(d, "a")["attributes"].update(padding=[2**40, 1, 1, 1]), "padding to be"),
-    "groups that do not divide": (lambda d, a: instruction(d, "a")["attributes"].update(groups=3), "a weight .* in 3 groups"),
+    "a port of another shape": (
+        lambda d, a: d["inputs"][0].update(shape=[-1, 6, 5, 4]),
+        "input x.*the shape of its tensor",
+    ),
+    "a permutation with a repeat": (
+        lambda d, a: d["inputs"][0].update(permutation=[0, 1, 1, 3]),
+        "input x.*permutation",
+    ),
+    "an output that nothing makes": (
+        lambda d, a: d["outputs"][0].update(value="nowhere"),
+        "output y.*a tensor of the program",
+    ),
+    "a stride of zero": (
+        lambda d, a: instruction(d, "a")["attributes"].update(stride=[0, 1]),
+        "stride to be a tuple of 2 integers",
+    ),
+    "a negative padding": (
+        lambda d, a: instruction(d, "a")["attributes"].update(padding=[-1, 1, 1, 1]),
+        "padding to be",
+    ),
+    "a huge padding": (
+        lambda d, a: instruction(d, "a")["attributes"].update(padding=[2**40, 1, 1, 1]),
+        "padding to be",
+    ),
+    "groups that do not divide": (
+        lambda d, a: instruction(d, "a")["attributes"].update(groups=3),
+        "a weight .* in 3 groups",
+    ),
     "an attribute too many": (lambda d, a: instruction(d, "a")["attributes"].update(evil=1), "attributes"),
     "an attribute too few": (lambda d, a: instruction(d, "a")["attributes"].pop("groups"), "attributes"),
     "an attribute that is a float": (lambda d, a: instruction(d, "a")["attributes"].update(groups=1.0), "required int"),
     "an attribute that is true": (lambda d, a: instruction(d, "a")["attributes"].update(groups=True), "required int"),
-    "an unknown rounding": (lambda d, a: instruction(d, "a")["attributes"].update(rounding="up"), "rounding to be one of"),
-    "a clamp outside the codes": (lambda d, a: instruction(d, "a")["attributes"].update(clamp_max=200), "clamp codes in order"),
-    "a clamp upside down": (lambda d, a: instruction(d, "a")["attributes"].update(clamp_min=100, clamp_max=50), "clamp codes in order"),
-    "a zero point that is not the label's": (lambda d, a: instruction(d, "b")["attributes"].update(input_zero_point=3), "input_zero_point = "),
-    "a shift out of range": (lambda d, a: poke(a, "b/shift", a["b/shift"] + 60), r"shift\[0\] = .*follows from the labels"),
-    "a multiplier of its own": (lambda d, a: poke(a, "b/multiplier", a["b/multiplier"] + 1), r"multiplier\[0\] = .*follows from the labels"),
-    "a bias that overflows": (lambda d, a: poke(a, "b/bias", np.full_like(a["b/bias"], 2**31 - 1)), "b .*accumulators that fit int32"),
+    "an unknown rounding": (
+        lambda d, a: instruction(d, "a")["attributes"].update(rounding="up"),
+        "rounding to be one of",
+    ),
+    "a clamp outside the codes": (
+        lambda d, a: instruction(d, "a")["attributes"].update(clamp_max=200),
+        "clamp codes in order",
+    ),
+    "a clamp upside down": (
+        lambda d, a: instruction(d, "a")["attributes"].update(clamp_min=100, clamp_max=50),
+        "clamp codes in order",
+    ),
+    "a zero point that is not the label's": (
+        lambda d, a: instruction(d, "b")["attributes"].update(input_zero_point=3),
+        "input_zero_point = ",
+    ),
+    "a shift out of range": (
+        lambda d, a: poke(a, "b/shift", a["b/shift"] + 60),
+        r"shift\[0\] = .*follows from the labels",
+    ),
+    "a multiplier of its own": (
+        lambda d, a: poke(a, "b/multiplier", a["b/multiplier"] + 1),
+        r"multiplier\[0\] = .*follows from the labels",
+    ),
+    "a bias that overflows": (
+        lambda d, a: poke(a, "b/bias", np.full_like(a["b/bias"], 2**31 - 1)),
+        "b .*accumulators that fit int32",
+    ),
     "a bias of another length": (lambda d, a: poke(a, "b/bias", a["b/bias"][:3]), "bias of 8 channels"),
     "a bias of another type": (lambda d, a: poke(a, "b/bias", a["b/bias"].astype(np.int16)), "bias of int32"),
-    "a weight at the lowest code": (lambda d, a: poke(a, "b/weight", np.full_like(a["b/weight"], -128)), r"weight codes in \[-127, 127\]"),
+    "a weight at the lowest code": (
+        lambda d, a: poke(a, "b/weight", np.full_like(a["b/weight"], -128)),
+        r"weight codes in \[-127, 127\]",
+    ),
     "a weight of another shape": (lambda d, a: poke(a, "b/weight", a["b/weight"][:, :2]), "b "),
-    "an array that nothing uses": (lambda d, a: poke(a, "more", np.zeros(3, np.int8)), "every array to be used, found .'more'"),
+    "an array that nothing uses": (
+        lambda d, a: poke(a, "more", np.zeros(3, np.int8)),
+        "every array to be used, found .'more'",
+    ),
     "an array that is missing": (lambda d, a: a.pop("b/weight"), "b/weight"),
     "a scale of zero": (lambda d, a: tensor(d, "b")["qparams"].update(scale=0.0), "positive, finite"),
     "a scale that is infinite": (lambda d, a: tensor(d, "b")["qparams"].update(scale=float("inf")), "positive, finite"),
     "a scale that is no float32": (lambda d, a: tensor(d, "b")["qparams"].update(scale=0.1), "float32"),
-    "a weight scale of NaN": (lambda d, a: poke(a, "b/weight.scale", a["b/weight.scale"] * np.float32("nan")), "positive, finite"),
-    "a zero point that is no code": (lambda d, a: tensor(d, "b")["qparams"].update(zero_point=900), "a zero point must be a code"),
+    "a weight scale of NaN": (
+        lambda d, a: poke(a, "b/weight.scale", a["b/weight.scale"] * np.float32("nan")),
+        "positive, finite",
+    ),
+    "a zero point that is no code": (
+        lambda d, a: tensor(d, "b")["qparams"].update(zero_point=900),
+        "a zero point must be a code",
+    ),
     "a dtype that does not exist": (lambda d, a: tensor(d, "b")["qparams"].update(dtype="float32"), "int8 or uint8"),
-    "labels that should be the same": (lambda d, a: tensor(d, "flat")["qparams"].update(zero_point=5), "QParams of its output"),
+    "labels that should be the same": (
+        lambda d, a: tensor(d, "flat")["qparams"].update(zero_point=5),
+        "QParams of its output",
+    ),
     "two tensors of one name": (lambda d, a: d["tensors"].append(d["tensors"][0]), "two tensors of the same name"),
     "an output structure for more": (lambda d, a: d.update(structure=["tuple", 7]), "structure"),
     "instructions that are no list": (lambda d, a: d.update(instructions={}), "required list"),
-    "a second maker": (lambda d, a: d["instructions"].append(instruction(d, "b") | {"constants": [], "labels": {}}), "b"),
+    "a second maker": (
+        lambda d, a: d["instructions"].append(instruction(d, "b") | {"constants": [], "labels": {}}),
+        "b",
+    ),
 }
 
 

@@ -53,6 +53,8 @@ def test_a_zero_channel_and_a_large_bias_are_normal() -> None:
 
 def test_a_constant_that_is_empty_is_refused() -> None:
     program = small_net()
-    empty = replace(program.instructions[0], constants={**program.instructions[0].constants, "bias": np.zeros(0, np.int32)})
+    empty = replace(
+        program.instructions[0], constants={**program.instructions[0].constants, "bias": np.zeros(0, np.int32)}
+    )
     with pytest.raises(InvalidProgramError, match="bias not to be empty"):
         verify(replace(program, instructions=(empty, *program.instructions[1:])))

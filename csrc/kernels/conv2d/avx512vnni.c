@@ -14,7 +14,7 @@ typedef struct {
   bool whole_rows;      // runs are kernel rows
   int64_t run;          // bytes of a run, of all groups
   int64_t row_bytes;    // of a padded row's copy, 0 without whole_rows
-  int64_t panel;        // output pixels whose pointers are made at once
+  int64_t panel;        // output pixels whose pointers are made at once, and the table's stride
   size_t margin_bytes;  // of the run of zero points at the start of the packed memory
 } conv_plan;
 
@@ -31,7 +31,7 @@ static int64_t panel_size(const conv_plan *plan) {
   const int64_t by_bytes = (weights <= 256 << 10 ? small : large) / pixel_bytes;
   const int64_t by_table = small / (int64_t)(sizeof(uint8_t *) * shape->taps);
   const int64_t panel = by_bytes < by_table ? by_bytes : by_table;
-  return panel < UF_GEMM_ROWS ? UF_GEMM_ROWS : panel > 120 ? 120 : panel / UF_GEMM_ROWS * UF_GEMM_ROWS;
+  return panel < UF_TILE_ROWS ? UF_TILE_ROWS : panel > 120 ? 120 : panel / UF_TILE_ROWS * UF_TILE_ROWS;
 }
 
 static conv_plan make_plan(const uf_node *node) {
@@ -70,7 +70,7 @@ static void pack(const uf_node *node, void *packed) {
 }
 
 static size_t table_bytes(const conv_plan *plan) {
-  return (size_t)round_up((int64_t)uf_gemm_table_size(&plan->shape, plan->panel), UF_ALIGNMENT);
+  return (size_t)round_up(plan->shape.taps * plan->panel * (int64_t)sizeof(uint8_t *), UF_ALIGNMENT);
 }
 
 static size_t scratch_size(const uf_node *node) {
@@ -80,24 +80,19 @@ static size_t scratch_size(const uf_node *node) {
 
 // ---- Pointers --------------------------------------------------------------------------------------------------------
 
-// The place of an output pixel.
+// Output pixels [column, column + count) of one row.
 typedef struct {
   int64_t sample;
-  int32_t row, column;
-} pixel_place;
+  int32_t row, column, count;
+} conv_segment;
 
-static pixel_place place_of(const conv_plan *plan, int64_t pixel) {
-  const int64_t columns = plan->output->shape[2], rows = plan->output->shape[1];
-  const pixel_place place = {pixel / columns / rows, (int32_t)(pixel / columns % rows), (int32_t)(pixel % columns)};
-  return place;
-}
-
-static void advance(const conv_plan *plan, pixel_place *place) {
-  if (++place->column < plan->output->shape[2]) return;
-  place->column = 0;
-  if (++place->row < plan->output->shape[1]) return;
-  place->row = 0;
-  ++place->sample;
+// The segment that begins at that pixel of the batch, of at most `most` pixels.
+static conv_segment segment_at(const conv_plan *plan, int64_t pixel, int64_t most) {
+  const int64_t columns = plan->output->shape[2], rows = plan->output->shape[1], column = pixel % columns;
+  const int64_t count = columns - column < most ? columns - column : most;
+  const conv_segment segment = {pixel / columns / rows, (int32_t)(pixel / columns % rows), (int32_t)column,
+                                (int32_t)count};
+  return segment;
 }
 
 static const uint8_t *image_row(const conv_plan *plan, int64_t sample, int32_t row) {
@@ -105,66 +100,68 @@ static const uint8_t *image_row(const conv_plan *plan, int64_t sample, int32_t r
   return input->data + (sample * input->shape[1] + row) * (int64_t)input->shape[2] * input->shape[3];
 }
 
-// The pointers of one pixel, to its taps or, where they are outside of the image, to zero points.
-static void point_at_window(const conv_plan *plan, const pixel_place *place, const uint8_t *outside,
-                            const uint8_t **entry) {
+// Pointers of one tap for a segment, to the image or, outside of it, to zero points.
+static void point_at_tap(const conv_plan *plan, const uint8_t *line, int32_t column, int32_t count,
+                         const uint8_t *outside, const uint8_t **table) {
+  const int32_t stride = plan->window->stride_w;
+  const uint32_t width = (uint32_t)plan->input->shape[2];
+  const int64_t depth = plan->input->shape[3];
+  for (int32_t i = 0; i < count; ++i) {
+    const int32_t at = column + i * stride;
+    table[i] = (uint32_t)at < width ? line + at * depth : outside;
+  }
+}
+
+static void point_at_segment(const conv_plan *plan, const conv_segment *segment, const uint8_t *outside,
+                             const uint8_t **table) {
   const uf_window *window = plan->window;
-  const int32_t height = plan->input->shape[1], width = plan->input->shape[2], depth = plan->input->shape[3];
-  const int32_t left = place->column * window->stride_w - window->pad_left;
-  int32_t row = place->row * window->stride_h - window->pad_top;
-  for (int32_t i = 0; i < window->kernel_h; ++i, row += window->dilation_h) {
-    const bool row_inside = row >= 0 && row < height;
-    const uint8_t *line = row_inside ? image_row(plan, place->sample, row) : outside;
-    int32_t column = left;
-    for (int32_t j = 0; j < window->kernel_w; ++j, column += window->dilation_w, entry += UF_GEMM_ROWS) {
-      const bool inside = row_inside && column >= 0 && column < width;
-      *entry = inside ? line + (int64_t)column * depth : outside;
+  for (int32_t i = 0; i < window->kernel_h; ++i) {
+    const int32_t row = segment->row * window->stride_h - window->pad_top + i * window->dilation_h;
+    const bool inside = row >= 0 && row < plan->input->shape[1];
+    const uint8_t *line = inside ? image_row(plan, segment->sample, row) : NULL;
+    for (int32_t j = 0; j < window->kernel_w; ++j, table += plan->panel) {
+      const int32_t column = segment->column * window->stride_w - window->pad_left + j * window->dilation_w;
+      // A column left of every image makes all pixels padding.
+      point_at_tap(plan, line, inside ? column : INT32_MIN / 2, segment->count, outside, table);
     }
   }
 }
 
-// Fills the table of `count` pixels, tile by tile.
+// Fills the table of `count` pixels.
 static void point_at_windows(const conv_plan *plan, int64_t first, int64_t count, const uint8_t *outside,
                              const uint8_t **table) {
-  pixel_place place = place_of(plan, first);
-  for (int64_t tile = 0; tile < uf_gemm_tiles(count); ++tile, table += plan->shape.taps * UF_GEMM_ROWS) {
-    const uf_range pixels = uf_gemm_tile(count, tile);
-    for (int64_t pixel = pixels.begin; pixel < pixels.end; ++pixel) {
-      point_at_window(plan, &place, outside, table + (pixel - pixels.begin));
-      advance(plan, &place);
-    }
+  for (int64_t done = 0; done < count;) {
+    const conv_segment segment = segment_at(plan, first + done, count - done);
+    point_at_segment(plan, &segment, outside, table + done);
+    done += segment.count;
   }
 }
 
 // Copies the input rows under an output row, with zero points to the left and right of the image.
-static void copy_rows(const conv_plan *plan, const pixel_place *place, uint8_t zero_point, uint8_t *copies) {
+static void copy_rows(const conv_plan *plan, const conv_segment *segment, uint8_t zero_point, uint8_t *copies) {
   const uf_window *window = plan->window;
   const int64_t depth = plan->input->shape[3], width = plan->input->shape[2];
   const int64_t padding = window->pad_left * depth;
   const int64_t left = padding < plan->row_bytes ? padding : plan->row_bytes, space = plan->row_bytes - left;
   const int64_t bytes = width * depth < space ? width * depth : space;
   for (int32_t i = 0; i < window->kernel_h; ++i, copies += plan->row_bytes) {
-    const int32_t row = place->row * window->stride_h - window->pad_top + i * window->dilation_h;
+    const int32_t row = segment->row * window->stride_h - window->pad_top + i * window->dilation_h;
     if (row < 0 || row >= plan->input->shape[1]) {
       memset(copies, zero_point, (size_t)plan->row_bytes);
       continue;
     }
     memset(copies, zero_point, (size_t)left);
-    memcpy(copies + left, image_row(plan, place->sample, row), (size_t)bytes);
+    memcpy(copies + left, image_row(plan, segment->sample, row), (size_t)bytes);
     memset(copies + left + bytes, zero_point, (size_t)(space - bytes));
   }
 }
 
-// Fills the table of `count` pixels of one output row, which read from `copies`.
-static void point_at_rows(const conv_plan *plan, int32_t column, int64_t count, const uint8_t *copies,
-                          const uint8_t **table) {
+// Fills the table of a segment whose rows are in `copies`.
+static void point_at_copies(const conv_plan *plan, const conv_segment *segment, const uint8_t *copies,
+                            const uint8_t **table) {
   const int64_t step = (int64_t)plan->window->stride_w * plan->input->shape[3];
-  for (int64_t tile = 0; tile < uf_gemm_tiles(count); ++tile, table += plan->shape.taps * UF_GEMM_ROWS) {
-    const uf_range pixels = uf_gemm_tile(count, tile);
-    for (int64_t tap = 0; tap < plan->shape.taps; ++tap) {
-      const uint8_t *run = copies + tap * plan->row_bytes + (column + pixels.begin) * step;
-      for (int64_t i = 0; i < pixels.end - pixels.begin; ++i) table[tap * UF_GEMM_ROWS + i] = run + i * step;
-    }
+  for (int64_t tap = 0; tap < plan->shape.taps; ++tap, copies += plan->row_bytes, table += plan->panel) {
+    for (int32_t i = 0; i < segment->count; ++i) table[i] = copies + (segment->column + i) * step;
   }
 }
 
@@ -179,9 +176,9 @@ typedef struct {
 static conv_share share_of(const conv_plan *plan, int thread, int threads) {
   const uf_range all_pixels = {0, uf_volume(plan->output, 0, 3)};
   const uf_range all_blocks = {0, plan->groups * uf_gemm_blocks(&plan->shape)};
-  const bool few_pixels = all_pixels.end < (int64_t)threads * 8 * UF_GEMM_ROWS;
+  const bool few_pixels = all_pixels.end < (int64_t)threads * 8 * UF_TILE_ROWS;
   const bool many_blocks = all_blocks.end >= 4 * (int64_t)threads;
-  const int64_t grain = plan->whole_rows ? plan->output->shape[2] : UF_GEMM_ROWS;
+  const int64_t grain = plan->whole_rows ? plan->output->shape[2] : UF_TILE_ROWS;
   const conv_share by_blocks = {all_pixels, uf_share(all_blocks.end, 1, thread, threads)};
   const conv_share by_pixels = {uf_share(all_pixels.end, few_pixels ? 1 : grain, thread, threads), all_blocks};
   return few_pixels && many_blocks ? by_blocks : by_pixels;
@@ -206,18 +203,16 @@ static void run(const uf_node *node, int thread, int threads) {
   const uint8_t *outside = node->packed, *packed = outside + plan.margin_bytes;
   const uint8_t **table = uf_scratch(node, thread);
   uint8_t *copies = (uint8_t *)table + table_bytes(&plan);
-  int64_t copied = -1;  // the output row whose input rows are in `copies`
-  uf_gemm gemm = {.shape = plan.shape, .table = table, .out_stride = plan.output->shape[3]};
+  uf_gemm gemm = {
+      .shape = plan.shape, .table = table, .table_stride = plan.panel, .out_stride = plan.output->shape[3]};
   for (int64_t pixel = share.pixels.begin; pixel < share.pixels.end; pixel += gemm.rows) {
     const int64_t left = share.pixels.end - pixel;
     gemm.rows = left < plan.panel ? left : plan.panel;
     if (plan.whole_rows) {
-      const pixel_place place = place_of(&plan, pixel);
-      const int64_t row = pixel - place.column, row_left = plan.output->shape[2] - place.column;
-      if (row != copied) copy_rows(&plan, &place, outside[0], copies);
-      copied = row;
-      gemm.rows = row_left < gemm.rows ? row_left : gemm.rows;
-      point_at_rows(&plan, place.column, gemm.rows, copies, table);
+      const conv_segment segment = segment_at(&plan, pixel, gemm.rows);
+      if (segment.column == 0 || pixel == share.pixels.begin) copy_rows(&plan, &segment, outside[0], copies);
+      point_at_copies(&plan, &segment, copies, table);
+      gemm.rows = segment.count;
     } else {
       point_at_windows(&plan, pixel, gemm.rows, outside, table);
     }

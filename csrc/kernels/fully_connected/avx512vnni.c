@@ -24,15 +24,8 @@ static void pack(const uf_node *node, void *packed) {
 }
 
 static size_t scratch_size(const uf_node *node) {
-  const uf_gemm_shape shape = shape_of(node);
-  return uf_gemm_table_size(&shape, PANEL);
-}
-
-static void point_at_rows(const uint8_t *x, int64_t depth, int64_t rows, const uint8_t **table) {
-  for (int64_t tile = 0; tile < uf_gemm_tiles(rows); ++tile, table += UF_GEMM_ROWS) {
-    const uf_range range = uf_gemm_tile(rows, tile);
-    for (int64_t row = range.begin; row < range.end; ++row) table[row - range.begin] = x + row * depth;
-  }
+  (void)node;
+  return PANEL * sizeof(uint8_t *);
 }
 
 static void run(const uf_node *node, int thread, int threads) {
@@ -40,11 +33,11 @@ static void run(const uf_node *node, int thread, int threads) {
   const uf_range blocks = uf_share(uf_gemm_blocks(&shape), 1, thread, threads);
   const int64_t rows = uf_size(node->output) / shape.channels;
   const uint8_t **table = uf_scratch(node, thread);
-  uf_gemm gemm = {.shape = shape, .packed = node->packed, .table = table, .out_stride = shape.channels};
+  uf_gemm gemm = {.shape = shape, .packed = node->packed, .table = table, .table_stride = PANEL, .out_stride = shape.channels};
   for (int64_t row = 0; row < rows; row += gemm.rows) {
     gemm.rows = rows - row < PANEL ? rows - row : PANEL;
     gemm.out = node->output->data + row * shape.channels;
-    point_at_rows(node->inputs[0]->data + row * shape.depth, shape.depth, gemm.rows, table);
+    for (int64_t i = 0; i < gemm.rows; ++i) table[i] = node->inputs[0]->data + (row + i) * shape.depth;
     uf_gemm_run(&gemm, blocks);
   }
 }

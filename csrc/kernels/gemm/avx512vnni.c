@@ -5,8 +5,6 @@
 
 #include "tile_avx512vnni.h"
 
-_Static_assert((int)UF_GEMM_ROWS == (int)UF_TILE_ROWS, "the pointer table is laid out for tiles");
-
 static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 static int64_t steps(const uf_gemm_shape *shape) { return divide_up(shape->depth, 4); }
@@ -26,12 +24,6 @@ static size_t block_offset(const uf_gemm_shape *shape, int64_t block) {
 }
 
 int64_t uf_gemm_blocks(const uf_gemm_shape *shape) { return divide_up(shape->channels, UF_TILE_CHANNELS); }
-
-int64_t uf_gemm_tiles(int64_t rows) { return divide_up(rows, UF_TILE_ROWS); }
-
-size_t uf_gemm_table_size(const uf_gemm_shape *shape, int64_t rows) {
-  return (size_t)(uf_gemm_tiles(rows) * shape->taps * UF_TILE_ROWS) * sizeof(uint8_t *);
-}
 
 size_t uf_gemm_packed_size(const uf_gemm_shape *shape) {
   const int64_t last = uf_gemm_blocks(shape) - 1;
@@ -80,8 +72,8 @@ void uf_gemm_pack(const uf_linear *linear, const uf_gemm_shape *shape, int64_t f
 
 typedef struct {
   const uf_block *block;
-  const uint8_t *const *table;  // [taps][UF_TILE_ROWS]
-  int64_t table_offset;
+  const uint8_t *const *table;
+  int64_t table_stride, table_offset;
   int64_t taps, steps;
   uint8_t *out;
   int64_t out_stride;
@@ -100,7 +92,7 @@ UF_INLINE void run_tile(const tile_task *task, int rows, int vectors) {
   const int8_t *w = (const int8_t *)(task->block + 1);
   const uint8_t *const *table = task->table;
   uf_tile tile = uf_start_tile(task->block, vectors);
-  for (int64_t tap = 0; tap < task->taps; ++tap, table += UF_TILE_ROWS) {
+  for (int64_t tap = 0; tap < task->taps; ++tap, table += task->table_stride) {
     const int64_t offset = task->table_offset;
     const uint8_t *x0 = table[0] + offset, *x1 = table[1] + offset, *x2 = table[2] + offset;
     const uint8_t *x3 = table[3] + offset, *x4 = table[4] + offset, *x5 = table[5] + offset;
@@ -128,20 +120,21 @@ static void (*const kTile[UF_TILE_ROWS][UF_TILE_VECTORS])(const tile_task *) = {
 
 void uf_gemm_run(const uf_gemm *gemm, uf_range blocks) {
   const uf_gemm_shape *shape = &gemm->shape;
-  const int64_t tiles = uf_gemm_tiles(gemm->rows);
+  const int64_t tiles = divide_up(gemm->rows, UF_TILE_ROWS);
   for (int64_t block = blocks.begin; block < blocks.end; ++block) {
     const int64_t channel = block * UF_TILE_CHANNELS;
     tile_task task = {
         .block = (const uf_block *)(gemm->packed + block_offset(shape, block)),
-        .table = gemm->table,
+        .table_stride = gemm->table_stride,
         .table_offset = gemm->table_offset,
         .taps = shape->taps,
         .steps = steps(shape),
         .out_stride = gemm->out_stride,
         .mask = uf_channel_mask(shape->channels - channel),
     };
-    for (int64_t t = 0; t < tiles; ++t, task.table += shape->taps * UF_TILE_ROWS) {
-      const uf_range rows = uf_gemm_tile(gemm->rows, t);
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+      const uf_range rows = uf_share(gemm->rows, 1, (int)tile, (int)tiles);  // as even as can be
+      task.table = gemm->table + rows.begin;
       task.out = gemm->out + rows.begin * gemm->out_stride + channel;
       kTile[rows.end - rows.begin - 1][block_vectors(shape, block) - 1](&task);
     }

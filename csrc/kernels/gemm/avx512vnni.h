@@ -14,16 +14,8 @@ typedef struct {
   int64_t depth;
 } uf_gemm_shape;
 
-// Outputs are computed in blocks of 64 channels, rows in tiles of at most 6.
+// Outputs are computed in blocks of 64 channels.
 int64_t uf_gemm_blocks(const uf_gemm_shape *shape);
-int64_t uf_gemm_tiles(int64_t rows);
-
-// The rows of a tile, when `rows` rows are spread over their tiles as evenly as possible.
-static inline uf_range uf_gemm_tile(int64_t rows, int64_t tile) { return uf_share(rows, 1, (int)tile, (int)uf_gemm_tiles(rows)); }
-
-// The pointer table of `rows` rows, [tile][tap][UF_GEMM_ROWS].
-enum { UF_GEMM_ROWS = 6 };
-size_t uf_gemm_table_size(const uf_gemm_shape *shape, int64_t rows);
 
 // Packs the output channels [first, first + channels) of a node whose weights are [outputs, taps, depth].
 size_t uf_gemm_packed_size(const uf_gemm_shape *shape);
@@ -32,8 +24,9 @@ void uf_gemm_pack(const uf_linear *linear, const uf_gemm_shape *shape, int64_t f
 typedef struct {
   uf_gemm_shape shape;
   const uint8_t *packed;
-  const uint8_t *const *table;
-  int64_t table_offset;  // added to every pointer of the table
+  const uint8_t *const *table;  // pointers to runs, [taps][table_stride]
+  int64_t table_stride;         // at least `rows`
+  int64_t table_offset;         // added to every pointer of the table
   int64_t rows;
   uint8_t *out;  // row 0, channel 0
   int64_t out_stride;

@@ -29,7 +29,9 @@ class Batches:
         self._pictures: list[Path] = []
         if source.is_dir():
             if recipe.input is None:
-                raise RecipeError(f"{source} is a folder of pictures: the recipe's [input] must say size, mean and std (pass --recipe)")
+                raise RecipeError(
+                    f"{source} is a folder of pictures: the recipe's [input] must say size, mean and std (pass --recipe)"
+                )
             self._pictures = find_pictures(source)
             self._count = len(self._pictures)
         else:
@@ -86,7 +88,9 @@ def read_inputs(program: Program, paths: Sequence[Path]) -> list[np.ndarray]:
         return [arrays[name] for name in names]
     recipe = Recipe.from_toml(program.metadata.get("recipe", ""))
     if recipe.input is None or len(program.inputs) != 1:
-        raise CalibrationError("this Program does not say how pictures become inputs: give a .npz or .npy, or quantize with a recipe that has [input]")
+        raise CalibrationError(
+            "this Program does not say how pictures become inputs: give a .npz or .npy, or quantize with a recipe that has [input]"
+        )
     image = np.stack([read_picture(path, recipe.input) for path in paths])
     return [in_model_layout(image, program.inputs[0])]
 

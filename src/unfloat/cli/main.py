@@ -5,10 +5,12 @@ Exit codes: 0 done; 1 refused, with a message that says why; 2 the command line 
 
 from __future__ import annotations
 
+import io
 import json
 import statistics
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,11 +20,17 @@ import typer
 import unfloat
 from unfloat.cli import show
 from unfloat.cli.data import Batches, read_inputs, read_model
+from unfloat.ir.graph import own_shape
+from unfloat.program.file import write_atomically
 from unfloat.program.program import Program
 from unfloat.quant.recipe import Recipe
 from unfloat.spec.errors import UnfloatError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="A network in, an integer-only network out: the same bits everywhere.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="A network in, an integer-only network out: the same bits everywhere.",
+)
 
 ProgramPath = Annotated[Path, typer.Argument(metavar="PROGRAM", help="A .unfloat file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -69,7 +77,7 @@ def run(
     values = read_inputs(loaded, inputs)
     results = _as_list(loaded.compile(threads, level)(*values))
     if output is not None:
-        np.savez(output, **{port.name: result for port, result in zip(loaded.outputs, results, strict=True)})
+        _save_arrays(output, {port.name: result for port, result in zip(loaded.outputs, results, strict=True)})
     names = labels.read_text(encoding="utf-8").splitlines() if labels else None
     _show_results(results, inputs, names, top, as_json)
 
@@ -87,19 +95,27 @@ def bench(
     """Time a program on this machine, on zeros."""
     loaded = unfloat.load(program)
     engine = loaded.compile(threads, level)
-    codes = [np.full((batch, *p.shape[1:]), loaded.tensors[p.value].qparams.zero_point, loaded.tensors[p.value].qparams.dtype) for p in loaded.inputs]
-    engine.run(*codes)
+    zeros = [np.zeros((batch, *own_shape(port)[1:]), np.float32) for port in loaded.inputs]
+    engine(*zeros)
     times = []
     for _ in range(runs):
         start = time.perf_counter()
-        engine.run(*codes)
+        engine(*zeros)
         times.append((time.perf_counter() - start) * 1e3)
-    layers = [vars(t) if hasattr(t, "__dict__") else t._asdict() for t in engine.profile(*codes)] if profile else []
-    record = {"median_ms": statistics.median(times), "least_ms": min(times), "threads": threads, "batch": batch, "layers": layers}
+    layers = [asdict(layer) for layer in engine.profile(*zeros)] if profile else []
+    record = {
+        "median_ms": statistics.median(times),
+        "least_ms": min(times),
+        "threads": threads,
+        "batch": batch,
+        "layers": layers,
+    }
     if as_json:
         _print_json(record)
         return
-    show.console.print(f"median {record['median_ms']:.3f} ms, least {record['least_ms']:.3f} ms ({runs} runs, {threads} threads, batch {batch})")
+    show.console.print(
+        f"median {record['median_ms']:.3f} ms, least {record['least_ms']:.3f} ms ({runs} runs, {threads} threads, batch {batch})"
+    )
     if profile:
         rows = [(t["name"], t["op"], t["kernel"], f"{t['microseconds']:.1f}") for t in layers]
         show.table("layers", ("layer", "op", "kernel", "us"), rows, numeric=(3,))
@@ -109,7 +125,9 @@ def bench(
 def export(
     program: ProgramPath,
     output: Annotated[Path, typer.Argument(help="The file to write; its suffix chooses the format (.tflite).")],
-    float_border: Annotated[bool, typer.Option(help="Float inputs and outputs, QUANTIZE and DEQUANTIZE at the border.")] = False,
+    float_border: Annotated[
+        bool, typer.Option(help="Float inputs and outputs, QUANTIZE and DEQUANTIZE at the border.")
+    ] = False,
 ) -> None:
     """Write a program in another format."""
     unfloat.load(program).export(output, float_border=float_border)
@@ -121,7 +139,10 @@ def inspect(program: ProgramPath, as_json: Json = False) -> None:
     """Show a program's border, recipe and instructions."""
     loaded = unfloat.load(program)
     rows = show.program_rows(loaded)
-    ports = {kind: [{"name": p.name, "shape": list(p.shape), "layout": p.layout} for p in side] for kind, side in _sides(loaded)}
+    ports = {
+        kind: [{"name": p.name, "shape": list(p.shape), "layout": p.layout} for p in side]
+        for kind, side in _sides(loaded)
+    }
     if as_json:
         _print_json({**ports, "metadata": dict(loaded.metadata), "instructions": rows})
         return
@@ -130,8 +151,25 @@ def inspect(program: ProgramPath, as_json: Json = False) -> None:
             show.console.print(f"{kind[:-1]} {port['name']}: {port['shape']} {port['layout']}")
     if loaded.metadata.get("recipe"):
         show.console.print(loaded.metadata["recipe"], style="dim", markup=False, highlight=False)
-    cells = [(r["name"], r["op"], "x".join(map(str, r["shape"])), r["dtype"], r["bits"], f"{r['scale']:.6g}", r["zero_point"], f"{r['constants']:,}") for r in rows]
-    show.table("instructions", ("layer", "op", "shape", "dtype", "bits", "scale", "zero point", "bytes"), cells, numeric=(4, 5, 6, 7))
+    cells = [
+        (
+            r["name"],
+            r["op"],
+            "x".join(map(str, r["shape"])),
+            r["dtype"],
+            r["bits"],
+            f"{r['scale']:.6g}",
+            r["zero_point"],
+            f"{r['constants']:,}",
+        )
+        for r in rows
+    ]
+    show.table(
+        "instructions",
+        ("layer", "op", "shape", "dtype", "bits", "scale", "zero point", "bytes"),
+        cells,
+        numeric=(4, 5, 6, 7),
+    )
 
 
 @app.command()
@@ -155,13 +193,21 @@ def _write(program: Program, output: Path) -> None:
         program.export(output)
 
 
+def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]  # the stub takes names for its own keywords
+    write_atomically(path, buffer.getvalue())
+
+
 def _as_list(result: Any) -> list[np.ndarray]:
     if isinstance(result, dict):
         return list(result.values())
     return list(result) if isinstance(result, (tuple, list)) else [result]
 
 
-def _show_results(results: list[np.ndarray], inputs: list[Path], names: list[str] | None, top: int, as_json: bool) -> None:
+def _show_results(
+    results: list[np.ndarray], inputs: list[Path], names: list[str] | None, top: int, as_json: bool
+) -> None:
     """Classifiers: the greatest outputs of each sample. Anything else: shapes and ranges."""
     first = results[0]
     if len(results) > 1 or first.ndim != 2:
@@ -171,16 +217,16 @@ def _show_results(results: list[np.ndarray], inputs: list[Path], names: list[str
         else:
             show.table("outputs", ("shape", "least", "greatest"), [tuple(r.values()) for r in records])
         return
-    samples = []
+    samples, rows = [], []
     for number, row in enumerate(first):
         best = np.argsort(-row, kind="stable")[:top]
         source = inputs[number].name if len(inputs) == len(first) else f"sample {number}"
         classes = [{"class": int(c), "name": names[c] if names else "", "value": float(row[c])} for c in best]
         samples.append({"input": source, "top": classes})
+        rows += [(source, c, names[c] if names else "", f"{row[c]:.4f}") for c in best]
     if as_json:
         _print_json(samples)
         return
-    rows = [(s["input"], c["class"], c["name"], f"{c['value']:.4f}") for s in samples for c in s["top"]]  # type: ignore[attr-defined]
     show.table("top classes", ("input", "class", "name", "value"), rows, numeric=(1, 3))
 
 

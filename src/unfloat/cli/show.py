@@ -31,7 +31,10 @@ def certificate(found: Certificate) -> None:
         ("instructions", f"{found.instructions}, none reads or writes a float"),
         ("multiply-accumulates a sample", f"{found.macs:,}"),
         ("constants", f"{found.constant_bytes:,} bytes"),
-        ("accumulators", "none" if widest is None else f"at most {widest.bits} bits of 32 ({widest.name}): no overflow"),
+        (
+            "accumulators",
+            "none" if widest is None else f"at most {widest.bits} bits of 32 ({widest.name}): no overflow",
+        ),
         ("SHA-256", found.digest),
     ]
     table("certificate", ("what", "proved"), rows)

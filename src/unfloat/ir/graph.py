@@ -104,8 +104,14 @@ class Port:
 
     @property
     def layout(self) -> str:
-        """"NHWC" where the border permutes an image, else "as given"."""
+        """ "NHWC" where the border permutes an image, else "as given"."""
         return "NHWC" if self.permutation in ((0, 2, 3, 1), (0, 3, 1, 2)) else "as given"
+
+
+def own_shape(port: Port) -> Shape:
+    """The shape of an input in the model's own layout."""
+    own = dict(zip(port.permutation, port.shape, strict=True))
+    return tuple(own[axis] for axis in range(len(own)))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,9 @@ def graph_text(graph: Graph) -> str:
     """Print a Graph: inputs, nodes and outputs, a line each."""
     rows = [("input", port.name, _shape(port.shape), _port(port)) for port in graph.inputs]
     rows += [(node.op, node.name, _shape(node.shape), " ".join(_details(node))) for node in graph.nodes]
-    rows += [("output", port.name, _shape(port.shape), f"= {port.value} {_port(port)}".rstrip()) for port in graph.outputs]
+    rows += [
+        ("output", port.name, _shape(port.shape), f"= {port.value} {_port(port)}".rstrip()) for port in graph.outputs
+    ]
     return "\n".join(_aligned(rows))
 
 

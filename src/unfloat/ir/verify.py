@@ -45,7 +45,11 @@ def viewed_shape(shape: Shape, views: Sequence[View]) -> Shape:
     for view in views:
         if view.kind == "permute" and sorted(view.argument) == list(range(len(shape))):
             shape = tuple(shape[axis] for axis in view.argument)
-        elif view.kind == "reshape" and math.prod(view.argument) == math.prod(shape) and min(view.argument, default=1) >= 0:
+        elif (
+            view.kind == "reshape"
+            and math.prod(view.argument) == math.prod(shape)
+            and min(view.argument, default=1) >= 0
+        ):
             shape = view.argument
         else:
             raise ValueError(f"the view {view.kind}{view.argument} does not fit a parameter of shape {shape}")

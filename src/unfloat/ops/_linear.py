@@ -22,7 +22,13 @@ from unfloat.spec.qparams import STORAGE, QParams, positive_scale, qparams_from_
 
 LINEAR_SLOTS = frozenset({"bias", "norm", "clamp"})
 LINEAR_CONSTANTS = ("weight", "bias", "multiplier", "shift")
-LINEAR_FIELDS = {"input_zero_point": CODE, "weight_zero_point": CODE, "output_zero_point": CODE, "rounding": ROUNDING, **CLAMP}
+LINEAR_FIELDS = {
+    "input_zero_point": CODE,
+    "weight_zero_point": CODE,
+    "output_zero_point": CODE,
+    "rounding": ROUNDING,
+    **CLAMP,
+}
 BIAS_BITS = 24  # a bias code stays below 2^24, so that accumulator and bias fit int32 together with room to spare
 
 
@@ -100,9 +106,14 @@ def derive_linear(instruction: Instruction, inputs: Sequence[Tensor], output: Te
     }
 
 
-def linear_accumulators(instruction: Instruction, inputs: Sequence[Tensor], axis: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def linear_accumulators(
+    instruction: Instruction, inputs: Sequence[Tensor], axis: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The exact least and greatest accumulator of each channel over all inputs (eq. 22), and its left shift."""
-    weight = np.moveaxis(instruction.constants["weight"], axis, 0).astype(np.int64) - instruction.attributes["weight_zero_point"]
+    weight = (
+        np.moveaxis(instruction.constants["weight"], axis, 0).astype(np.int64)
+        - instruction.attributes["weight_zero_point"]
+    )
     weight = weight.reshape(weight.shape[0], -1)
     low, high = code_span(inputs[0])
     bias = instruction.constants["bias"].astype(np.int64)
@@ -113,4 +124,6 @@ def linear_accumulators(instruction: Instruction, inputs: Sequence[Tensor], axis
 
 def finish_linear(b: Backend, attributes: Attributes, constants: Params, accumulator: Array) -> Array:
     """Bias, requantization, clamp: the second half of every linear operator (eq. 7 and 11)."""
-    return requantize_to_codes(b, attributes, accumulator + constants["bias"], constants["multiplier"], constants["shift"])
+    return requantize_to_codes(
+        b, attributes, accumulator + constants["bias"], constants["multiplier"], constants["shift"]
+    )

@@ -15,7 +15,9 @@ from unfloat.spec.qparams import QParams, clamp_code
 def clamp_fields(request: Request) -> dict[str, Any]:
     """The instruction's clamp codes: the code range, narrowed by the fused clamp (eq. 13), and its rounding."""
     label, clamp = request.output.qparams, request.clamp
-    low, high = (label.qmin, label.qmax) if clamp is None else (clamp_code(clamp.low, label), clamp_code(clamp.high, label))
+    low, high = (
+        (label.qmin, label.qmax) if clamp is None else (clamp_code(clamp.low, label), clamp_code(clamp.high, label))
+    )
     return {"clamp_min": low, "clamp_max": high, "rounding": request.rounding}
 
 
@@ -30,7 +32,9 @@ def scale_of(tensor: Tensor | QParams) -> float:
     return (tensor.qparams if isinstance(tensor, Tensor) else tensor).scale[0]
 
 
-def requantize_to_codes(b: Backend, attributes: Attributes, accumulator: Array, multiplier: Array, shift: Array) -> Array:
+def requantize_to_codes(
+    b: Backend, attributes: Attributes, accumulator: Array, multiplier: Array, shift: Array
+) -> Array:
     """`clamp(Z + requantize(accumulator))` (eq. 11), saturating to the fused clamp's codes."""
     steps = b.requantize(accumulator, multiplier, shift, attributes["rounding"])
     return saturate(steps + attributes["output_zero_point"], attributes["clamp_min"], attributes["clamp_max"])
@@ -38,7 +42,10 @@ def requantize_to_codes(b: Backend, attributes: Attributes, accumulator: Array, 
 
 def requantize_single(b: Backend, attributes: Attributes, accumulator: Array) -> Array:
     """`requantize_to_codes` with the instruction's one multiplier and shift."""
-    multiplier, shift = scalar_like(b, accumulator, attributes["multiplier"]), scalar_like(b, accumulator, attributes["shift"])
+    multiplier, shift = (
+        scalar_like(b, accumulator, attributes["multiplier"]),
+        scalar_like(b, accumulator, attributes["shift"]),
+    )
     return requantize_to_codes(b, attributes, accumulator, multiplier, shift)
 
 
@@ -50,4 +57,3 @@ def scalar_like(b: Backend, array: Array, value: int) -> Array:
 def code_span(tensor: Tensor) -> tuple[int, int]:
     """The least and greatest `q - Z` that codes of this label can have."""
     return tensor.qparams.qmin - tensor.qparams.zero_point, tensor.qparams.qmax - tensor.qparams.zero_point
-

@@ -87,7 +87,9 @@ def _case(
 def conv_cases() -> Iterator[Case]:
     """Tile edges of rows, channels and depth; every attribute away from its default."""
     for channels in (1, 3, 4, 5, 15, 16, 17, 63, 64, 65, 130):
-        yield _case(f"pointwise, {channels} -> {channels}", (3, 5, channels), channels, (1, 1), RELU6 if channels % 2 else None)
+        yield _case(
+            f"pointwise, {channels} -> {channels}", (3, 5, channels), channels, (1, 1), RELU6 if channels % 2 else None
+        )
     for columns in (1, 5, 6, 7, 12, 13):
         yield _case(f"pointwise, {columns} columns", (1, columns, 20), 40, (1, 1))
     yield _case("first layer", (9, 9, 3), 32, (3, 3), RELU6, stride=(2, 2), padding=(0, 0, 1, 1))
@@ -108,7 +110,9 @@ def conv_cases() -> Iterator[Case]:
 def depthwise_cases() -> Iterator[Case]:
     """Channel tails, kernel sizes, multipliers."""
 
-    def case(label: str, image: Shape, kernel: tuple[int, int], times: int = 1, clamp: Clamp | None = None, **changes: object) -> Case:
+    def case(
+        label: str, image: Shape, kernel: tuple[int, int], times: int = 1, clamp: Clamp | None = None, **changes: object
+    ) -> Case:
         attributes = {"stride": (1, 1), "dilation": (1, 1), "padding": (1, 1, 1, 1), **changes}
         out = image[2] * times
         return Case(label, (image,), attributes, {"weight": (*kernel, out), "bias": (out,)}, clamp)

@@ -42,7 +42,9 @@ def _derive_add(instruction: Instruction, inputs: Sequence[Tensor], output: Tens
     pairs = [quantize_multiplier(scale / twice) for scale in scales]
     factor = twice / (2**ADD_LEFT_SHIFT * scale_of(output))
     if factor >= 1:
-        raise NumericDomainError(f"a sum's range must not be 2^19 times smaller than its operands', found a factor of {factor}")
+        raise NumericDomainError(
+            f"a sum's range must not be 2^19 times smaller than its operands', found a factor of {factor}"
+        )
     multiplier, shift = quantize_multiplier(factor)
     return {
         "left_shift": ADD_LEFT_SHIFT,

@@ -44,7 +44,13 @@ def _macs(instruction: Instruction, inputs: Sequence[Shape], output: Shape) -> i
 def cases() -> Iterator[Case]:
     """Tile edges of depth and width; one row and several."""
     for depth, width in ((1, 1), (3, 5), (4, 16), (63, 17), (64, 64), (65, 65), (130, 10), (1280, 100)):
-        yield Case(f"{depth} -> {width}", ((depth,),), {}, {"weight": (width, depth), "bias": (width,)}, RELU6 if depth % 2 else None)
+        yield Case(
+            f"{depth} -> {width}",
+            ((depth,),),
+            {},
+            {"weight": (width, depth), "bias": (width,)},
+            RELU6 if depth % 2 else None,
+        )
     yield Case("a row for each of 7 positions", ((7, 33),), {}, {"weight": (18, 33), "bias": (18,)})
     yield Case("without a bias", ((12,),), {}, {"weight": (9, 12)})
 

@@ -21,7 +21,9 @@ def _pairs(flat: Sequence[int]) -> tuple[tuple[int, int], ...]:
 def _pad_shape(attributes: Attributes, inputs: Sequence[Shape], params: Mapping[str, Shape]) -> Shape:
     paddings = attributes["paddings"]
     if len(paddings) != 2 * len(inputs[0]) or paddings[0] or paddings[1]:
-        raise ValueError(f"paddings {paddings} must name (before, after) of each axis of {inputs[0]}, none for the batch")
+        raise ValueError(
+            f"paddings {paddings} must name (before, after) of each axis of {inputs[0]}, none for the batch"
+        )
     return (inputs[0][0], *(size + sum(pair) for size, pair in zip(inputs[0][1:], _pairs(paddings)[1:], strict=True)))
 
 
@@ -34,7 +36,11 @@ def _concatenation_shape(attributes: Attributes, inputs: Sequence[Shape], params
     axis = attributes["axis"]
     first = inputs[0]
     for shape in inputs:
-        if axis >= len(first) or len(shape) != len(first) or any(a != b for d, (a, b) in enumerate(zip(shape, first, strict=True)) if d != axis):
+        if (
+            axis >= len(first)
+            or len(shape) != len(first)
+            or any(a != b for d, (a, b) in enumerate(zip(shape, first, strict=True)) if d != axis)
+        ):
             raise ValueError(f"shapes {', '.join(map(str, inputs))} do not join along axis {axis}")
     return (*first[:axis], sum(shape[axis] for shape in inputs), *first[axis + 1 :])
 

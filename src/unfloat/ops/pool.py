@@ -25,8 +25,15 @@ def _pool_shape(attributes: Attributes, inputs: Sequence[Shape], params: Mapping
     kernel_h, kernel_w = attributes["kernel"]
     counts = windows(attributes, inputs[0][1:3], attributes["kernel"])
     starts = [(count - 1) * stride for count, stride in zip(counts, attributes["stride"], strict=True)]
-    if max(top, bottom) >= kernel_h or max(left, right) >= kernel_w or starts[0] >= top + inputs[0][1] or starts[1] >= left + inputs[0][2]:
-        raise ValueError(f"padding {attributes['padding']} leaves a window of {attributes['kernel']} without a pixel of {inputs[0][1:3]}")
+    if (
+        max(top, bottom) >= kernel_h
+        or max(left, right) >= kernel_w
+        or starts[0] >= top + inputs[0][1]
+        or starts[1] >= left + inputs[0][2]
+    ):
+        raise ValueError(
+            f"padding {attributes['padding']} leaves a window of {attributes['kernel']} without a pixel of {inputs[0][1:3]}"
+        )
     return (inputs[0][0], *counts, inputs[0][3])
 
 
@@ -93,7 +100,9 @@ def _count(attributes: Attributes, shape: Shape) -> int:
 
 
 def _mean(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
-    total = b.xp.sum(inputs[0] - attributes["input_zero_point"], axis=attributes["axes"], keepdims=bool(attributes["keep_dims"]))
+    total = b.xp.sum(
+        inputs[0] - attributes["input_zero_point"], axis=attributes["axes"], keepdims=bool(attributes["keep_dims"])
+    )
     return requantize_single(b, attributes, total)
 
 
@@ -118,7 +127,9 @@ def _mean_accumulators(instruction: Instruction, inputs: Sequence[Tensor]) -> tu
 def pool_cases() -> Iterator[Case]:
     """Window sizes, strides, paddings that leave windows of unequal count."""
 
-    def case(label: str, image: Shape, kernel: tuple[int, int], stride: tuple[int, int], padding: Shape = (0, 0, 0, 0)) -> Case:
+    def case(
+        label: str, image: Shape, kernel: tuple[int, int], stride: tuple[int, int], padding: Shape = (0, 0, 0, 0)
+    ) -> Case:
         return Case(label, (image,), {"kernel": kernel, "stride": stride, "padding": padding})
 
     for channels in (1, 15, 16, 65):

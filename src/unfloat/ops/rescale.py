@@ -20,7 +20,10 @@ def _lower(request: Request) -> tuple[dict[str, Any], dict[str, np.ndarray], dic
 
 def _derive(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
     """`M = S_in / S_out` (eq. 25)."""
-    return {"input_zero_point": inputs[0].qparams.zero_point, **single_factor(scale_of(inputs[0]) / scale_of(output), output)}
+    return {
+        "input_zero_point": inputs[0].qparams.zero_point,
+        **single_factor(scale_of(inputs[0]) / scale_of(output), output),
+    }
 
 
 def _integer(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:

@@ -80,7 +80,12 @@ OPERATORS = (
         name="softmax",
         summary="The softmax over the last axis, output scale 1/256.",
         arity=(1, 1),
-        fields={"multiplier": MULTIPLIER, "shift": Domain("int", 0, 31), "diff_min": Domain("int", -(2**31), 0), "output_zero_point": CODE},
+        fields={
+            "multiplier": MULTIPLIER,
+            "shift": Domain("int", 0, 31),
+            "diff_min": Domain("int", -(2**31), 0),
+            "output_zero_point": CODE,
+        },
         shape=_shape,
         float_meaning=_float,
         integer_meaning=_integer,

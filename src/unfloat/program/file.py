@@ -69,7 +69,9 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
-        raise ExportError(f"cannot write {path}: {error.strerror or error}; choose a path in a folder that exists and is writable") from error
+        raise ExportError(
+            f"cannot write {path}: {error.strerror or error}; choose a path in a folder that exists and is writable"
+        ) from error
 
 
 def _umask() -> int:
@@ -210,7 +212,9 @@ def _read_instruction(value: dict[str, Any], arrays: dict[str, np.ndarray]) -> I
     constants = {role: arrays.pop(f"{name}/{role}") for role in _list(record["constants"], str)}
     labels = {role: _read_qparams(q, arrays) for role, q in _typed(record["labels"], dict).items()}
     attributes = {key: _attribute(a) for key, a in _typed(record["attributes"], dict).items()}
-    return Instruction(_typed(record["op"], str), name, tuple(_list(record["inputs"], str)), attributes, constants, labels)
+    return Instruction(
+        _typed(record["op"], str), name, tuple(_list(record["inputs"], str)), attributes, constants, labels
+    )
 
 
 def _attribute(value: Any) -> int | str | tuple[int, ...]:
@@ -228,5 +232,3 @@ def _read_structure(value: Any, outputs: int) -> Any:
     if kind == "dict" and len(_list(content, str)) == outputs:
         return (kind, tuple(content))
     raise ValueError(f"an output structure of {kind} {content!r} for {outputs} outputs")
-
-

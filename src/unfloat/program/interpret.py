@@ -49,5 +49,7 @@ def _checked_inputs(program: Program, inputs: Sequence[np.ndarray]) -> Mapping[s
     for port, codes in zip(program.inputs, inputs, strict=True):
         dtype = STORAGE[program.tensors[port.value].qparams.dtype]
         if codes.dtype != dtype or codes.shape[1:] != port.shape[1:]:
-            raise ValueError(f"input {port.name} must be {dtype} of shape (n, {port.shape[1:]}), found {codes.dtype} {codes.shape}")
+            raise ValueError(
+                f"input {port.name} must be {dtype} of shape (n, {port.shape[1:]}), found {codes.dtype} {codes.shape}"
+            )
     return {port.value: codes for port, codes in zip(program.inputs, inputs, strict=True)}

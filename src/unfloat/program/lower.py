@@ -59,14 +59,24 @@ def node_params(node: Node, fetch: Fetch) -> dict[str, np.ndarray]:
 
     params = {role: value(role, param) for role, param in node.params.items()}
     if node.norm is not None:
-        slots = {"mean": node.norm.mean, "variance": node.norm.variance, "weight": node.norm.weight, "bias": node.norm.bias}
+        slots = {
+            "mean": node.norm.mean,
+            "variance": node.norm.variance,
+            "weight": node.norm.weight,
+            "bias": node.norm.bias,
+        }
         params |= {f"norm.{role}": value(role, param) for role, param in slots.items() if param is not None}
-        params["norm.eps"] = np.float64(node.norm.eps)
+        params["norm.eps"] = np.asarray(node.norm.eps, np.float64)
     return params
 
 
 def make_instruction(
-    node: Node, params: Mapping[str, np.ndarray], inputs: Sequence[Tensor], output: Tensor, rule: WeightRule, rounding: str
+    node: Node,
+    params: Mapping[str, np.ndarray],
+    inputs: Sequence[Tensor],
+    output: Tensor,
+    rule: WeightRule,
+    rounding: str,
 ) -> Instruction:
     """Lower one node: its constants from its operator's `lower`, and all that follows from labels from `derive`.
 

@@ -118,7 +118,9 @@ def check(program: Program, candidate: Plan) -> None:
     def cells(name: str) -> slice:
         start, size = candidate.offsets[name], tensor_bytes(program, name)
         if start < 0 or start % ALIGNMENT or start + size > candidate.size:
-            raise InvalidProgramError(f"memory plan: {name} at {start} to {start + size} leaves the arena of {candidate.size} bytes")
+            raise InvalidProgramError(
+                f"memory plan: {name} at {start} to {start + size} leaves the arena of {candidate.size} bytes"
+            )
         return slice(start // ALIGNMENT, (start + size) // ALIGNMENT)
 
     def read(name: str, reader: str) -> None:

@@ -110,7 +110,9 @@ def _check_codes(where: str, codes: np.ndarray, tensor: Tensor) -> None:
     label = tensor.qparams
     _require(codes.dtype == STORAGE[label.dtype], where, f"codes of {label.dtype}", codes.dtype)
     low, high = int(codes.min()), int(codes.max())
-    _require(label.qmin <= low and high <= label.qmax, where, f"codes in [{label.qmin}, {label.qmax}]", f"[{low}, {high}]")
+    _require(
+        label.qmin <= low and high <= label.qmax, where, f"codes in [{label.qmin}, {label.qmax}]", f"[{low}, {high}]"
+    )
 
 
 def _check_ports(program: Program) -> None:
@@ -157,17 +159,29 @@ def _check_instruction(program: Program, instruction: Instruction) -> LayerBound
     if "clamp_min" in operator.fields:
         low, high = instruction.attributes["clamp_min"], instruction.attributes["clamp_max"]
         inside = output.qparams.qmin <= low <= high <= output.qparams.qmax
-        _require(inside, where, f"clamp codes in order inside [{output.qparams.qmin}, {output.qparams.qmax}]", (low, high))
+        _require(
+            inside, where, f"clamp codes in order inside [{output.qparams.qmin}, {output.qparams.qmax}]", (low, high)
+        )
     return _accumulator_bound(operator, instruction, inputs, where)
 
 
 def _check_fields(operator: Operator, instruction: Instruction, where: str) -> None:
     domains = {**operator.attributes, **operator.fields}
-    _require(set(domains) == set(instruction.attributes), where, f"attributes {sorted(domains)}", sorted(instruction.attributes))
+    _require(
+        set(domains) == set(instruction.attributes),
+        where,
+        f"attributes {sorted(domains)}",
+        sorted(instruction.attributes),
+    )
     for name, domain in domains.items():
         value = instruction.attributes[name]
         _require(domain.allows(value), where, f"{name} to be {domain}", repr(value))
-    _require(set(operator.constants) == set(instruction.constants), where, f"constants {operator.constants}", sorted(instruction.constants))
+    _require(
+        set(operator.constants) == set(instruction.constants),
+        where,
+        f"constants {operator.constants}",
+        sorted(instruction.constants),
+    )
     for role, array in instruction.constants.items():
         label = instruction.labels.get(role)
         dtype = STORAGE[label.dtype] if label else _CONSTANT_DTYPES.get(role)
@@ -177,7 +191,9 @@ def _check_fields(operator: Operator, instruction: Instruction, where: str) -> N
     _require(set(instruction.labels) == labelled, where, f"labels for {sorted(labelled)}", sorted(instruction.labels))
 
 
-def _check_shapes(operator: Operator, instruction: Instruction, inputs: Sequence[Tensor], output: Tensor, where: str) -> None:
+def _check_shapes(
+    operator: Operator, instruction: Instruction, inputs: Sequence[Tensor], output: Tensor, where: str
+) -> None:
     constants: dict[str, Shape] = {role: array.shape for role, array in instruction.constants.items()}
     try:
         shape = operator.shape(instruction.attributes, [t.shape for t in inputs], constants)
@@ -191,22 +207,38 @@ def _check_shapes(operator: Operator, instruction: Instruction, inputs: Sequence
     for role in ("bias", "multiplier", "shift"):
         _require(constants[role] == (channels,), where, f"{role} of {channels} channels", constants[role])
     label, codes = instruction.labels["weight"], instruction.constants["weight"]
-    _require(label.narrow and label.axis in (None, axis), where, f"a narrow weight label, axis {axis} or none", label.axis)
-    _require(len(label.scale) in ({1} if label.axis is None else {channels}), where, "a weight scale for each channel", len(label.scale))
+    _require(
+        label.narrow and label.axis in (None, axis), where, f"a narrow weight label, axis {axis} or none", label.axis
+    )
+    _require(
+        len(label.scale) in ({1} if label.axis is None else {channels}),
+        where,
+        "a weight scale for each channel",
+        len(label.scale),
+    )
     low, high = int(codes.min()), int(codes.max())
-    _require(label.qmin <= low and high <= label.qmax, where, f"weight codes in [{label.qmin}, {label.qmax}]", f"[{low}, {high}]")
+    _require(
+        label.qmin <= low and high <= label.qmax,
+        where,
+        f"weight codes in [{label.qmin}, {label.qmax}]",
+        f"[{low}, {high}]",
+    )
 
 
 def _check_labels(operator: Operator, inputs: Sequence[Tensor], output: Tensor, where: str) -> None:
     if operator.quant.output == "same":
         for tensor in inputs:
-            _require(tensor.qparams == output.qparams, where, f"the QParams of its output, {output.qparams}", tensor.qparams)
+            _require(
+                tensor.qparams == output.qparams, where, f"the QParams of its output, {output.qparams}", tensor.qparams
+            )
     if operator.quant.output == "fixed":
         fixed = operator.quant.fixed[output.qparams.dtype]
         _require(output.qparams == fixed, where, f"an output of {fixed}", output.qparams)
 
 
-def _check_derived(operator: Operator, instruction: Instruction, inputs: Sequence[Tensor], output: Tensor, where: str) -> None:
+def _check_derived(
+    operator: Operator, instruction: Instruction, inputs: Sequence[Tensor], output: Tensor, where: str
+) -> None:
     try:
         derived = operator.derive(instruction, inputs, output)
     except NumericDomainError as error:
@@ -224,7 +256,9 @@ def _check_derived(operator: Operator, instruction: Instruction, inputs: Sequenc
             _require(False, where, required, array[wrong])
 
 
-def _accumulator_bound(operator: Operator, instruction: Instruction, inputs: Sequence[Tensor], where: str) -> LayerBound | None:
+def _accumulator_bound(
+    operator: Operator, instruction: Instruction, inputs: Sequence[Tensor], where: str
+) -> LayerBound | None:
     if operator.accumulators is None:
         return None
     low, high, shift = operator.accumulators(instruction, inputs)

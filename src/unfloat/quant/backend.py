@@ -87,11 +87,13 @@ class TorchBackend:
         """See `Backend`."""
         return torch.exp(x)
 
-    def requantize(self, accumulator: torch.Tensor, multiplier: torch.Tensor, shift: torch.Tensor, rounding: str) -> torch.Tensor:
+    def requantize(
+        self, accumulator: torch.Tensor, multiplier: torch.Tensor, shift: torch.Tensor, rounding: str
+    ) -> torch.Tensor:
         """See `Backend`: int64 arithmetic on any device; on a CPU the native kernel, through views that share memory."""
         if accumulator.device.type != "cpu":
-            wide = (t.to(torch.int64) for t in (accumulator, multiplier, shift))
-            return requantize(*wide, rounding).to(torch.int32)
+            acc, m, s = (t.to(torch.int64) for t in (accumulator, multiplier, shift))
+            return requantize(acc, m, s, rounding).to(torch.int32)
         out = accumulator.to(torch.int32, copy=True, memory_format=torch.contiguous_format)
         rows = out.view(-1, accumulator.shape[-1]).numpy()
         _native.requantize(rows, multiplier.to(torch.int32).numpy(), shift.to(torch.int8).numpy(), rounding)
@@ -99,7 +101,11 @@ class TorchBackend:
 
 
 def _accumulate(
-    product: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], x: torch.Tensor, weight: torch.Tensor, *, splittable: bool
+    product: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    *,
+    splittable: bool,
 ) -> torch.Tensor:
     """Run `product` in float32 where the bound allows, else on parts of the input channels, else in float64."""
     others = tuple(range(1, weight.ndim))

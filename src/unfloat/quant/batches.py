@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from unfloat.ir.graph import Graph
+from unfloat.ir.graph import Graph, own_shape
 from unfloat.spec.errors import CalibrationError
 
 
@@ -45,14 +45,15 @@ def inputs_of(batch: Any, graph: Graph, number: int) -> list[torch.Tensor]:
         raise CalibrationError(f"{where}: required {len(ports)} inputs, found {len(values)}")
     tensors = [_tensor(value, f"{where}, input {p.name}") for p, value in zip(ports, values, strict=False)]
     for port, tensor in zip(ports, tensors, strict=True):
-        own = [0] * len(port.shape)
-        for inner, axis in enumerate(port.permutation):
-            own[axis] = port.shape[inner]
-        found = tuple(tensor.shape)
-        if tensor.ndim != len(own) or list(found[1:]) != own[1:] or not found[0]:
-            raise CalibrationError(f"{where}, input {port.name}: required shape (n, {', '.join(map(str, own[1:]))}), found {found}")
+        own, found = own_shape(port), tuple(tensor.shape)
+        if len(found) != len(own) or found[1:] != own[1:] or not found[0]:
+            raise CalibrationError(
+                f"{where}, input {port.name}: required shape (n, {', '.join(map(str, own[1:]))}), found {found}"
+            )
         if not tensor.is_floating_point():
-            raise CalibrationError(f"{where}, input {port.name}: required floats, preprocessed as for the model, found {tensor.dtype}")
+            raise CalibrationError(
+                f"{where}, input {port.name}: required floats, preprocessed as for the model, found {tensor.dtype}"
+            )
         if not torch.isfinite(tensor).all():
             raise CalibrationError(f"{where}, input {port.name}: required finite numbers, found NaN or infinity")
     return [t.detach().to(torch.float32) for t in tensors]

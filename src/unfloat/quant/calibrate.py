@@ -46,7 +46,9 @@ class KeptSamples:
         return [torch.cat(column) for column in zip(*samples, strict=True)]
 
 
-def calibrate(simulation: Simulation, batches: Iterable[Any], wrap: Callable[[Iterable[Any]], Iterable[Any]]) -> KeptSamples:
+def calibrate(
+    simulation: Simulation, batches: Iterable[Any], wrap: Callable[[Iterable[Any]], Iterable[Any]]
+) -> KeptSamples:
     """Choose QParams for every site and store them in `simulation.labels`.
 
     Args:
@@ -88,7 +90,9 @@ def _observe(simulation: Simulation, inputs: list[torch.Tensor], watch: dict[str
                 observer.update(result)
             except NumericDomainError as error:
                 where = f" ({node.source})" if node.source else ""
-                raise CalibrationError(f"layer {node.name}{where}: {error}; check its weights and the calibration data") from error
+                raise CalibrationError(
+                    f"layer {node.name}{where}: {error}; check its weights and the calibration data"
+                ) from error
         return result
 
     simulation.execute(inner, compute)
@@ -99,4 +103,3 @@ def _choose(simulation: Simulation, sites: list[Site], observers: dict[str, Obse
     for site in sites:
         label = site.fixed or observers[site.name].qparams(dtype, site.bits)
         simulation.labels.update(dict.fromkeys(site.values, label))
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Any
 
 import torch
@@ -30,7 +30,9 @@ def quantize(
     graph = read(model, example_of(first))
     simulation = simulate(model, graph, recipe, prepare)
     with _progress(progress) as bars:
-        kept = calibrate(simulation, batches, lambda b: bars.track(b, total=_length(calibration), description="calibrating"))
+        kept = calibrate(
+            simulation, batches, lambda b: bars.track(b, total=_length(calibration), description="calibrating")
+        )
         corrected = 0
         if recipe.bias_correction and kept.held_back:
             task = bars.add_task("correcting biases", total=len(simulation.graph.nodes))
@@ -55,7 +57,7 @@ def live_parameters(model: Any) -> dict[str, torch.Tensor]:
 
 
 def _length(calibration: Iterable[Any]) -> int | None:
-    return len(calibration) if hasattr(calibration, "__len__") else None
+    return len(calibration) if isinstance(calibration, Sized) else None
 
 
 def _progress(show: bool | None) -> Progress:

@@ -46,11 +46,26 @@ class InputSpec:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
-        _require(len(self.size) == 2 and min(self.size) > 0, "input.size", "two positive integers, height and width", self.size)
+        _require(
+            len(self.size) == 2 and min(self.size) > 0,
+            "input.size",
+            "two positive integers, height and width",
+            self.size,
+        )
         _require(len(self.mean) == 3, "input.mean", "three numbers, for pixels 0 to 255", self.mean)
-        _require(len(self.std) == 3 and min(self.std) > 0, "input.std", "three positive numbers, for pixels 0 to 255", self.std)
+        _require(
+            len(self.std) == 3 and min(self.std) > 0,
+            "input.std",
+            "three positive numbers, for pixels 0 to 255",
+            self.std,
+        )
         _require(self.order in CHANNEL_ORDERS, "input.order", f"one of {CHANNEL_ORDERS}", self.order)
-        _require(self.resize is None or self.resize >= 0, "input.resize", "a short side, 0 to squash, or nothing", self.resize)
+        _require(
+            self.resize is None or self.resize >= 0,
+            "input.resize",
+            "a short side, 0 to squash, or nothing",
+            self.resize,
+        )
 
 
 @dataclass(frozen=True)

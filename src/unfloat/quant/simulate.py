@@ -77,7 +77,11 @@ class Simulation:
         result = self.before_clamp(node, inputs)
         if node.clamp is None:
             return result
-        return result.clamp_(node.clamp.low, node.clamp.high) if result is not inputs[0] else result.clamp(node.clamp.low, node.clamp.high)
+        return (
+            result.clamp_(node.clamp.low, node.clamp.high)
+            if result is not inputs[0]
+            else result.clamp(node.clamp.low, node.clamp.high)
+        )
 
     def before_clamp(self, node: Node, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         """A node's float meaning with bias and norm, before its clamp."""
@@ -131,7 +135,7 @@ class Simulation:
             instruction = self.instruction(node)
             return instruction, {role: self.backend.constant(a) for role, a in instruction.constants.items()}
 
-        return self._cached(node, "exact", make)  # type: ignore[no-any-return]
+        return self._cached(node, "exact", make)
 
     def exact_value(self, node: Node, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         """A node's codes (int32): the Program's own."""
@@ -175,5 +179,3 @@ class Simulation:
 def dequantize_codes(codes: torch.Tensor, label: QParams) -> torch.Tensor:
     """`r = S (q - Z)` in float32."""
     return (codes - label.zero_point).to(torch.float32).mul_(label.scale[0])
-
-

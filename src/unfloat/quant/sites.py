@@ -66,4 +66,3 @@ def _site(values: list[str], makers: set[str], fixed: Mapping[str, QParams], rec
         raise InvalidGraphError(f"{', '.join(values)} would share QParams, but two operators dictate different ones")
     bits = max(recipe.wish(v, "activation_bits") for v in made)
     return Site(values[0], tuple(values), made, next(iter(dictated), None), bits)
-

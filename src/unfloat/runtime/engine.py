@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -137,14 +138,17 @@ class Engine:
         self(*inputs)
         self._native.profiling = True
         try:
-            samples = []
+            profiles = []
             for _ in range(max(runs, 1)):
                 self(*inputs)
-                samples.append([nanoseconds for *_, nanoseconds in self._native.profile()])
+                profiles.append(self._native.profile())
         finally:
             self._native.profiling = False
-        medians = np.median(samples, axis=0) / 1000 if samples[0] else []
-        return [LayerTime(name, op, kernel, float(t)) for (name, op, kernel, _), t in zip(self._native.profile(), medians, strict=True)]
+        return [
+            LayerTime(name, op, kernel, statistics.median(nanoseconds for *_, nanoseconds in runs_of_layer) / 1000)
+            for runs_of_layer in zip(*profiles, strict=True)
+            for name, op, kernel, _ in runs_of_layer[:1]
+        ]
 
     def kernels(self) -> dict[str, str]:
         """The kernel chosen for each layer, by the layer's name."""
@@ -159,8 +163,11 @@ class Engine:
         batch = inputs[0].shape[0]
         for port, codes in zip(self.program.inputs, inputs, strict=True):
             if codes.shape[0] != batch:
-                raise InputError(f"input {port.name}: required the first input's batch, {batch}, found {codes.shape[0]}")
-        outputs = [np.empty((batch, *port.shape[1:]), STORAGE[self._label(port).dtype]) for port in self.program.outputs]
+                found = codes.shape[0]
+                raise InputError(f"input {port.name}: required the first input's batch, {batch}, found {found}")
+        outputs = [
+            np.empty((batch, *port.shape[1:]), STORAGE[self._label(port).dtype]) for port in self.program.outputs
+        ]
         if batch > 0:
             self._native.run(batch, inputs, outputs)
         return outputs
@@ -180,7 +187,8 @@ class Engine:
         _require(port, x, np.dtype(np.float32), _outer_shape(port))
         codes = np.empty([x.shape[axis] for axis in port.permutation], STORAGE[label.dtype])
         outer = np.transpose(codes, np.argsort(port.permutation))
-        if not _native.quantize(np.ascontiguousarray(x), label.scale[0], label.zero_point, label.qmin, label.qmax, outer):
+        x = np.ascontiguousarray(x)
+        if not _native.quantize(x, label.scale[0], label.zero_point, label.qmin, label.qmax, outer):
             raise NumericDomainError(f"input {port.name}: required numbers, found NaN")
         return codes
 

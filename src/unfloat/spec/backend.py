@@ -18,7 +18,9 @@ Padding = tuple[int, int, int, int]  # top, left, bottom, right
 class Backend(Protocol):
     """Array library and hooks. Activations are NHWC, convolution weights [Cout, kh, kw, Cin / groups]."""
 
-    xp: Any
+    @property
+    def xp(self) -> Any:
+        """The array library's namespace."""
 
     def constant(self, array: np.ndarray) -> Array:
         """An integer constant as int64 of this library (and device)."""
@@ -29,7 +31,9 @@ class Backend(Protocol):
     def matmul(self, x: Array, weight: Array) -> Array:
         """Float `x[..., K] @ weight[N, K]^T`."""
 
-    def accumulate_convolution(self, x: Array, weight: Array, stride: Pair, dilation: Pair, padding: Padding, groups: int) -> Array:
+    def accumulate_convolution(
+        self, x: Array, weight: Array, stride: Pair, dilation: Pair, padding: Padding, groups: int
+    ) -> Array:
         """Exact int64 convolution of integers (zero points already subtracted); padding adds zeros."""
 
     def accumulate_matmul(self, x: Array, weight: Array) -> Array:
@@ -60,14 +64,19 @@ class NumpyBackend:
         x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
         out_channels, kernel_h, kernel_w, depth = weight.shape
         rows, columns = (
-            (size - (taps - 1) * d - 1) // s + 1 for size, taps, d, s in zip(x.shape[1:3], (kernel_h, kernel_w), dilation, stride, strict=True)
+            (size - (taps - 1) * d - 1) // s + 1
+            for size, taps, d, s in zip(x.shape[1:3], (kernel_h, kernel_w), dilation, stride, strict=True)
         )
         out = np.zeros((x.shape[0], rows, columns, groups, out_channels // groups), x.dtype)
         kernel = weight.reshape(groups, out_channels // groups, kernel_h, kernel_w, depth)
         for i in range(kernel_h):
             for j in range(kernel_w):
                 top_row, left_column = i * dilation[0], j * dilation[1]
-                tap = x[:, top_row : top_row + rows * stride[0] : stride[0], left_column : left_column + columns * stride[1] : stride[1]]
+                tap = x[
+                    :,
+                    top_row : top_row + rows * stride[0] : stride[0],
+                    left_column : left_column + columns * stride[1] : stride[1],
+                ]
                 tap = tap[:, :rows, :columns].reshape(*tap.shape[:1], rows, columns, groups, 1, depth)
                 if depth == 1:  # depthwise: an elementwise product beats a matrix product with one column
                     out += tap[..., 0] * kernel[:, :, i, j, 0]
@@ -79,7 +88,9 @@ class NumpyBackend:
         """See `Backend`."""
         return x @ weight.T
 
-    def accumulate_convolution(self, x: Array, weight: Array, stride: Pair, dilation: Pair, padding: Padding, groups: int) -> Array:
+    def accumulate_convolution(
+        self, x: Array, weight: Array, stride: Pair, dilation: Pair, padding: Padding, groups: int
+    ) -> Array:
         """See `Backend`; float64 sums of int8 products stay far below 2^53, so they are exact."""
         out = self.convolve(x.astype(np.float64), weight.astype(np.float64), stride, dilation, padding, groups)
         return out.astype(np.int64)

@@ -66,7 +66,9 @@ def quantize_multiplier(real: float, most: int = SHIFT_MAX) -> tuple[int, int]:
         NumericDomainError: The factor is negative, not finite, or at least 2^most.
     """
     if not math.isfinite(real) or real < 0:
-        raise NumericDomainError(f"a rescaling factor must be finite and >= 0, found {real!r}: look for a NaN or an empty range")
+        raise NumericDomainError(
+            f"a rescaling factor must be finite and >= 0, found {real!r}: look for a NaN or an empty range"
+        )
     if real == 0:
         return 0, 0
     fraction, shift = math.frexp(real)
@@ -77,7 +79,9 @@ def quantize_multiplier(real: float, most: int = SHIFT_MAX) -> tuple[int, int]:
     if shift < SHIFT_MIN:
         return 0, 0
     if shift > most:
-        raise NumericDomainError(f"a rescaling factor must be below 2^{most}, found {real!r}: the output's range is far too small")
+        raise NumericDomainError(
+            f"a rescaling factor must be below 2^{most}, found {real!r}: the output's range is far too small"
+        )
     return multiplier, shift
 
 

@@ -40,11 +40,17 @@ class QParams:
             raise NumericDomainError(f"codes must be int8 or uint8 of 2 to 8 bits, found {self.dtype} of {self.bits}")
         scales = np.asarray(self.scale, np.float64)
         if scales.ndim != 1 or not scales.size or (self.axis is None and scales.size != 1):
-            raise NumericDomainError(f"a scale per tensor is one number, per channel one for each; found {scales.size}, axis {self.axis}")
+            raise NumericDomainError(
+                f"a scale per tensor is one number, per channel one for each; found {scales.size}, axis {self.axis}"
+            )
         if not (np.isfinite(scales).all() and (scales > 0).all() and (scales.astype(np.float32) == scales).all()):
-            raise NumericDomainError(f"a scale must be a positive, finite float32, found {scales.min()} to {scales.max()}")
+            raise NumericDomainError(
+                f"a scale must be a positive, finite float32, found {scales.min()} to {scales.max()}"
+            )
         if not self.qmin <= self.zero_point <= self.qmax:
-            raise NumericDomainError(f"a zero point must be a code, {self.qmin} to {self.qmax}, found {self.zero_point}")
+            raise NumericDomainError(
+                f"a zero point must be a code, {self.qmin} to {self.qmax}, found {self.zero_point}"
+            )
 
     @property
     def qmin(self) -> int:
@@ -92,7 +98,9 @@ def qparams_from_range(
         NumericDomainError: An end is not finite, or low > high.
     """
     if not (np.isfinite(low) and np.isfinite(high)) or low > high:
-        raise NumericDomainError(f"a range must be finite and ordered, found [{low}, {high}]: look for NaN or infinite activations")
+        raise NumericDomainError(
+            f"a range must be finite and ordered, found [{low}, {high}]: look for NaN or infinite activations"
+        )
     nothing = QParams((1.0,), int(narrow and dtype == "uint8"), dtype, bits, narrow=narrow)
     qmin, qmax = nothing.qmin, nothing.qmax
     low, high = min(low, 0.0), max(high, 0.0)

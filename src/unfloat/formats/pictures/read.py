@@ -46,7 +46,9 @@ def preprocess(picture: Image.Image, spec: InputSpec) -> np.ndarray:
         picture = picture.resize((size[0], size[1]), Image.Resampling.BILINEAR)
     left, top = (picture.width - width) // 2, (picture.height - height) // 2
     if left < 0 or top < 0:
-        raise ValueError(f"a crop of {width} x {height} needs a picture at least as large, found {picture.width} x {picture.height}; set input.resize")
+        raise ValueError(
+            f"a crop of {width} x {height} needs a picture at least as large, found {picture.width} x {picture.height}; set input.resize"
+        )
     pixels = np.asarray(picture.crop((left, top, left + width, top + height)), np.float32)
     ordered = pixels if spec.order == "RGB" else pixels[..., ::-1]
     return (ordered - np.asarray(spec.mean, np.float32)) / np.asarray(spec.std, np.float32)
@@ -79,5 +81,7 @@ def in_model_layout(image: np.ndarray, port: Port) -> np.ndarray:
         CalibrationError: The input is no image of this size.
     """
     if image.shape[1:] != port.shape[1:]:
-        raise CalibrationError(f"input {port.name} takes {port.shape[1:]} inside, the picture gives {image.shape[1:]}: check input.size")
+        raise CalibrationError(
+            f"input {port.name} takes {port.shape[1:]} inside, the picture gives {image.shape[1:]}: check input.size"
+        )
     return np.ascontiguousarray(image.transpose(np.argsort(port.permutation)))

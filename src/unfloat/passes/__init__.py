@@ -1,0 +1,59 @@
+"""Graph -> Graph, one rewrite a file. Each pass is a pure function `run`; `prepare` runs them all and checks between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from unfloat.ir.graph import Graph, Shape
+from unfloat.ir.verify import verify
+from unfloat.ops import REGISTRY
+from unfloat.passes import (
+    fold_constants,
+    fuse_batch_norm,
+    fuse_clamp,
+    fuse_pad,
+    norm_to_depthwise,
+    remove_dead,
+    remove_identity,
+    share_ranges,
+    sink_reshapes,
+    sink_transposes,
+)
+
+Pass = Callable[[Graph], Graph]
+
+PIPELINE: tuple[Pass, ...] = (
+    fold_constants.run,
+    remove_identity.run,
+    sink_transposes.run,
+    sink_reshapes.run,
+    remove_identity.run,
+    remove_dead.run,  # so that values count their living readers only
+    fuse_batch_norm.run,
+    norm_to_depthwise.run,  # before clamps, so that a clamp after such a norm fuses too
+    fuse_clamp.run,
+    fuse_pad.run,
+    remove_identity.run,
+    remove_dead.run,
+    share_ranges.run,  # last: it counts readers
+)
+
+
+def prepare(graph: Graph, param_shapes: Mapping[str, Shape]) -> Graph:
+    """Make the fused Graph that quantization starts from: channels last, norms and clamps in slots, ties explicit.
+
+    Args:
+        graph: As a reader made it.
+        param_shapes: The shape of each of the model's parameters and buffers, by name.
+
+    Returns:
+        An equivalent Graph, verified after each pass.
+
+    Raises:
+        InvalidGraphError: The reader or a pass broke a rule.
+    """
+    verify(graph, REGISTRY, param_shapes)
+    for rewrite in PIPELINE:
+        graph = rewrite(graph)
+        verify(graph, REGISTRY, param_shapes)
+    return graph
