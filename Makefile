@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --constraint constraints.txt
 STAMP  := $(VENV)/.unfloat
-NATIVE := $(shell find csrc CMakeLists.txt pyproject.toml constraints.txt -type f)
+SOURCES := $(shell find csrc src CMakeLists.txt pyproject.toml constraints.txt -name '*.so' -prune -o -name '*.pyc' -prune -o -type f -print)
 
 .PHONY: demo test lint format bench mutate clean
 
@@ -35,7 +35,7 @@ mutate: $(STAMP)-test          ## each of 12 named mutations must turn a test re
 clean:
 	rm -rf $(VENV) build demo_output
 
-$(STAMP): $(NATIVE)
+$(STAMP): $(SOURCES)
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(PIP) --editable '.[torch,tflite]'
 	touch $@

@@ -1,16 +1,16 @@
-// Times the linear kernels of one instruction set on the layers of real networks, one thread, and sets the times against
-// the cycle model of docs/performance.md: for 16 outputs, one cycle for each 16 x 4 products (3 for a 3x3 depthwise
-// kernel) and 4.5 for requantization. The cycle is measured: what one vpdpbusd takes in a long independent row.
+// Times the linear kernels of one instruction set on the layers of real networks, one thread, and sets the times
+// against the cycle model of docs/performance.md: for 16 outputs, one cycle for each 16 x 4 products (3 for a 3x3
+// depthwise kernel) and 4.5 for requantization. The cycle is measured: what one vpdpbusd takes in a long independent
+// row.
 //
 //   bench [network] [repetitions]         networks: mobilenet_v1, mobilenet_v2, resnet50
 
+#include <immintrin.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-#include <immintrin.h>
 
 #include "kernel.h"
 
@@ -28,52 +28,50 @@ typedef struct {
 } layer;
 
 static const layer kMobilenetV1[] = {
-    {CONV, 224, 3, 32, 3, 2, 1, true},      {DEPTHWISE, 112, 32, 32, 3, 1, 1, true},
-    {CONV, 112, 32, 64, 1, 1, 1, true},     {DEPTHWISE, 112, 64, 64, 3, 2, 1, true},
-    {CONV, 56, 64, 128, 1, 1, 1, true},     {DEPTHWISE, 56, 128, 128, 3, 1, 1, true},
-    {CONV, 56, 128, 128, 1, 1, 1, true},    {DEPTHWISE, 56, 128, 128, 3, 2, 1, true},
-    {CONV, 28, 128, 256, 1, 1, 1, true},    {DEPTHWISE, 28, 256, 256, 3, 1, 1, true},
-    {CONV, 28, 256, 256, 1, 1, 1, true},    {DEPTHWISE, 28, 256, 256, 3, 2, 1, true},
-    {CONV, 14, 256, 512, 1, 1, 1, true},    {DEPTHWISE, 14, 512, 512, 3, 1, 5, true},
-    {CONV, 14, 512, 512, 1, 1, 5, true},    {DEPTHWISE, 14, 512, 512, 3, 2, 1, true},
-    {CONV, 7, 512, 1024, 1, 1, 1, true},    {DEPTHWISE, 7, 1024, 1024, 3, 1, 1, true},
-    {CONV, 7, 1024, 1024, 1, 1, 1, true},   {DENSE, 1, 1024, 1000, 1, 1, 1, false},
+    {CONV, 224, 3, 32, 3, 2, 1, true},    {DEPTHWISE, 112, 32, 32, 3, 1, 1, true},
+    {CONV, 112, 32, 64, 1, 1, 1, true},   {DEPTHWISE, 112, 64, 64, 3, 2, 1, true},
+    {CONV, 56, 64, 128, 1, 1, 1, true},   {DEPTHWISE, 56, 128, 128, 3, 1, 1, true},
+    {CONV, 56, 128, 128, 1, 1, 1, true},  {DEPTHWISE, 56, 128, 128, 3, 2, 1, true},
+    {CONV, 28, 128, 256, 1, 1, 1, true},  {DEPTHWISE, 28, 256, 256, 3, 1, 1, true},
+    {CONV, 28, 256, 256, 1, 1, 1, true},  {DEPTHWISE, 28, 256, 256, 3, 2, 1, true},
+    {CONV, 14, 256, 512, 1, 1, 1, true},  {DEPTHWISE, 14, 512, 512, 3, 1, 5, true},
+    {CONV, 14, 512, 512, 1, 1, 5, true},  {DEPTHWISE, 14, 512, 512, 3, 2, 1, true},
+    {CONV, 7, 512, 1024, 1, 1, 1, true},  {DEPTHWISE, 7, 1024, 1024, 3, 1, 1, true},
+    {CONV, 7, 1024, 1024, 1, 1, 1, true}, {DENSE, 1, 1024, 1000, 1, 1, 1, false},
 };
 
 static const layer kMobilenetV2[] = {
-    {CONV, 224, 3, 32, 3, 2, 1, true},      {DEPTHWISE, 112, 32, 32, 3, 1, 1, true},
-    {CONV, 112, 32, 16, 1, 1, 1, false},    {CONV, 112, 16, 96, 1, 1, 1, true},
-    {DEPTHWISE, 112, 96, 96, 3, 2, 1, true},
-    {CONV, 56, 96, 24, 1, 1, 1, false},     {CONV, 56, 24, 144, 1, 1, 2, true},
-    {DEPTHWISE, 56, 144, 144, 3, 1, 1, true},
-    {CONV, 56, 144, 24, 1, 1, 1, false},    {DEPTHWISE, 56, 144, 144, 3, 2, 1, true},
-    {CONV, 28, 144, 32, 1, 1, 1, false},    {CONV, 28, 32, 192, 1, 1, 3, true},
-    {DEPTHWISE, 28, 192, 192, 3, 1, 2, true},
-    {CONV, 28, 192, 32, 1, 1, 2, false},    {DEPTHWISE, 28, 192, 192, 3, 2, 1, true},
-    {CONV, 14, 192, 64, 1, 1, 1, false},    {CONV, 14, 64, 384, 1, 1, 4, true},
-    {DEPTHWISE, 14, 384, 384, 3, 1, 4, true},
-    {CONV, 14, 384, 64, 1, 1, 3, false},    {CONV, 14, 384, 96, 1, 1, 1, false},
-    {CONV, 14, 96, 576, 1, 1, 3, true},     {DEPTHWISE, 14, 576, 576, 3, 1, 2, true},
-    {CONV, 14, 576, 96, 1, 1, 2, false},    {DEPTHWISE, 14, 576, 576, 3, 2, 1, true},
-    {CONV, 7, 576, 160, 1, 1, 1, false},    {CONV, 7, 160, 960, 1, 1, 3, true},
-    {DEPTHWISE, 7, 960, 960, 3, 1, 3, true},
-    {CONV, 7, 960, 160, 1, 1, 2, false},    {CONV, 7, 960, 320, 1, 1, 1, false},
-    {CONV, 7, 320, 1280, 1, 1, 1, true},    {DENSE, 1, 1280, 1000, 1, 1, 1, false},
+    {CONV, 224, 3, 32, 3, 2, 1, true},        {DEPTHWISE, 112, 32, 32, 3, 1, 1, true},
+    {CONV, 112, 32, 16, 1, 1, 1, false},      {CONV, 112, 16, 96, 1, 1, 1, true},
+    {DEPTHWISE, 112, 96, 96, 3, 2, 1, true},  {CONV, 56, 96, 24, 1, 1, 1, false},
+    {CONV, 56, 24, 144, 1, 1, 2, true},       {DEPTHWISE, 56, 144, 144, 3, 1, 1, true},
+    {CONV, 56, 144, 24, 1, 1, 1, false},      {DEPTHWISE, 56, 144, 144, 3, 2, 1, true},
+    {CONV, 28, 144, 32, 1, 1, 1, false},      {CONV, 28, 32, 192, 1, 1, 3, true},
+    {DEPTHWISE, 28, 192, 192, 3, 1, 2, true}, {CONV, 28, 192, 32, 1, 1, 2, false},
+    {DEPTHWISE, 28, 192, 192, 3, 2, 1, true}, {CONV, 14, 192, 64, 1, 1, 1, false},
+    {CONV, 14, 64, 384, 1, 1, 4, true},       {DEPTHWISE, 14, 384, 384, 3, 1, 4, true},
+    {CONV, 14, 384, 64, 1, 1, 3, false},      {CONV, 14, 384, 96, 1, 1, 1, false},
+    {CONV, 14, 96, 576, 1, 1, 3, true},       {DEPTHWISE, 14, 576, 576, 3, 1, 2, true},
+    {CONV, 14, 576, 96, 1, 1, 2, false},      {DEPTHWISE, 14, 576, 576, 3, 2, 1, true},
+    {CONV, 7, 576, 160, 1, 1, 1, false},      {CONV, 7, 160, 960, 1, 1, 3, true},
+    {DEPTHWISE, 7, 960, 960, 3, 1, 3, true},  {CONV, 7, 960, 160, 1, 1, 2, false},
+    {CONV, 7, 960, 320, 1, 1, 1, false},      {CONV, 7, 320, 1280, 1, 1, 1, true},
+    {DENSE, 1, 1280, 1000, 1, 1, 1, false},
 };
 
 static const layer kResnet50[] = {
-    {CONV, 224, 3, 64, 7, 2, 1, true},      {CONV, 56, 64, 64, 1, 1, 1, true},
-    {CONV, 56, 64, 64, 3, 1, 3, true},      {CONV, 56, 64, 256, 1, 1, 4, false},
-    {CONV, 56, 256, 64, 1, 1, 2, true},     {CONV, 56, 256, 128, 1, 1, 1, true},
-    {CONV, 56, 128, 128, 3, 2, 1, true},    {CONV, 56, 256, 512, 1, 2, 1, false},
-    {CONV, 28, 128, 512, 1, 1, 4, false},   {CONV, 28, 512, 128, 1, 1, 3, true},
-    {CONV, 28, 128, 128, 3, 1, 3, true},    {CONV, 28, 512, 256, 1, 1, 1, true},
-    {CONV, 28, 256, 256, 3, 2, 1, true},    {CONV, 28, 512, 1024, 1, 2, 1, false},
-    {CONV, 14, 256, 1024, 1, 1, 6, false},  {CONV, 14, 1024, 256, 1, 1, 5, true},
-    {CONV, 14, 256, 256, 3, 1, 5, true},    {CONV, 14, 1024, 512, 1, 1, 1, true},
-    {CONV, 14, 512, 512, 3, 2, 1, true},    {CONV, 14, 1024, 2048, 1, 2, 1, false},
-    {CONV, 7, 512, 2048, 1, 1, 3, false},   {CONV, 7, 2048, 512, 1, 1, 2, true},
-    {CONV, 7, 512, 512, 3, 1, 2, true},     {DENSE, 1, 2048, 1000, 1, 1, 1, false},
+    {CONV, 224, 3, 64, 7, 2, 1, true},     {CONV, 56, 64, 64, 1, 1, 1, true},
+    {CONV, 56, 64, 64, 3, 1, 3, true},     {CONV, 56, 64, 256, 1, 1, 4, false},
+    {CONV, 56, 256, 64, 1, 1, 2, true},    {CONV, 56, 256, 128, 1, 1, 1, true},
+    {CONV, 56, 128, 128, 3, 2, 1, true},   {CONV, 56, 256, 512, 1, 2, 1, false},
+    {CONV, 28, 128, 512, 1, 1, 4, false},  {CONV, 28, 512, 128, 1, 1, 3, true},
+    {CONV, 28, 128, 128, 3, 1, 3, true},   {CONV, 28, 512, 256, 1, 1, 1, true},
+    {CONV, 28, 256, 256, 3, 2, 1, true},   {CONV, 28, 512, 1024, 1, 2, 1, false},
+    {CONV, 14, 256, 1024, 1, 1, 6, false}, {CONV, 14, 1024, 256, 1, 1, 5, true},
+    {CONV, 14, 256, 256, 3, 1, 5, true},   {CONV, 14, 1024, 512, 1, 1, 1, true},
+    {CONV, 14, 512, 512, 3, 2, 1, true},   {CONV, 14, 1024, 2048, 1, 2, 1, false},
+    {CONV, 7, 512, 2048, 1, 1, 3, false},  {CONV, 7, 2048, 512, 1, 1, 2, true},
+    {CONV, 7, 512, 512, 3, 1, 2, true},    {DENSE, 1, 2048, 1000, 1, 1, 1, false},
 };
 
 typedef struct {
@@ -82,7 +80,8 @@ typedef struct {
   size_t count;
 } network;
 
-#define NETWORK(name, layers) {name, layers, sizeof(layers) / sizeof *(layers)}
+#define NETWORK(name, layers) \
+  { name, layers, sizeof(layers) / sizeof *(layers) }
 static const network kNetworks[] = {NETWORK("mobilenet_v1", kMobilenetV1), NETWORK("mobilenet_v2", kMobilenetV2),
                                     NETWORK("resnet50", kResnet50)};
 
@@ -100,7 +99,8 @@ static double measure_cycle(void) {
     const double start = seconds();
     for (int round = 0; round < ROUNDS; ++round) {
 #define DOT(n) "vpdpbusd %%zmm30, %%zmm31, %%zmm" #n "\n"
-      __asm__ volatile(DOT(0) DOT(1) DOT(2) DOT(3) DOT(4) DOT(5) DOT(6) DOT(7) DOT(8) DOT(9) DOT(10) DOT(11)::: "memory");
+      __asm__ volatile(DOT(0) DOT(1) DOT(2) DOT(3) DOT(4) DOT(5) DOT(6) DOT(7) DOT(8) DOT(9) DOT(10) DOT(11)::
+                           : "memory");
     }
     const double each = (seconds() - start) / ROUNDS / CHAINS;
     best = each < best ? each : best;
@@ -182,7 +182,8 @@ static double time_layer(const layer *layer, int repetitions) {
     best = time < best ? time : best;
   }
   free(input.data), free(output.data), free(packed), free(node.scratch);
-  free((void *)linear->weight), free((void *)linear->bias), free((void *)linear->multiplier), free((void *)linear->shift);
+  free((void *)linear->weight), free((void *)linear->bias), free((void *)linear->multiplier),
+      free((void *)linear->shift);
   return best;
 }
 
@@ -203,9 +204,9 @@ static void run_network(const network *network, int repetitions, double cycle) {
     const double time = time_layer(layer, repetitions), model = model_cycles(layer);
     const int out_size = (layer->size + layer->stride - 1) / layer->stride;
     const double vectors = (double)out_size * out_size * layer->outputs / 16;
-    printf("%-10s %5d %5d %5d %2d %2d %3d %9.1f %8.1f %8.1f %5.0f%%\n", kinds[layer->kind], layer->size, layer->channels,
-           layer->outputs, layer->kernel, layer->stride, layer->times, time * 1e6, time / cycle / vectors,
-           model / vectors, 100 * model * cycle / time);
+    printf("%-10s %5d %5d %5d %2d %2d %3d %9.1f %8.1f %8.1f %5.0f%%\n", kinds[layer->kind], layer->size,
+           layer->channels, layer->outputs, layer->kernel, layer->stride, layer->times, time * 1e6,
+           time / cycle / vectors, model / vectors, 100 * model * cycle / time);
     fflush(stdout);
     model_sum += layer->times * model * cycle;
     time_sum += layer->times * time;

@@ -8,6 +8,11 @@ namespace {
 bool always() { return true; }
 
 #ifdef UF_X86_64
+bool has_avx2() {
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx2");
+}
+
 bool has_avx512vnni() {
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -25,6 +30,7 @@ struct Level {
 constexpr Level kLevels[] = {
 #ifdef UF_X86_64
     {UF_AVX512VNNI, "avx512vnni", has_avx512vnni},
+    {UF_AVX2, "avx2", has_avx2},
 #endif
     {UF_SCALAR, "scalar", always},
 };

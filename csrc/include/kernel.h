@@ -28,7 +28,7 @@ enum {
 };
 
 // What a kernel needs from the CPU, slowest first. `level.cc` knows their names and how to detect them.
-typedef enum { UF_SCALAR = 0, UF_AVX512VNNI = 1 } uf_level;
+typedef enum { UF_SCALAR, UF_AVX2, UF_AVX512VNNI } uf_level;
 
 // Contiguous bytes, channels last. shape[0] is the batch; at load (supports, pack, scratch_size) it is 1.
 // A constant operand has its own leading 1.
@@ -176,12 +176,24 @@ static inline uint8_t uf_emit(int32_t accumulator, int32_t multiplier, int shift
 //
 //   #ifdef UF_X86_64
 //   UF_KERNEL(conv2d, avx512vnni)
+//   UF_KERNEL(conv2d, avx2)
 //   #endif
 //   UF_KERNEL(conv2d, scalar)
 //
 // and stands for `const uf_kernel conv2d__avx512vnni = {...}` in avx512vnni.c (C11), and so on. A file may define
 // several kernels (UF_KERNEL(conv2d, avx512vnni_pointwise)). CMake finds every `kernels/*/<level>.c` and collects the
 // lists; the engine's declarations and dispatch, the tests and the benchmarks all expand the same rows.
+
+// UF_DEFINE_KERNEL(mul, .run = run) in scalar.c defines mul__scalar. Loops that compilers vectorise well need no kernel
+// of their own at another level: <level>.c then defines the two macros below and includes scalar.c.
+#ifndef UF_VARIANT
+#define UF_VARIANT scalar
+#define UF_VARIANT_LEVEL UF_SCALAR
+#endif
+#define UF_DEFINE_KERNEL(family, ...) UF_DEFINE_KERNEL_OF(family, UF_VARIANT, __VA_ARGS__)
+#define UF_DEFINE_KERNEL_OF(family, variant, ...) UF_DEFINE_KERNEL_AS(family, variant, __VA_ARGS__)
+#define UF_DEFINE_KERNEL_AS(family, variant, ...) \
+  const uf_kernel family##__##variant = {.name = #family "__" #variant, .level = UF_VARIANT_LEVEL, __VA_ARGS__}
 
 #ifdef __cplusplus
 }

@@ -33,28 +33,28 @@ static inline int32_t qmath_saturate(int64_t x) {
 // x * 2^exponent, wrapping; exponent in [0, 31]. Overflow of real accumulators is excluded by proof before a run.
 static inline int32_t qmath_shift_left(int32_t x, int exponent) { return (int32_t)((uint32_t)x << exponent); }
 
-// floor((a*b + 2^30) / 2^31): the high half of 2ab, ties up (eq. 8); SRDHM, NEON's SQRDMULH. Only (INT32_MIN,
+// floor((a*b + 2^30) / 2^31): the high half of 2ab, ties up (eq. 9); SRDHM, NEON's SQRDMULH. Only (INT32_MIN,
 // INT32_MIN) does not fit, and saturates.
 static inline int32_t qmath_srdhm(int32_t a, int32_t b) {
   const int64_t high = ((int64_t)a * b + ((int64_t)1 << 30)) >> 31;
   return high > INT32_MAX ? INT32_MAX : (int32_t)high;
 }
 
-// x / 2^exponent to nearest, ties away from zero (eq. 9); exponent in [0, 31].
+// x / 2^exponent to nearest, ties away from zero (eq. 10); exponent in [0, 31].
 static inline int32_t qmath_rounding_divide_by_pot(int32_t x, int exponent) {
   const int32_t mask = (int32_t)((1u << exponent) - 1);
   const int32_t threshold = (mask >> 1) + (x < 0);
   return (x >> exponent) + ((x & mask) > threshold);
 }
 
-// accumulator * multiplier * 2^(shift - 31), rounded twice (eq. 10); shift in [-31, 30], positive to the left.
+// accumulator * multiplier * 2^(shift - 31), rounded twice (eq. 11); shift in [-31, 30], positive to the left.
 static inline int32_t qmath_requantize_double(int32_t accumulator, int32_t multiplier, int shift) {
   const int left = shift > 0 ? shift : 0;
   const int32_t high = qmath_srdhm(qmath_shift_left(accumulator, left), multiplier);
   return qmath_rounding_divide_by_pot(high, left - shift);
 }
 
-// The same, rounded once, ties up (eq. 11).
+// The same, rounded once, ties up (eq. 12).
 static inline int32_t qmath_requantize_single(int32_t accumulator, int32_t multiplier, int shift) {
   const int64_t product = (int64_t)accumulator * multiplier;
   return (int32_t)((product + ((int64_t)1 << (30 - shift))) >> (31 - shift));
@@ -65,16 +65,28 @@ static inline int32_t qmath_requantize(int32_t accumulator, int32_t multiplier, 
                                   : qmath_requantize_double(accumulator, multiplier, shift);
 }
 
-// total / count to nearest, ties away from code 0 (eq. 14); count >= 1.
+// total / count to nearest, ties away from code 0 (eq. 24); count >= 1.
 static inline int32_t qmath_average(int32_t total, int32_t count) {
   const uint32_t magnitude = total < 0 ? 0u - (uint32_t)total : (uint32_t)total;
   const uint32_t quotient = (magnitude + (uint32_t)count / 2) / (uint32_t)count;
   return (int32_t)(total < 0 ? 0u - quotient : quotient);
 }
 
+// The same for many sums of one count: the division is by a reciprocal, which compilers vectorise. |total| <= 255
+// count.
+enum { QMATH_RECIPROCAL_COUNTS = 2896 };  // counts up to this one: 256 count^2 < 2^31, so the product is never one off
+
+static inline uint32_t qmath_count_reciprocal(int32_t count) { return (uint32_t)((1u << 31) / (uint32_t)count + 1); }
+
+static inline int32_t qmath_average_by_reciprocal(int32_t total, int32_t count, uint32_t reciprocal) {
+  const int32_t magnitude = (total < 0 ? -total : total) + count / 2;
+  const int32_t quotient = (int32_t)(((uint64_t)(uint32_t)magnitude * reciprocal) >> 31);
+  return total < 0 ? -quotient : quotient;
+}
+
 // --- Functions of the paper's appendix A.1. Qm is int32 with m integer bits and 31 - m fractional ones. ---
 
-// exp(a) on [-1/4, 0) in Q0: the Taylor polynomial of degree 4 about -1/8 (eq. 16).
+// exp(a) on [-1/4, 0) in Q0: the Taylor polynomial of degree 4 about -1/8 (eq. 26).
 static inline int32_t qmath_exp_on_quarter_interval(int32_t a) {
   const int32_t exp_minus_eighth = 1895147668, third = 715827883;
   const int32_t x = a + (1 << 28);
@@ -85,7 +97,7 @@ static inline int32_t qmath_exp_on_quarter_interval(int32_t a) {
   return exp_minus_eighth + qmath_srdhm(x + series, exp_minus_eighth);
 }
 
-// exp(a) for a <= 0 in Q(integer_bits), result in Q0 (eq. 17); integer_bits in [0, 29]. Above the last quarter the bits
+// exp(a) for a <= 0 in Q(integer_bits), result in Q0 (eq. 27); integer_bits in [0, 29]. Above the last quarter the bits
 // of a are a barrel shifter: one fixed factor e^-(2^k) for each bit that is set.
 static inline int32_t qmath_exp_on_negative_values(int32_t a, int integer_bits) {
   static const int32_t factors[] = {1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242};
@@ -101,7 +113,7 @@ static inline int32_t qmath_exp_on_negative_values(int32_t a, int integer_bits) 
   return a == 0 ? INT32_MAX : result;
 }
 
-// 1 / (1 + a) for a in [0, 1), Q0 to Q0: three Newton steps in Q2 (eq. 18).
+// 1 / (1 + a) for a in [0, 1), Q0 to Q0: three Newton steps in Q2 (eq. 28).
 static inline int32_t qmath_one_over_one_plus_x(int32_t a) {
   const int32_t half_denominator = (int32_t)(((int64_t)a + INT32_MAX + 1) >> 1);  // rounds half up: a is not negative
   int32_t x = 1515870810 + qmath_srdhm(half_denominator, -1010580540);            // 48/17 - 32/17 d
@@ -124,7 +136,7 @@ typedef struct {
   int exponent;      // the number is mantissa * 2^-exponent
 } qmath_scaled;
 
-// 1 / total for a positive total in Q(integer_bits) (eq. 19).
+// 1 / total for a positive total in Q(integer_bits) (eq. 29).
 static inline qmath_scaled qmath_reciprocal(int32_t total, int integer_bits) {
   const int headroom = qmath_count_leading_zeros((uint32_t)total) & 31;
   const uint32_t normalised = (uint32_t)total << headroom;  // in [1, 2): its leading bit is the 1
@@ -134,7 +146,7 @@ static inline qmath_scaled qmath_reciprocal(int32_t total, int integer_bits) {
 
 // --- The border between float and codes, outside every instruction. ---
 
-// clamp(round_half_away(x / scale) + zero_point, qmin, qmax) (eq. 12): an IEEE float32 division, never a product with
+// clamp(round_half_away(x / scale) + zero_point, qmin, qmax) (eq. 5): an IEEE float32 division, never a product with
 // 1 / scale. Infinities saturate; NaN gives qmin, and the caller reports it. Clamping before rounding changes nothing
 // (the bounds are whole) and keeps the conversion to int32_t defined.
 static inline int32_t qmath_quantize(float x, float scale, int32_t zero_point, int32_t qmin, int32_t qmax) {

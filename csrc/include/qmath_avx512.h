@@ -26,7 +26,8 @@ typedef struct {
   int64_t low, high;
 } qmath_channel;
 
-// ---- Absorbed form: byte = clamp(((accumulator + offset) * factor >> 52) + addend) -----------------------------------
+// ---- Absorbed form: byte = clamp(((accumulator + offset) * factor >> 52) + addend)
+// -----------------------------------
 
 enum { QMATH_ABSORBED_BITS = 52 };  // what vpmadd52huq shifts by
 
@@ -131,7 +132,8 @@ static inline bool qmath_absorb(const qmath_channel *channel, qmath_absorbed *ab
          qmath_find_offset(&positive, factor, first, &absorbed->offset, &absorbed->addend);
 }
 
-// ---- Sixteen lanes ---------------------------------------------------------------------------------------------------
+// ---- Sixteen lanes
+// ---------------------------------------------------------------------------------------------------
 
 // Constants of 16 channels; 64-bit ones are split into [0] the even lanes and [1] the odd lanes.
 typedef struct {
@@ -200,8 +202,9 @@ typedef struct {
 } qmath_absorbed16_registers;
 
 QMATH_INLINE qmath_absorbed16_registers qmath_absorbed16_load(const qmath_absorbed16 *lanes) {
-  const qmath_absorbed16_registers registers = {_mm512_load_si512(lanes->factor[0]), _mm512_load_si512(lanes->factor[1]),
-                                                _mm512_load_si512(lanes->addend[0]), _mm512_load_si512(lanes->addend[1])};
+  const qmath_absorbed16_registers registers = {
+      _mm512_load_si512(lanes->factor[0]), _mm512_load_si512(lanes->factor[1]), _mm512_load_si512(lanes->addend[0]),
+      _mm512_load_si512(lanes->addend[1])};
   return registers;
 }
 
@@ -223,7 +226,8 @@ QMATH_INLINE __m512i qmath_rescale_bent16(__m512i accumulator, const qmath_absor
   return _mm512_mask_add_epi32(result, negative, result, _mm512_load_si512(bends->bend_addend));
 }
 
-QMATH_INLINE __m512i qmath_rescale_exact8(__m512i accumulator, __m512i multiplier, const qmath_exact16 *lanes, int odd) {
+QMATH_INLINE __m512i qmath_rescale_exact8(__m512i accumulator, __m512i multiplier, const qmath_exact16 *lanes,
+                                          int odd) {
   const __m512i product = _mm512_mul_epi32(accumulator, multiplier);
   const __m512i nudged = _mm512_add_epi64(product, _mm512_load_si512(lanes->nudge[odd]));
   // The first rounding's result is negative: (product + 2^30) >> 31 < 0.

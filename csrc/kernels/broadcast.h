@@ -3,6 +3,8 @@
 #ifndef UNFLOAT_KERNELS_BROADCAST_H_
 #define UNFLOAT_KERNELS_BROADCAST_H_
 
+#include <string.h>
+
 #include "kernel.h"
 
 // Axes of the output, adjacent ones joined wherever both inputs run through them alike, so that the innermost loop is
@@ -40,27 +42,42 @@ static inline uf_broadcast uf_broadcast_of(const uf_node *node) {
   return joined;
 }
 
-// Computes `count` outputs; the inputs advance by their steps, 0 or 1.
-typedef void (*uf_span)(const uf_node *node, const uint8_t *a, int64_t step_a, const uint8_t *b, int64_t step_b,
-                        uint8_t *out, int64_t count);
+// Computes `count` outputs from as many bytes of each input. `out` may be `a` or `b` itself.
+typedef void (*uf_span)(const uf_node *node, const uint8_t *a, const uint8_t *b, uint8_t *out, int64_t count);
+
+enum { UF_REPEATED = 1024 };  // a byte that repeats is spread out, so that spans see arrays only
+
+// Where the inputs of the output at `index` begin.
+static inline void uf_broadcast_offsets(const uf_broadcast *joined, int64_t index, int64_t offset[2]) {
+  offset[0] = offset[1] = 0;
+  for (int axis = 0; axis < joined->rank; index /= joined->shape[axis++]) {
+    const int64_t at = index % joined->shape[axis];
+    for (int i = 0; i < 2; ++i) offset[i] += at * joined->stride[i][axis];
+  }
+}
 
 // Runs `span` over the thread's share of the output. The share is of elements, not rows, because joined tensors often
 // have one row.
 static inline void uf_broadcast_run(const uf_node *node, int thread, int threads, uf_span span) {
   const uf_broadcast joined = uf_broadcast_of(node);
   const uf_range share = uf_share(uf_size(node->output), UF_ALIGNMENT, thread, threads);
-  for (int64_t at = share.begin; at < share.end;) {
-    int64_t rest = at / joined.shape[0];
-    const int64_t column = at % joined.shape[0];
-    int64_t offset[2] = {column * joined.stride[0][0], column * joined.stride[1][0]};
-    for (int axis = 1; axis < joined.rank; rest /= joined.shape[axis++]) {
-      for (int i = 0; i < 2; ++i) offset[i] += rest % joined.shape[axis] * joined.stride[i][axis];
+  const bool repeats = joined.stride[0][0] == 0 || joined.stride[1][0] == 0;
+  uint8_t repeated[2][UF_REPEATED + UF_SLACK];
+  int64_t count = 0;
+  for (int64_t at = share.begin; at < share.end; at += count) {
+    const int64_t row_left = joined.shape[0] - at % joined.shape[0], share_left = share.end - at;
+    count = row_left < share_left ? row_left : share_left;
+    if (repeats && count > UF_REPEATED) count = UF_REPEATED;
+    int64_t offset[2];
+    const uint8_t *operands[2];
+    uf_broadcast_offsets(&joined, at, offset);
+    for (int i = 0; i < 2; ++i) {
+      operands[i] = node->inputs[i]->data + offset[i];
+      if (joined.stride[i][0] != 0) continue;
+      memset(repeated[i], *operands[i], (size_t)count);
+      operands[i] = repeated[i];
     }
-    const int64_t row_left = joined.shape[0] - column, share_left = share.end - at;
-    const int64_t count = row_left < share_left ? row_left : share_left;
-    span(node, node->inputs[0]->data + offset[0], joined.stride[0][0], node->inputs[1]->data + offset[1],
-         joined.stride[1][0], node->output->data + at, count);
-    at += count;
+    span(node, operands[0], operands[1], node->output->data + at, count);
   }
 }
 

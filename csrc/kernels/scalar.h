@@ -7,20 +7,25 @@
 
 #include "kernel.h"
 
-// sum (w - weight_zero_point) * (x - input_zero_point). Both differences fit 16 bits, and saying so lets compilers use
-// their 16-bit multiply-add.
-static inline int32_t uf_dot(const uint8_t *x, const int8_t *w, int64_t count, const uf_linear *linear) {
-  const int32_t input_zero_point = linear->input_zero_point, weight_zero_point = linear->weight_zero_point;
+// Inputs widened to 16 bits, their zero point subtracted: done once for all the output channels that read them.
+static inline void uf_widen(const uint8_t *x, int64_t count, int32_t zero_point, int16_t *widened) {
+  for (int64_t i = 0; i < count; ++i) widened[i] = (int16_t)(x[i] - zero_point);
+}
+
+// sum (w - zero_point) * x. Both factors fit 16 bits, and saying so lets compilers use their 16-bit multiply-add.
+static inline int32_t uf_dot(const int16_t *x, const int8_t *w, int64_t count, int32_t zero_point) {
   int32_t sum = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    sum += (int16_t)(x[i] - input_zero_point) * (int16_t)(w[i] - weight_zero_point);
-  }
+  for (int64_t i = 0; i < count; ++i) sum += x[i] * (int16_t)(w[i] - zero_point);
   return sum;
 }
 
-// The output byte of channel `channel` of a linear operator.
-static inline uint8_t uf_emit_channel(const uf_linear *linear, int64_t channel, int32_t accumulator) {
-  return uf_emit(accumulator, linear->multiplier[channel], linear->shift[channel], &linear->output);
+// Rescales the accumulators of output channels [first, first + count) to bytes.
+static inline void uf_emit_channels(const uf_linear *linear, const int32_t *sums, int64_t first, int64_t count,
+                                    uint8_t *out) {
+  const int32_t *multiplier = linear->multiplier + first;
+  const int8_t *shift = linear->shift + first;
+  const uf_output output = linear->output;
+  for (int64_t c = 0; c < count; ++c) out[c] = uf_emit(sums[c], multiplier[c], shift[c], &output);
 }
 
 // The taps of a window, along one axis, that fall inside the input: [begin, end). Tap k reads origin + k * dilation.

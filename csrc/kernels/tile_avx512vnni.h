@@ -1,8 +1,11 @@
-// A tile of accumulators in registers: up to 6 rows (output pixels) of 64 output channels, 24 of the 32 registers.
-// Shared by the convolutions and the fully connected kernel (C11, AVX-512 VNNI).
+// A tile of accumulators in registers: up to 6 rows of 64 outputs, 24 of the 32 registers. Shared by the convolutions
+// and the fully connected kernel (C11, AVX-512 VNNI).
 //
-// A tile is a struct of named vectors and its functions are always inlined with constant `rows` and `vectors`: gcc keeps
-// structs in registers where it would spill arrays, and drops what a smaller tile does not use.
+// A row is one pixel of 64 channels, or, where a block has 16 or 32 channels, 4 or 2 pixels side by side, so that
+// narrow layers keep as many accumulators busy.
+//
+// A tile is a struct of named vectors and its functions are always inlined with constant `rows` and `vectors`: gcc
+// keeps structs in registers where it would spill arrays, and drops what a smaller tile does not use.
 
 #ifndef UNFLOAT_KERNELS_TILE_AVX512VNNI_H_
 #define UNFLOAT_KERNELS_TILE_AVX512VNNI_H_
@@ -19,7 +22,7 @@ enum { UF_TILE_ROWS = 6, UF_TILE_CHANNELS = 64, UF_TILE_VECTORS = 4 };
 // How the accumulators of a block become bytes, fastest first (see qmath_avx512.h).
 typedef enum { UF_ABSORBED, UF_BENT, UF_EXACT } uf_form;
 
-// What 64 output channels need besides their weights. Constants are in *lane order*, `uf_channel_of_lane`.
+// What a block of up to 64 output channels needs besides its weights, for each lane of a row.
 typedef struct {
   _Alignas(UF_ALIGNMENT) int32_t start[UF_TILE_CHANNELS];  // bias, input zero point and offset
   union {
@@ -38,13 +41,24 @@ typedef struct {
   uf_row r0, r1, r2, r3, r4, r5;
 } uf_tile;
 
-// Lane `lane` of the 16 * vectors lanes of a row holds this channel of its block. Packing dwords to bytes interleaves
-// 128-bit quarters, so a full row is laid out to come out in order.
-static inline int uf_channel_of_lane(int lane, int vectors) {
-  return vectors < UF_TILE_VECTORS ? lane : lane % 16 / 4 * 16 + lane / 16 * 4 + lane % 4;
+// Each lane of a row holds this channel of its block: lane 16 v + 4 q + i is in vector v, in its 128-bit quarter q.
+typedef struct {
+  int lanes;
+  uint8_t channel[UF_TILE_CHANNELS];
+} uf_lane_map;
+
+// Packing dwords to bytes brings the quarters together: the bytes of lanes 4 q + i of the four vectors come out as the
+// bytes 16 q + 4 v + i. A block in *quarter order* accounts for that; `channels` (16, 32 or 64) of it make a pixel.
+static inline uf_lane_map uf_quarter_order(int channels) {
+  uf_lane_map map = {.lanes = UF_TILE_CHANNELS};
+  for (int lane = 0; lane < map.lanes; ++lane) {
+    map.channel[lane] = (uint8_t)((lane % 16 / 4 * 16 + lane / 16 * 4 + lane % 4) % channels);
+  }
+  return map;
 }
 
-// ---- Packing ---------------------------------------------------------------------------------------------------------
+// ---- Packing
+// ---------------------------------------------------------------------------------------------------------
 
 // The sums of a channel's negative and positive weights: all that its bounds and its zero point correction depend on.
 typedef struct {
@@ -59,9 +73,10 @@ static inline void uf_add_weight(uf_weight_sums *sums, int8_t weight) {
   }
 }
 
-// Fills a block for the output channels [first, first + count), whose weights have these sums.
+// Fills a block for the output channels [first, first + count), whose weights have these sums. Lanes whose channel is
+// not below `count` stay empty.
 static inline void uf_pack_block(const uf_linear *linear, int64_t first, int count, const uf_weight_sums *sums,
-                                 int vectors, uf_block *block) {
+                                 const uf_lane_map *map, uf_block *block) {
   qmath_channel channels[UF_TILE_CHANNELS];
   qmath_absorbed absorbed[UF_TILE_CHANNELS];
   memset(block, 0, sizeof *block);
@@ -85,8 +100,8 @@ static inline void uf_pack_block(const uf_linear *linear, int64_t first, int cou
     if (block->form != UF_EXACT && !qmath_absorb(&channel, &absorbed[c])) block->form = UF_EXACT;
     if (block->form == UF_ABSORBED && qmath_is_bent(&absorbed[c])) block->form = UF_BENT;
   }
-  for (int lane = 0; lane < 16 * vectors; ++lane) {
-    const int c = uf_channel_of_lane(lane, vectors);
+  for (int lane = 0; lane < map->lanes; ++lane) {
+    const int c = map->channel[lane];
     if (c >= count) continue;
     const int64_t correction = linear->input_zero_point * (sums[c].negative + sums[c].positive);
     const int64_t offset = block->form == UF_EXACT ? 0 : absorbed[c].offset;
@@ -99,7 +114,8 @@ static inline void uf_pack_block(const uf_linear *linear, int64_t first, int cou
   }
 }
 
-// ---- Accumulating ----------------------------------------------------------------------------------------------------
+// ---- Accumulating
+// ----------------------------------------------------------------------------------------------------
 
 // acc + four products u8 * s8 in each lane. Assembly because gcc 12 copies the accumulator round _mm512_dpbusd_epi32.
 UF_INLINE __m512i uf_dot4(__m512i acc, __m512i x, __m512i w) {
@@ -141,13 +157,27 @@ UF_INLINE void uf_store_row(void *data, const uf_row *row) {
     if ((rows) > 5) DO(5);    \
   } while (0)
 
+// A value that the compiler takes for a new one. Rows that start as one value would else share it, and gcc 12 would keep
+// copying accumulators inside of the loops.
+UF_INLINE __m512i uf_own(__m512i x) {
+  __asm__("" : "+v"(x));
+  return x;
+}
+
+UF_INLINE uf_row uf_own_row(uf_row row) {
+  const uf_row own = {uf_own(row.v0), uf_own(row.v1), uf_own(row.v2), uf_own(row.v3)};
+  return own;
+}
+
 UF_INLINE uf_tile uf_start_tile(const uf_block *block, int vectors) {
   const uf_row row = uf_load_row(block->start, vectors);
-  const uf_tile tile = {row, row, row, row, row, row};
+  const uf_tile tile = {uf_own_row(row), uf_own_row(row), uf_own_row(row),
+                        uf_own_row(row), uf_own_row(row), uf_own_row(row)};
   return tile;
 }
 
-// ---- Rescaling and storing -------------------------------------------------------------------------------------------
+// ---- Rescaling and storing
+// -------------------------------------------------------------------------------------------
 
 UF_INLINE __m512i uf_rescale_vector(__m512i acc, const qmath_absorbed16_registers *registers,
                                     const qmath_absorbed16 *lanes, uf_form form) {
@@ -155,23 +185,22 @@ UF_INLINE __m512i uf_rescale_vector(__m512i acc, const qmath_absorbed16_register
 }
 
 // One vector of every row, so that its constants are loaded once.
-#define UF_RESCALE_COLUMN(v, source, rows)                            \
-  do {                                                                               \
-    const qmath_absorbed16 *lanes = source;                                      \
-    const qmath_absorbed16_registers registers = qmath_absorbed16_load(lanes);       \
-    UF_EACH_ROW(rows, UF_RESCALE_##v);                                               \
+#define UF_RESCALE_COLUMN(n, rows)                                             \
+  do {                                                                         \
+    const qmath_absorbed16 *lanes = &block->rescale.absorbed[n];               \
+    const qmath_absorbed16_registers registers = qmath_absorbed16_load(lanes); \
+    UF_EACH_ROW(rows, UF_RESCALE_##n);                                         \
   } while (0)
-#define UF_RESCALE_v0(i) tile->r##i.v0 = uf_rescale_vector(tile->r##i.v0, &registers, lanes, form)
-#define UF_RESCALE_v1(i) tile->r##i.v1 = uf_rescale_vector(tile->r##i.v1, &registers, lanes, form)
-#define UF_RESCALE_v2(i) tile->r##i.v2 = uf_rescale_vector(tile->r##i.v2, &registers, lanes, form)
-#define UF_RESCALE_v3(i) tile->r##i.v3 = uf_rescale_vector(tile->r##i.v3, &registers, lanes, form)
+#define UF_RESCALE_0(i) tile->r##i.v0 = uf_rescale_vector(tile->r##i.v0, &registers, lanes, form)
+#define UF_RESCALE_1(i) tile->r##i.v1 = uf_rescale_vector(tile->r##i.v1, &registers, lanes, form)
+#define UF_RESCALE_2(i) tile->r##i.v2 = uf_rescale_vector(tile->r##i.v2, &registers, lanes, form)
+#define UF_RESCALE_3(i) tile->r##i.v3 = uf_rescale_vector(tile->r##i.v3, &registers, lanes, form)
 
-UF_INLINE void uf_rescale_tile(uf_tile *tile, const uf_block *block, int rows, int vectors, uf_form form) {
-  const qmath_absorbed16 *constants = block->rescale.absorbed;
-  UF_RESCALE_COLUMN(v0, constants + 0, rows);
-  if (vectors > 1) UF_RESCALE_COLUMN(v1, constants + 1, rows);
-  if (vectors > 2) UF_RESCALE_COLUMN(v2, constants + 2, rows);
-  if (vectors > 3) UF_RESCALE_COLUMN(v3, constants + 3, rows);
+UF_INLINE void uf_rescale_absorbed(uf_tile *tile, const uf_block *block, int rows, int vectors, uf_form form) {
+  UF_RESCALE_COLUMN(0, rows);
+  UF_RESCALE_COLUMN(1, rows);
+  UF_RESCALE_COLUMN(2, rows);
+  if (vectors > 3) UF_RESCALE_COLUMN(3, rows);
 }
 
 typedef struct {
@@ -179,8 +208,8 @@ typedef struct {
 } uf_spilled;
 
 // The rare form takes the way through memory: registers would not hold its constants.
-static __attribute__((noinline)) void uf_rescale_exact(uf_spilled *spilled, const uf_block *block, int rows,
-                                                       int vectors) {
+static __attribute__((noinline)) void uf_rescale_spilled(uf_spilled *spilled, const uf_block *block, int rows,
+                                                         int vectors) {
   for (int v = 0; v < vectors; ++v) {
     for (int r = 0; r < rows; ++r) {
       int32_t *lanes = spilled->lane[r] + 16 * v;
@@ -189,48 +218,46 @@ static __attribute__((noinline)) void uf_rescale_exact(uf_spilled *spilled, cons
   }
 }
 
-UF_INLINE void uf_rescale_tile_exact(uf_tile *tile, const uf_block *block, int rows, int vectors) {
+UF_INLINE void uf_rescale_exact(uf_tile *tile, const uf_block *block, int rows, int vectors) {
   uf_spilled spilled;
 #define UF_SPILL(i) uf_store_row(spilled.lane[i], &tile->r##i)
 #define UF_FILL(i) tile->r##i = uf_load_row(spilled.lane[i], vectors)
   UF_EACH_ROW(rows, UF_SPILL);
-  uf_rescale_exact(&spilled, block, rows, vectors);
+  uf_rescale_spilled(&spilled, block, rows, vectors);
   UF_EACH_ROW(rows, UF_FILL);
 #undef UF_SPILL
 #undef UF_FILL
 }
 
-// 32-bit results to bytes in channel order.
-UF_INLINE __m512i uf_pack_row(const uf_row *row, int vectors) {
-  const __m512i words01 = _mm512_packs_epi32(row->v0, row->v1), words23 = _mm512_packs_epi32(row->v2, row->v3);
-  const __m512i bytes = _mm512_packus_epi16(words01, words23);
-  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  return vectors < UF_TILE_VECTORS ? _mm512_permutexvar_epi32(order, bytes) : bytes;
-}
-
-UF_INLINE void uf_rescale_any(uf_tile *tile, const uf_block *block, int rows, int vectors) {
+UF_INLINE void uf_rescale_tile(uf_tile *tile, const uf_block *block, int rows, int vectors) {
   if (__builtin_expect(block->form == UF_ABSORBED, 1)) {
-    uf_rescale_tile(tile, block, rows, vectors, UF_ABSORBED);
+    uf_rescale_absorbed(tile, block, rows, vectors, UF_ABSORBED);
   } else if (block->form == UF_BENT) {
-    uf_rescale_tile(tile, block, rows, vectors, UF_BENT);
+    uf_rescale_absorbed(tile, block, rows, vectors, UF_BENT);
   } else {
-    uf_rescale_tile_exact(tile, block, rows, vectors);
+    uf_rescale_exact(tile, block, rows, vectors);
   }
 }
 
-// Rescales a tile and stores row r at out[r], only the channels in `mask`.
-UF_INLINE void uf_finish_tile(uf_tile *tile, const uf_block *block, int rows, int vectors, uint8_t *const *out,
-                              __mmask64 mask) {
-  uf_rescale_any(tile, block, rows, vectors);
-  const __m512i low = _mm512_set1_epi32((int)block->clamp_min), high = _mm512_set1_epi32((int)block->clamp_max);
-#define UF_STORE(i) \
-  _mm512_mask_storeu_epi8(out[i], mask, _mm512_min_epu8(_mm512_max_epu8(uf_pack_row(&tile->r##i, vectors), low), high))
-  UF_EACH_ROW(rows, UF_STORE);
-#undef UF_STORE
+typedef struct {
+  __m512i low, high;
+} uf_clamp;
+
+UF_INLINE uf_clamp uf_load_clamp(const uf_block *block) {
+  const uf_clamp clamp = {_mm512_set1_epi32((int)block->clamp_min), _mm512_set1_epi32((int)block->clamp_max)};
+  return clamp;
 }
 
-static inline __mmask64 uf_channel_mask(int64_t count) {
-  return count >= UF_TILE_CHANNELS ? ~(__mmask64)0 : ((__mmask64)1 << count) - 1;
+// A row of 32-bit results to clamped bytes, 16 q + 4 v + i from lane i of quarter q of vector v.
+UF_INLINE __m512i uf_row_bytes(const uf_row *row, const uf_clamp *clamp) {
+  const __m512i words01 = _mm512_packs_epi32(row->v0, row->v1), words23 = _mm512_packs_epi32(row->v2, row->v3);
+  const __m512i bytes = _mm512_packus_epi16(words01, words23);
+  return _mm512_min_epu8(_mm512_max_epu8(bytes, clamp->low), clamp->high);
+}
+
+// The mask of the first `count` bytes, count >= 0.
+static inline __mmask64 uf_first_bytes(int64_t count) {
+  return count < 64 ? ((__mmask64)1 << count) - 1 : ~(__mmask64)0;
 }
 
 #endif  // UNFLOAT_KERNELS_TILE_AVX512VNNI_H_

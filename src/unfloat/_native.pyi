@@ -68,7 +68,7 @@ def levels() -> list[str]:
     """The instruction-set levels of this CPU, fastest first; the last is "scalar"."""
 
 def quantize(x: NDArray[np.float32], scale: float, zero_point: int, qmin: int, qmax: int, out: Codes) -> bool:
-    """Write `clamp(round_half_away(x / scale) + zero_point, qmin, qmax)` to `out` (eq. 12).
+    """Write `clamp(round_half_away(x / scale) + zero_point, qmin, qmax)` to `out` (eq. 5).
 
     `out` has the shape of `x` and any strides: a transposed view changes the layout on the way.
 
@@ -82,19 +82,19 @@ def dequantize(codes: Codes, scale: float, zero_point: int, out: NDArray[np.floa
 def requantize(
     accumulator: NDArray[np.int32], multiplier: NDArray[np.int32], shift: NDArray[np.int8], rounding: str
 ) -> None:
-    """Rescale [rows, channels] in place (eq. 10 and 11); one multiplier and shift, or one for each channel."""
+    """Rescale [rows, channels] in place (eq. 11 and 12); one multiplier and shift, or one for each channel."""
 
 def srdhm(a: NDArray[np.int32], b: NDArray[np.int32], out: NDArray[np.int32]) -> None:
-    """`qmath_srdhm` of each pair (eq. 8)."""
+    """`qmath_srdhm` of each pair (eq. 9)."""
 
 def rounding_divide_by_pot(x: NDArray[np.int32], exponent: int, out: NDArray[np.int32]) -> None:
-    """`qmath_rounding_divide_by_pot` of each element (eq. 9)."""
+    """`qmath_rounding_divide_by_pot` of each element (eq. 10)."""
 
 def exp_on_negative_values(a: NDArray[np.int32], integer_bits: int, out: NDArray[np.int32]) -> None:
-    """`qmath_exp_on_negative_values` of each element (eq. 17)."""
+    """`qmath_exp_on_negative_values` of each element (eq. 27)."""
 
 def one_over_one_plus_x(a: NDArray[np.int32], out: NDArray[np.int32]) -> None:
-    """`qmath_one_over_one_plus_x` of each element (eq. 18)."""
+    """`qmath_one_over_one_plus_x` of each element (eq. 28)."""
 
 def average(total: NDArray[np.int32], count: NDArray[np.int32], out: NDArray[np.int32]) -> None:
-    """`qmath_average` of each pair (eq. 14)."""
+    """`qmath_average` of each pair (eq. 24)."""

@@ -4,6 +4,17 @@
 
 static size_t scratch_size(const uf_node *node) { return (size_t)node->output->shape[3] * sizeof(int32_t); }
 
+static void emit(const int32_t *sums, int32_t channels, int32_t count, int32_t offset, uint8_t *out) {
+  if (count > QMATH_RECIPROCAL_COUNTS) {
+    for (int32_t c = 0; c < channels; ++c) out[c] = (uint8_t)(qmath_average(sums[c] - count * offset, count) + offset);
+    return;
+  }
+  const uint32_t reciprocal = qmath_count_reciprocal(count);
+  for (int32_t c = 0; c < channels; ++c) {
+    out[c] = (uint8_t)(qmath_average_by_reciprocal(sums[c] - count * offset, count, reciprocal) + offset);
+  }
+}
+
 static void run(const uf_node *node, int thread, int threads) {
   const uf_window *window = &node->params.window;
   const int32_t channels = node->output->shape[3], offset = node->output->offset;
@@ -19,12 +30,8 @@ static void run(const uf_node *node, int thread, int threads) {
       }
     }
     const int32_t count = (pixel.rows.end - pixel.rows.begin) * (pixel.columns.end - pixel.columns.begin);
-    uint8_t *out = node->output->data + index * channels;
-    for (int32_t c = 0; c < channels; ++c) {
-      out[c] = (uint8_t)(qmath_average(sums[c] - count * offset, count) + offset);
-    }
+    emit(sums, channels, count, offset, node->output->data + index * channels);
   }
 }
 
-const uf_kernel average_pool2d__scalar = {
-    .name = "average_pool2d__scalar", .level = UF_SCALAR, .scratch_size = scratch_size, .run = run};
+UF_DEFINE_KERNEL(average_pool2d, .scratch_size = scratch_size, .run = run);

@@ -20,4 +20,4 @@ static void run(const uf_node *node, int thread, int threads) {
   }
 }
 
-const uf_kernel concatenation__scalar = {.name = "concatenation__scalar", .level = UF_SCALAR, .run = run};
+UF_DEFINE_KERNEL(concatenation, .run = run);

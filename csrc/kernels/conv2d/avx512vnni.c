@@ -1,10 +1,16 @@
 // Convolution as an indirect matrix product (gemm/avx512vnni.h): a row is an output pixel, a run is a tap's channels.
 //
-// With few input channels (a network's first layer) a run of one tap would waste most of each 4-byte step, so a run is a
-// whole kernel row, kernel_w * channels bytes, read from copies of the image's rows that have their padding.
+// With few input channels (a network's first layer) a run of one tap would waste most of each 4-byte step, so a run is
+// a whole kernel row, kernel_w * channels bytes, read from copies of the image's rows that have their padding.
 
-#include "gemm/avx512vnni.h"
-#include "tile_avx512vnni.h"
+#include "../gemm/avx512vnni.h"
+
+#include "../tile_avx512vnni.h"
+
+enum {
+  PANEL_GRAIN = UF_TILE_ROWS * UF_GEMM_GRAIN,  // whole tiles, whatever the width of the blocks
+  PANEL_LIMIT = 5 * PANEL_GRAIN,
+};
 
 typedef struct {
   const uf_window *window;
@@ -30,8 +36,8 @@ static int64_t panel_size(const conv_plan *plan) {
   const int64_t pixel_bytes = plan->input->shape[3] * stride + plan->output->shape[3];
   const int64_t by_bytes = (weights <= 256 << 10 ? small : large) / pixel_bytes;
   const int64_t by_table = small / (int64_t)(sizeof(uint8_t *) * shape->taps);
-  const int64_t panel = by_bytes < by_table ? by_bytes : by_table;
-  return panel < UF_TILE_ROWS ? UF_TILE_ROWS : panel > 120 ? 120 : panel / UF_TILE_ROWS * UF_TILE_ROWS;
+  const int64_t most = by_bytes < by_table ? by_bytes : by_table;
+  return most < PANEL_GRAIN ? PANEL_GRAIN : most > PANEL_LIMIT ? PANEL_LIMIT : most / PANEL_GRAIN * PANEL_GRAIN;
 }
 
 static conv_plan make_plan(const uf_node *node) {
@@ -51,7 +57,8 @@ static conv_plan make_plan(const uf_node *node) {
   return plan;
 }
 
-// ---- At load ---------------------------------------------------------------------------------------------------------
+// ---- At load
+// ---------------------------------------------------------------------------------------------------------
 
 static bool supports(const uf_node *node) { return node->params.linear.weight_zero_point == 0; }
 
@@ -78,7 +85,8 @@ static size_t scratch_size(const uf_node *node) {
   return table_bytes(&plan) + (size_t)(plan.row_bytes * plan.window->kernel_h);
 }
 
-// ---- Pointers --------------------------------------------------------------------------------------------------------
+// ---- Pointers
+// --------------------------------------------------------------------------------------------------------
 
 // Output pixels [column, column + count) of one row.
 typedef struct {
@@ -165,7 +173,15 @@ static void point_at_copies(const conv_plan *plan, const conv_segment *segment, 
   }
 }
 
-// ---- Running ---------------------------------------------------------------------------------------------------------
+// Pointers behind those of `count` pixels, for rows that are computed together with the last of them.
+static void point_behind(const conv_plan *plan, int64_t count, const uint8_t *outside, const uint8_t **table) {
+  for (int64_t tap = 0; tap < plan->shape.taps; ++tap, table += plan->panel) {
+    for (int64_t i = count; i < round_up(count, UF_GEMM_GRAIN); ++i) table[i] = outside;
+  }
+}
+
+// ---- Running
+// ---------------------------------------------------------------------------------------------------------
 
 // A thread's share: some pixels, and some blocks of the output channels of all groups.
 typedef struct {
@@ -203,8 +219,7 @@ static void run(const uf_node *node, int thread, int threads) {
   const uint8_t *outside = node->packed, *packed = outside + plan.margin_bytes;
   const uint8_t **table = uf_scratch(node, thread);
   uint8_t *copies = (uint8_t *)table + table_bytes(&plan);
-  uf_gemm gemm = {
-      .shape = plan.shape, .table = table, .table_stride = plan.panel, .out_stride = plan.output->shape[3]};
+  uf_gemm gemm = {.shape = plan.shape, .table = table, .table_stride = plan.panel, .out_stride = plan.output->shape[3]};
   for (int64_t pixel = share.pixels.begin; pixel < share.pixels.end; pixel += gemm.rows) {
     const int64_t left = share.pixels.end - pixel;
     gemm.rows = left < plan.panel ? left : plan.panel;
@@ -216,6 +231,7 @@ static void run(const uf_node *node, int thread, int threads) {
     } else {
       point_at_windows(&plan, pixel, gemm.rows, outside, table);
     }
+    point_behind(&plan, gemm.rows, outside, table);
     run_panel(&plan, &share.blocks, &gemm, packed, plan.output->data + pixel * gemm.out_stride);
   }
 }

@@ -1,36 +1,61 @@
-// Convolution, NHWC: acc[o] = bias[o] + sum (w - Zw) * (x - Zx) over the window's taps inside the image (eq. 7).
+// Convolution, NHWC: acc[o] = bias[o] + sum (w - Zw) * (x - Zx) over the window's taps inside the image (eq. 13).
 
 #include "../scalar.h"
 
-// The accumulator of one output channel at one pixel.
-static int32_t accumulate(const uf_node *node, const uf_pixel *pixel, int32_t channel) {
+typedef struct {
+  int32_t taps, depth;  // of the window; channels of one group
+  int16_t *patch;       // [groups][taps][depth]: the inputs of one pixel
+  int32_t *sums;        // [outputs]
+} workspace;
+
+static int64_t patch_size(const uf_node *node) {
+  const uf_window *window = &node->params.linear.window;
+  return (int64_t)window->kernel_h * window->kernel_w * node->inputs[0]->shape[3];
+}
+
+static size_t scratch_size(const uf_node *node) {
+  return (size_t)node->output->shape[3] * sizeof(int32_t) + (size_t)patch_size(node) * sizeof(int16_t);
+}
+
+static workspace workspace_of(const uf_node *node, int thread) {
+  const uf_linear *linear = &node->params.linear;
+  int32_t *sums = uf_scratch(node, thread);
+  const workspace work = {linear->window.kernel_h * linear->window.kernel_w, node->inputs[0]->shape[3] / linear->groups,
+                          (int16_t *)(sums + node->output->shape[3]), sums};
+  return work;
+}
+
+// Collects the inputs under a window; 0, which stands for padding, outside the image.
+static void gather(const uf_node *node, const uf_pixel *pixel, const workspace *work) {
   const uf_linear *linear = &node->params.linear;
   const uf_window *window = &linear->window;
-  const int32_t depth = node->inputs[0]->shape[3] / linear->groups;
-  const int32_t group = channel / (node->output->shape[3] / linear->groups);
-  const int8_t *weight = linear->weight + (int64_t)channel * window->kernel_h * window->kernel_w * depth;
-  // Neighbouring taps of a row are contiguous in the image and in the weights: one long dot product instead of several.
-  const bool contiguous = linear->groups == 1 && window->dilation_w == 1;
-  const int32_t step = contiguous ? pixel->columns.end - pixel->columns.begin : 1;
-  int32_t sum = linear->bias[channel];
+  memset(work->patch, 0, (size_t)patch_size(node) * sizeof(int16_t));
   for (int32_t i = pixel->rows.begin; i < pixel->rows.end; ++i) {
-    for (int32_t j = pixel->columns.begin; j < pixel->columns.end; j += step) {
-      const uint8_t *x = uf_tap(node, window, pixel, i, j) + group * depth;
-      sum += uf_dot(x, weight + ((int64_t)i * window->kernel_w + j) * depth, (int64_t)step * depth, linear);
+    for (int32_t j = pixel->columns.begin; j < pixel->columns.end; ++j) {
+      const uint8_t *x = uf_tap(node, window, pixel, i, j);
+      int16_t *tap = work->patch + (int64_t)(i * window->kernel_w + j) * work->depth;
+      for (int32_t group = 0; group < linear->groups; ++group, x += work->depth, tap += work->taps * work->depth) {
+        uf_widen(x, work->depth, linear->input_zero_point, tap);
+      }
     }
   }
-  return sum;
 }
 
 static void run(const uf_node *node, int thread, int threads) {
   const uf_linear *linear = &node->params.linear;
-  const int32_t channels = node->output->shape[3];
+  const workspace work = workspace_of(node, thread);
+  const int32_t channels = node->output->shape[3], per_group = channels / linear->groups;
+  const int64_t count = (int64_t)work.taps * work.depth;
   const uf_range pixels = uf_share(uf_volume(node->output, 0, 3), 1, thread, threads);
   for (int64_t index = pixels.begin; index < pixels.end; ++index) {
     const uf_pixel pixel = uf_pixel_at(node, &linear->window, index);
-    uint8_t *out = node->output->data + index * channels;
-    for (int32_t o = 0; o < channels; ++o) out[o] = uf_emit_channel(linear, o, accumulate(node, &pixel, o));
+    gather(node, &pixel, &work);
+    for (int32_t o = 0; o < channels; ++o) {
+      const int16_t *x = work.patch + o / per_group * count;
+      work.sums[o] = linear->bias[o] + uf_dot(x, linear->weight + o * count, count, linear->weight_zero_point);
+    }
+    uf_emit_channels(linear, work.sums, 0, channels, node->output->data + index * channels);
   }
 }
 
-const uf_kernel conv2d__scalar = {.name = "conv2d__scalar", .level = UF_SCALAR, .run = run};
+UF_DEFINE_KERNEL(conv2d, .scratch_size = scratch_size, .run = run);

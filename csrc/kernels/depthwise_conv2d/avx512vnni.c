@@ -1,55 +1,97 @@
 // Depthwise convolution, one output channel for each input channel (C11, AVX-512 VNNI).
 //
 // A dot product takes four bytes, so four kernel rows of one column make a step. First the input rows under a band of
-// output rows are *interleaved*, 64 channels at a time: each column becomes four vectors in which the four bytes of a
-// lane are one channel's bytes in four rows. Then the band is a one-dimensional convolution over interleaved columns,
-// each of which serves kernel_w pixels. A 3x3 kernel leaves a row of the four free: at stride 1 a band is two output
-// rows, which see the same four input rows through weights shifted by a row.
+// output rows are *interleaved*: in the lanes of the result, the four bytes are one channel's bytes in four rows. Then
+// the band is a one-dimensional convolution over interleaved columns, each of which serves kernel_w pixels. A 3x3
+// kernel leaves a row of the four free: at stride 1 a band is two output rows, which see the same four input rows
+// through weights shifted by a row.
+//
+// Interleaved columns lie in four planes, one for each vector of a row of a tile (tile_avx512vnni.h), so that 64 bytes
+// from any column on are one pixel's 64 channels, or 2 or 4 neighbouring pixels' 32 or 16 channels. With a horizontal
+// stride, the columns of neighbouring pixels are not neighbours: each remainder modulo the stride has planes of its
+// own.
 
-#include "tile_avx512vnni.h"
+#include "../tile_avx512vnni.h"
 
 enum {
-  GROUP = 4,                                        // rows in a step
-  COLUMN_BYTES = GROUP * UF_TILE_CHANNELS,          // an interleaved column of one group
-  MARGIN_BYTES = UF_TILE_CHANNELS + UF_SLACK,       // zero points, read in place of a row outside of the image
-  SCRATCH_BYTES = 16 << 10,                         // leaves half of the first cache to the rest
+  GROUP = 4,                                   // rows in a step
+  STEP_BYTES = GROUP * UF_TILE_CHANNELS,       // a row of a tile, or its weights, in one step
+  MARGIN_BYTES = UF_TILE_CHANNELS + UF_SLACK,  // zero points, read in place of a row outside of the image
+  KINDS = 2,                                   // of blocks: the last one, and the others
+  SCRATCH_STEPS = 64,                          // 16 KiB: leaves half of the first cache to the rest
 };
 
 typedef struct {
   const uf_window *window;
   const uf_tensor *input, *output;
-  int32_t channels;
-  int32_t band;       // output rows in a band: 1 or 2
-  int32_t groups;     // of four rows
-  int32_t width;      // output pixels in a row of interleaved columns
-  size_t row_bytes;   // weights of one output row of the band
+  int32_t channels, blocks;
+  int32_t band;      // output rows in a band: 1 or 2
+  int32_t groups;    // of four rows
+  int32_t steps;     // for one output row: a column of a group each
+  size_t row_bytes;  // weights of one output row of the band
   size_t block_bytes;
 } depthwise_plan;
 
-static int32_t columns_under(const uf_window *window, int32_t pixels) {
-  return (pixels - 1) * window->stride_w + (window->kernel_w - 1) * window->dilation_w + 1;
-}
+static int32_t divide_up(int32_t a, int32_t b) { return (a + b - 1) / b; }
 
 static depthwise_plan make_plan(const uf_node *node) {
   const uf_window *window = &node->params.linear.window;
   depthwise_plan plan = {.window = window, .input = node->inputs[0], .output = node->output};
   plan.channels = plan.output->shape[3];
-  plan.groups = (window->kernel_h + GROUP - 1) / GROUP;
+  plan.blocks = divide_up(plan.channels, UF_TILE_CHANNELS);
+  plan.groups = divide_up(window->kernel_h, GROUP);
   const bool spare_row = window->kernel_h < plan.groups * GROUP;
   plan.band = spare_row && window->stride_h == 1 && window->dilation_h == 1 ? 2 : 1;
-  const int32_t columns = SCRATCH_BYTES / COLUMN_BYTES / plan.groups;
-  const int32_t pixels = (columns - columns_under(window, 1)) / window->stride_w + 1;
-  plan.width = pixels > UF_TILE_ROWS ? pixels / UF_TILE_ROWS * UF_TILE_ROWS : UF_TILE_ROWS;
-  plan.row_bytes = (size_t)(window->kernel_w * plan.groups) * COLUMN_BYTES;
+  plan.steps = window->kernel_w * plan.groups;
+  plan.row_bytes = (size_t)plan.steps * STEP_BYTES;
   plan.block_bytes = sizeof(uf_block) + (size_t)plan.band * plan.row_bytes;
   return plan;
 }
 
-static int32_t blocks_of(const depthwise_plan *plan) {
-  return (plan->channels + UF_TILE_CHANNELS - 1) / UF_TILE_CHANNELS;
+// Channels of a pixel in a row of the block: 16, 32 or 64.
+static int32_t block_channels(const depthwise_plan *plan, int32_t block) {
+  const int32_t left = plan->channels - block * UF_TILE_CHANNELS;
+  return left > 32 ? 64 : left > 16 ? 32 : 16;
 }
 
-// ---- At load ---------------------------------------------------------------------------------------------------------
+// The interleaved columns of one block: [groups][stride_w][GROUP planes][columns][channels].
+typedef struct {
+  int32_t channels;            // of a pixel
+  int32_t pixels;              // side by side in a row of a tile
+  int32_t width;               // output pixels of a row that are computed at once
+  int32_t halo;                // columns of a phase that a pixel sees besides its first
+  size_t plane, phase, group;  // distances in bytes
+} plane_layout;
+
+static plane_layout layout_for(const depthwise_plan *plan, int32_t channels) {
+  const uf_window *window = plan->window;
+  plane_layout layout = {.channels = channels, .pixels = UF_TILE_CHANNELS / channels};
+  const int32_t tile = UF_TILE_ROWS / plan->band * layout.pixels;
+  const int32_t columns = SCRATCH_STEPS / (plan->groups * window->stride_w) * layout.pixels;
+  layout.halo = (window->kernel_w - 1) * window->dilation_w / window->stride_w;
+  layout.width = columns - layout.halo > tile ? (columns - layout.halo) / tile * tile : tile;
+  const int32_t vectors = divide_up(layout.width + layout.halo, layout.pixels) + 1;
+  layout.plane = (size_t)(vectors | 1) * UF_TILE_CHANNELS;  // odd: planes must not fall on the same cache sets
+  layout.phase = GROUP * layout.plane;
+  layout.group = (size_t)window->stride_w * layout.phase;
+  return layout;
+}
+
+// Where the steps of a pixel find their columns, from the pixel's first one on.
+static void find_offsets(const depthwise_plan *plan, const plane_layout *layout, size_t *offsets) {
+  for (int32_t j = 0; j < plan->window->kernel_w; ++j) {
+    const int32_t column = j * plan->window->dilation_w, stride = plan->window->stride_w;
+    const size_t first = (size_t)(column % stride) * layout->phase + (size_t)(column / stride * layout->channels);
+    for (int32_t group = 0; group < plan->groups; ++group) *offsets++ = first + (size_t)group * layout->group;
+  }
+}
+
+static size_t offsets_bytes(const depthwise_plan *plan) {
+  return ((size_t)plan->steps * sizeof(size_t) + UF_ALIGNMENT - 1) / UF_ALIGNMENT * UF_ALIGNMENT;
+}
+
+// ---- At load
+// ---------------------------------------------------------------------------------------------------------
 
 static bool supports(const uf_node *node) {
   return node->params.linear.weight_zero_point == 0 && node->output->shape[3] == node->inputs[0]->shape[3];
@@ -57,64 +99,126 @@ static bool supports(const uf_node *node) {
 
 static size_t packed_size(const uf_node *node) {
   const depthwise_plan plan = make_plan(node);
-  return MARGIN_BYTES + (size_t)blocks_of(&plan) * plan.block_bytes;
+  return MARGIN_BYTES + (size_t)plan.blocks * plan.block_bytes;
 }
 
 static size_t scratch_size(const uf_node *node) {
   const depthwise_plan plan = make_plan(node);
-  return (size_t)(columns_under(plan.window, plan.width) * plan.groups) * COLUMN_BYTES;
+  size_t most = 0;
+  for (int32_t channels = 16; channels <= UF_TILE_CHANNELS; channels *= 2) {
+    const size_t size = (size_t)plan.groups * layout_for(&plan, channels).group;
+    most = size > most ? size : most;
+  }
+  return KINDS * offsets_bytes(&plan) + most;
 }
 
-// One channel's weights into its lane, for each row of the band: [band][kernel_w][groups][lanes][GROUP], zeroed before.
-static uf_weight_sums pack_channel(const depthwise_plan *plan, const int8_t *weight, int lane, int8_t *packed) {
-  const uf_window *window = plan->window;
+static uf_weight_sums sum_channel(const depthwise_plan *plan, const int8_t *weight) {
   uf_weight_sums sums = {0, 0};
-  for (int32_t i = 0; i < window->kernel_h; ++i) {
-    for (int32_t j = 0; j < window->kernel_w; ++j) {
-      const int8_t w = weight[(int64_t)(i * window->kernel_w + j) * plan->channels];
-      for (int32_t row = 0; row < plan->band; ++row) {
-        const int32_t step = j * plan->groups + (i + row) / GROUP;
-        packed[(size_t)row * plan->row_bytes + (size_t)(step * COLUMN_BYTES + lane * GROUP + (i + row) % GROUP)] = w;
-      }
-      uf_add_weight(&sums, w);
-    }
-  }
+  const int32_t taps = plan->window->kernel_h * plan->window->kernel_w;
+  for (int32_t tap = 0; tap < taps; ++tap) uf_add_weight(&sums, weight[(int64_t)tap * plan->channels]);
   return sums;
 }
 
-static void pack(const uf_node *node, void *packed) {
-  const uf_linear *linear = &node->params.linear;
-  const depthwise_plan plan = make_plan(node);
-  memset(packed, 0, packed_size(node));
-  memset(packed, linear->input_zero_point, MARGIN_BYTES);
-  uint8_t *block = (uint8_t *)packed + MARGIN_BYTES;
-  for (int32_t first = 0; first < plan.channels; first += UF_TILE_CHANNELS, block += plan.block_bytes) {
-    const int32_t left = plan.channels - first, count = left < UF_TILE_CHANNELS ? left : UF_TILE_CHANNELS;
-    uf_weight_sums sums[UF_TILE_CHANNELS];
-    for (int lane = 0; lane < UF_TILE_CHANNELS; ++lane) {
-      const int c = uf_channel_of_lane(lane, UF_TILE_VECTORS);
-      int8_t *weights = (int8_t *)block + sizeof(uf_block);
-      if (c < count) sums[c] = pack_channel(&plan, linear->weight + first + c, lane, weights);
+// One lane's weights, for each row of the band: [band][kernel_w][groups][lanes][GROUP].
+static void pack_lane(const depthwise_plan *plan, const int8_t *weight, int lane, int8_t *packed) {
+  const uf_window *window = plan->window;
+  for (int32_t row = 0; row < plan->band; ++row) {
+    for (int32_t i = 0; i < window->kernel_h; ++i) {
+      for (int32_t j = 0; j < window->kernel_w; ++j) {
+        const int32_t step = j * plan->groups + (i + row) / GROUP, byte = lane * GROUP + (i + row) % GROUP;
+        packed[(size_t)row * plan->row_bytes + (size_t)(step * STEP_BYTES + byte)] =
+            weight[(int64_t)(i * window->kernel_w + j) * plan->channels];
+      }
     }
-    uf_pack_block(linear, first, count, sums, UF_TILE_VECTORS, (uf_block *)block);
   }
 }
 
-// ---- Interleaving ----------------------------------------------------------------------------------------------------
-
-// Four vectors of 64 channels, a row each, to four vectors of lanes (uf_channel_of_lane's order).
-UF_INLINE void interleave_column(const uint8_t *const *rows, const int64_t *at, uint8_t *column) {
-  const __m512i a = _mm512_loadu_si512(rows[0] + at[0]), b = _mm512_loadu_si512(rows[1] + at[1]);
-  const __m512i c = _mm512_loadu_si512(rows[2] + at[2]), d = _mm512_loadu_si512(rows[3] + at[3]);
-  const __m512i ab_low = _mm512_unpacklo_epi8(a, b), ab_high = _mm512_unpackhi_epi8(a, b);
-  const __m512i cd_low = _mm512_unpacklo_epi8(c, d), cd_high = _mm512_unpackhi_epi8(c, d);
-  _mm512_store_si512(column, _mm512_unpacklo_epi16(ab_low, cd_low));
-  _mm512_store_si512(column + 64, _mm512_unpackhi_epi16(ab_low, cd_low));
-  _mm512_store_si512(column + 128, _mm512_unpacklo_epi16(ab_high, cd_high));
-  _mm512_store_si512(column + 192, _mm512_unpackhi_epi16(ab_high, cd_high));
+static void pack_block(const depthwise_plan *plan, const uf_linear *linear, int32_t block, uint8_t *packed) {
+  const int32_t first = block * UF_TILE_CHANNELS, left = plan->channels - first;
+  const int count = left < UF_TILE_CHANNELS ? left : UF_TILE_CHANNELS;
+  const uf_lane_map map = uf_quarter_order(block_channels(plan, block));
+  uf_weight_sums sums[UF_TILE_CHANNELS];
+  for (int c = 0; c < count; ++c) sums[c] = sum_channel(plan, linear->weight + first + c);
+  for (int lane = 0; lane < map.lanes; ++lane) {
+    const int c = map.channel[lane];
+    if (c < count) pack_lane(plan, linear->weight + first + c, lane, (int8_t *)packed + sizeof(uf_block));
+  }
+  uf_pack_block(linear, first, count, sums, &map, (uf_block *)packed);
 }
 
-static void fill_column(uint8_t value, uint8_t *column) { memset(column, value, COLUMN_BYTES); }
+static void pack(const uf_node *node, void *packed) {
+  const depthwise_plan plan = make_plan(node);
+  uint8_t *blocks = (uint8_t *)packed + MARGIN_BYTES;
+  memset(packed, 0, packed_size(node));
+  memset(packed, node->params.linear.input_zero_point, MARGIN_BYTES);
+  for (int32_t block = 0; block < plan.blocks; ++block) {
+    pack_block(&plan, &node->params.linear, block, blocks + (size_t)block * plan.block_bytes);
+  }
+}
+
+// ---- Interleaving
+// ----------------------------------------------------------------------------------------------------
+
+// Bytes of 64 / channels pixels, `step` apart, side by side.
+UF_INLINE __m512i gather_pixels(const uint8_t *x, int64_t step, int channels) {
+  if (channels == 64) return _mm512_loadu_si512(x);
+  if (channels == 32) {
+    const __m256i a = _mm256_loadu_si256((const void *)x), b = _mm256_loadu_si256((const void *)(x + step));
+    return _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
+  }
+  const __m128i a = _mm_loadu_si128((const void *)x), b = _mm_loadu_si128((const void *)(x + step));
+  const __m128i c = _mm_loadu_si128((const void *)(x + 2 * step)), d = _mm_loadu_si128((const void *)(x + 3 * step));
+  const __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(a), b, 1);
+  const __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(c), d, 1);
+  return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+}
+
+// A row of the image, or zero points: pixel p of it is at data + p * step.
+typedef struct {
+  const uint8_t *data;
+  int64_t step;
+} source_row;
+
+// Interleaves four rows of pixels into the four planes.
+UF_INLINE void interleave(__m512i a, __m512i b, __m512i c, __m512i d, size_t plane, uint8_t *out) {
+  const __m512i ab_low = _mm512_unpacklo_epi8(a, b), ab_high = _mm512_unpackhi_epi8(a, b);
+  const __m512i cd_low = _mm512_unpacklo_epi8(c, d), cd_high = _mm512_unpackhi_epi8(c, d);
+  _mm512_storeu_si512(out, _mm512_unpacklo_epi16(ab_low, cd_low));
+  _mm512_storeu_si512(out + plane, _mm512_unpackhi_epi16(ab_low, cd_low));
+  _mm512_storeu_si512(out + 2 * plane, _mm512_unpacklo_epi16(ab_high, cd_high));
+  _mm512_storeu_si512(out + 3 * plane, _mm512_unpackhi_epi16(ab_high, cd_high));
+}
+
+// Interleaves pixels [begin, end), of `channels` each.
+UF_INLINE void interleave_run(const source_row *rows, int32_t begin, int32_t end, int channels, size_t plane,
+                              uint8_t *out) {
+  const int pixels = UF_TILE_CHANNELS / channels;
+  const int64_t as = rows[0].step, bs = rows[1].step, cs = rows[2].step, ds = rows[3].step;
+  const uint8_t *a = rows[0].data + begin * as, *b = rows[1].data + begin * bs;
+  const uint8_t *c = rows[2].data + begin * cs, *d = rows[3].data + begin * ds;
+  int32_t at = begin;
+  out += begin * channels;
+  for (; at + pixels <= end; at += pixels, out += UF_TILE_CHANNELS) {
+    interleave(gather_pixels(a, as, channels), gather_pixels(b, bs, channels), gather_pixels(c, cs, channels),
+               gather_pixels(d, ds, channels), plane, out);
+    a += pixels * as, b += pixels * bs, c += pixels * cs, d += pixels * ds;
+  }
+  // Singly, as reading several would leave the row; what is written beyond the pixel is written again or not read.
+  for (; at < end; ++at, out += channels) {
+    interleave(_mm512_loadu_si512(a), _mm512_loadu_si512(b), _mm512_loadu_si512(c), _mm512_loadu_si512(d), plane, out);
+    a += as, b += bs, c += cs, d += ds;
+  }
+}
+
+// Functions of their own, for the sake of their registers.
+#define INTERLEAVE(channels)                                                                                      \
+  static __attribute__((noinline)) void interleave_##channels(const source_row *rows, int32_t begin, int32_t end, \
+                                                              size_t plane, uint8_t *out) {                       \
+    interleave_run(rows, begin, end, channels, plane, out);                                                       \
+  }
+INTERLEAVE(16)
+INTERLEAVE(32)
+INTERLEAVE(64)
 
 // What a thread works on: a band of output rows, a block of channels, some pixels of each row.
 typedef struct {
@@ -123,134 +227,189 @@ typedef struct {
   int32_t column, pixels;
 } depthwise_span;
 
-// Interleaves one group of four input rows. `outside` stands for rows above and below the image, and for spare rows.
-static void interleave_group(const depthwise_plan *plan, const depthwise_span *span, int32_t group,
-                             const uint8_t *outside, uint8_t *columns) {
+// One group of input rows from column `left` on, every stride_w-th. `outside` stands for rows above and below the
+// image, and for spare rows.
+static void find_rows(const depthwise_plan *plan, const depthwise_span *span, int32_t group, int32_t left,
+                      const uint8_t *outside, source_row *rows) {
   const uf_window *window = plan->window;
   const int32_t height = plan->input->shape[1], width = plan->input->shape[2];
-  const int32_t left = span->column * window->stride_w - window->pad_left;
-  const uint8_t *rows[GROUP];
-  int64_t at[GROUP], step[GROUP];
   for (int32_t i = 0; i < GROUP; ++i) {
     const int32_t tap = group * GROUP + i;
     const int32_t row = span->row * window->stride_h - window->pad_top + tap * window->dilation_h;
     const bool inside = tap < window->kernel_h + plan->band - 1 && row >= 0 && row < height;
-    const int64_t start = ((span->sample * height + row) * width + left) * plan->channels;
-    rows[i] = inside ? plan->input->data : outside;
-    at[i] = inside ? start + (int64_t)span->block * UF_TILE_CHANNELS : 0;
-    step[i] = inside ? plan->channels : 0;
-  }
-  const int32_t end = left + columns_under(window, span->pixels);
-  for (int32_t column = left; column < end; ++column, columns += (size_t)plan->groups * COLUMN_BYTES) {
-    if (column < 0 || column >= width) {
-      fill_column(outside[0], columns);
-    } else {
-      interleave_column(rows, at, columns);
-    }
-    for (int32_t i = 0; i < GROUP; ++i) at[i] += step[i];
+    const int64_t pixel = (span->sample * height + row) * width + left;
+    const source_row image = {plan->input->data + pixel * plan->channels + (int64_t)span->block * UF_TILE_CHANNELS,
+                              (int64_t)plan->channels * window->stride_w};
+    const source_row padding = {outside, 0};
+    rows[i] = inside ? image : padding;
   }
 }
 
-// ---- The kernel ------------------------------------------------------------------------------------------------------
+// Zero points in columns [begin, end) of the planes, and beyond: columns of the image are written afterwards, and
+// behind the last one there is room.
+static void fill_columns(const plane_layout *layout, int32_t begin, int32_t end, uint8_t value, uint8_t *out) {
+  const __m512i bytes = _mm512_set1_epi8((char)value);
+  for (int plane = 0; plane < GROUP; ++plane, out += layout->plane) {
+    for (int32_t at = begin; at < end; at += layout->pixels) {
+      _mm512_storeu_si512(out + at * layout->channels, bytes);
+    }
+  }
+}
+
+// How many of the columns left, left + stride, ... lie before column `bound`, at most `count`.
+static int32_t columns_before(int32_t left, int32_t bound, int32_t stride, int32_t count) {
+  if (left >= bound) return 0;
+  return left + (count - 1) * stride < bound ? count : divide_up(bound - left, stride);
+}
+
+// Interleaves one group of rows, the columns of one remainder modulo the stride.
+static void interleave_phase(const depthwise_plan *plan, const plane_layout *layout, const depthwise_span *span,
+                             int32_t group, int32_t phase, const uint8_t *outside, uint8_t *out) {
+  const int32_t stride = plan->window->stride_w, count = span->pixels + layout->halo;
+  const int32_t left = span->column * stride - plan->window->pad_left + phase;
+  const int32_t begin = columns_before(left, 0, stride, count);
+  const int32_t end = columns_before(left, plan->input->shape[2], stride, count);
+  source_row rows[GROUP];
+  find_rows(plan, span, group, left, outside, rows);
+  fill_columns(layout, 0, begin, outside[0], out);
+  (layout->channels == 64   ? interleave_64
+   : layout->channels == 32 ? interleave_32
+                            : interleave_16)(rows, begin, end, layout->plane, out);
+  fill_columns(layout, end, count, outside[0], out);
+}
+
+static void interleave_span(const depthwise_plan *plan, const plane_layout *layout, const depthwise_span *span,
+                            const uint8_t *outside, uint8_t *columns) {
+  for (int32_t group = 0; group < plan->groups; ++group) {
+    for (int32_t phase = 0; phase < plan->window->stride_w; ++phase) {
+      uint8_t *out = columns + (size_t)group * layout->group + (size_t)phase * layout->phase;
+      interleave_phase(plan, layout, span, group, phase, outside, out);
+    }
+  }
+}
+
+// ---- The kernel
+// ------------------------------------------------------------------------------------------------------
 
 typedef struct {
-  const uf_block *block;   // its weights follow
-  size_t row_bytes;        // from the weights of the first row of the band to those of the second
-  int32_t kernel_w, groups;
-  const uint8_t *columns;  // of the first pixel
-  size_t tap_step, pixel_step;
-  uint8_t *out;
+  const uf_block *block;  // its weights follow
+  size_t row_bytes;       // from the weights of the first row of the band to those of the second
+  const size_t *offsets;  // of each step, from `columns`
+  int32_t steps;
+  const uint8_t *columns;  // under the first pixel
+  size_t plane;
+  uint8_t *out;  // of the first pixel
   int64_t out_row, out_pixel;
-  __mmask64 mask;
-} depthwise_task;
+  int32_t spacing;           // of pixels in a row of the tile: its channels
+  int32_t pixels, channels;  // to be stored
+} tile_task;
 
-// `pixels` columns of `band` rows; row `pixel * band + row` of the tile is an output pixel.
-UF_INLINE void run_tile(const depthwise_task *task, int pixels, int band) {
-  const uint8_t *w = (const uint8_t *)(task->block + 1), *tap = task->columns;
+// Stores the pixels of a row that exist.
+UF_INLINE void store_row(const tile_task *task, __m512i bytes, int row, int column) {
+  const int32_t spacing = task->spacing, first = column * (UF_TILE_CHANNELS / spacing), left = task->pixels - first;
+  uint8_t *out = task->out + row * task->out_row + first * task->out_pixel;
+  if (spacing == UF_TILE_CHANNELS) {
+    _mm512_mask_storeu_epi8(out, uf_first_bytes(task->channels), bytes);
+  } else if (spacing == task->out_pixel) {
+    _mm512_mask_storeu_epi8(out, uf_first_bytes(left * spacing), bytes);
+  } else {
+    for (int p = 0; p < UF_TILE_CHANNELS / spacing && p < left; ++p) {
+      const __mmask64 mask = uf_first_bytes(task->channels) << (p * spacing);
+      _mm512_mask_storeu_epi8(out + p * (task->out_pixel - spacing), mask, bytes);
+    }
+  }
+}
+
+// `columns` rows of the tile side by side in each of `band` output rows: row r of the tile is in output row r % band.
+UF_INLINE void run_tile(const tile_task *task, int columns, int band) {
+  const uint8_t *w = (const uint8_t *)(task->block + 1);
+  const size_t plane = task->plane;
   uf_tile tile = uf_start_tile(task->block, UF_TILE_VECTORS);
-  for (int32_t j = 0; j < task->kernel_w; ++j, tap += task->tap_step) {
-    const uint8_t *columns = tap;
-    for (int32_t group = 0; group < task->groups; ++group, columns += COLUMN_BYTES, w += COLUMN_BYTES) {
-// One vector of every pixel: its weights and its columns are loaded once.
-#define DOT(i, n)                                                                                             \
-  tile.r##i.v##n = uf_dot4(tile.r##i.v##n, _mm512_load_si512(columns + i / band * task->pixel_step + 64 * n), \
+  for (int32_t step = 0; step < task->steps; ++step, w += STEP_BYTES) {
+    const uint8_t *x = task->columns + task->offsets[step], *w2 = w + task->row_bytes;
+// One vector of every row: its weights are loaded once, and so are the columns that the rows of a band share.
+#define DOT(i, n)                                                                                           \
+  tile.r##i.v##n = uf_dot4(tile.r##i.v##n, _mm512_loadu_si512(x + n * plane + i / band * UF_TILE_CHANNELS), \
                            i % band ? lower : upper)
 #define DOT_0(i) DOT(i, 0)
 #define DOT_1(i) DOT(i, 1)
 #define DOT_2(i) DOT(i, 2)
 #define DOT_3(i) DOT(i, 3)
-#define DOT_COLUMN(n)                                                                         \
-  do {                                                                                        \
-    const __m512i upper = _mm512_load_si512(w + 64 * n);                                      \
-    const __m512i lower = band > 1 ? _mm512_load_si512(w + task->row_bytes + 64 * n) : upper; \
-    UF_EACH_ROW(pixels *band, DOT_##n);                                                       \
+#define DOT_COLUMN(n)                                                        \
+  do {                                                                       \
+    const __m512i upper = _mm512_load_si512(w + 64 * n);                     \
+    const __m512i lower = band > 1 ? _mm512_load_si512(w2 + 64 * n) : upper; \
+    UF_EACH_ROW(columns *band, DOT_##n);                                     \
   } while (0)
-      DOT_COLUMN(0);
-      DOT_COLUMN(1);
-      DOT_COLUMN(2);
-      DOT_COLUMN(3);
-    }
+    DOT_COLUMN(0);
+    DOT_COLUMN(1);
+    DOT_COLUMN(2);
+    DOT_COLUMN(3);
   }
-  uint8_t *outs[UF_TILE_ROWS];
-#pragma GCC unroll 6
-  for (int i = 0; i < UF_TILE_ROWS; ++i) outs[i] = task->out + i % band * task->out_row + i / band * task->out_pixel;
-  uf_finish_tile(&tile, task->block, pixels * band, UF_TILE_VECTORS, outs, task->mask);
+  uf_rescale_tile(&tile, task->block, columns * band, UF_TILE_VECTORS);
+  const uf_clamp clamp = uf_load_clamp(task->block);
+#define STORE(i) store_row(task, uf_row_bytes(&tile.r##i, &clamp), i % band, i / band)
+  UF_EACH_ROW(columns * band, STORE);
 }
 
-#define TILE(pixels, band) \
-  static void run_tile_##pixels##x##band(const depthwise_task *task) { run_tile(task, pixels, band); }
-TILE(1, 1) TILE(2, 1) TILE(3, 1) TILE(4, 1) TILE(5, 1) TILE(6, 1)
-TILE(1, 2) TILE(2, 2) TILE(3, 2)
-static void (*const kTile[2][UF_TILE_ROWS])(const depthwise_task *) = {
-    {run_tile_1x1, run_tile_2x1, run_tile_3x1, run_tile_4x1, run_tile_5x1, run_tile_6x1},
-    {run_tile_1x2, run_tile_2x2, run_tile_3x2, NULL, NULL, NULL}};
+#define TILE(columns, band) \
+  static void run_tile_##columns##x##band(const tile_task *task) { run_tile(task, columns, band); }
+TILE(1, 1)
+TILE(2, 1) TILE(3, 1) TILE(4, 1) TILE(5, 1) TILE(6, 1) TILE(1, 2) TILE(2, 2)
+    TILE(3, 2) static void (*const kTile[2][UF_TILE_ROWS])(const tile_task *) = {
+        {run_tile_1x1, run_tile_2x1, run_tile_3x1, run_tile_4x1, run_tile_5x1, run_tile_6x1},
+        {run_tile_1x2, run_tile_2x2, run_tile_3x2, NULL, NULL, NULL}};
 
-// The pixels of a span, `band` rows of them, from their interleaved columns.
-static void run_span(const depthwise_plan *plan, const depthwise_span *span, int32_t band, const uint8_t *packed,
-                     const uint8_t *columns) {
-  const uf_window *window = plan->window;
-  const size_t column_step = (size_t)plan->groups * COLUMN_BYTES;
-  const int64_t channel = (int64_t)span->block * UF_TILE_CHANNELS, width = plan->output->shape[2];
+// The pixels of a span, in `band` rows, from their interleaved columns.
+static void run_span(const depthwise_plan *plan, const plane_layout *layout, const depthwise_span *span, int32_t band,
+                     const uint8_t *blocks, const size_t *offsets, const uint8_t *columns) {
+  const int64_t width = plan->output->shape[2], channel = (int64_t)span->block * UF_TILE_CHANNELS;
   const int64_t pixel = (span->sample * plan->output->shape[1] + span->row) * width + span->column;
-  depthwise_task task = {
-      .block = (const uf_block *)(packed + MARGIN_BYTES + (size_t)span->block * plan->block_bytes),
+  tile_task task = {
+      .block = (const uf_block *)(blocks + (size_t)span->block * plan->block_bytes),
       .row_bytes = plan->row_bytes,
-      .kernel_w = window->kernel_w,
-      .groups = plan->groups,
+      .offsets = offsets,
+      .steps = plan->steps,
       .columns = columns,
-      .tap_step = (size_t)window->dilation_w * column_step,
-      .pixel_step = (size_t)window->stride_w * column_step,
+      .plane = layout->plane,
       .out = plan->output->data + pixel * plan->channels + channel,
       .out_row = width * plan->channels,
       .out_pixel = plan->channels,
-      .mask = uf_channel_mask(plan->channels - channel),
+      .spacing = layout->channels,
+      .pixels = span->pixels,
+      .channels = (int32_t)(plan->channels - channel),
   };
-  const int32_t most = UF_TILE_ROWS / band;
-  for (int32_t done = 0, count; done < span->pixels; done += count) {
-    const int32_t left = span->pixels - done;
-    count = left < most ? left : most;
+  const int32_t rows = divide_up(span->pixels, layout->pixels), tiles = divide_up(rows, UF_TILE_ROWS / band);
+  for (int32_t tile = 0; tile < tiles; ++tile) {
+    const int32_t count = rows * (tile + 1) / tiles - rows * tile / tiles;  // as even as can be
     kTile[band - 1][count - 1](&task);
-    task.columns += (size_t)count * task.pixel_step;
-    task.out += count * task.out_pixel;
+    task.columns += (size_t)(count * UF_TILE_CHANNELS);
+    task.out += count * layout->pixels * task.out_pixel;
+    task.pixels -= count * layout->pixels;
   }
 }
 
 static void run(const uf_node *node, int thread, int threads) {
   const depthwise_plan plan = make_plan(node);
-  const int32_t rows = plan.output->shape[1], width = plan.output->shape[2], blocks = blocks_of(&plan);
-  const int32_t bands = (rows + plan.band - 1) / plan.band;
-  uint8_t *columns = uf_scratch(node, thread);
-  const uf_range share = uf_share((int64_t)plan.output->shape[0] * bands * blocks, 1, thread, threads);
+  const plane_layout layouts[KINDS] = {layout_for(&plan, UF_TILE_CHANNELS),
+                                       layout_for(&plan, block_channels(&plan, plan.blocks - 1))};
+  const uint8_t *outside = node->packed, *blocks = outside + MARGIN_BYTES;
+  uint8_t *scratch = uf_scratch(node, thread), *columns = scratch + KINDS * offsets_bytes(&plan);
+  size_t *const offsets[KINDS] = {(size_t *)(void *)scratch, (size_t *)(void *)(scratch + offsets_bytes(&plan))};
+  for (int kind = 0; kind < KINDS; ++kind) find_offsets(&plan, &layouts[kind], offsets[kind]);
+
+  const int32_t rows = plan.output->shape[1], width = plan.output->shape[2], bands = divide_up(rows, plan.band);
+  const uf_range share = uf_share((int64_t)plan.output->shape[0] * bands * plan.blocks, 1, thread, threads);
   for (int64_t item = share.begin; item < share.end; ++item) {
-    depthwise_span span = {.sample = item / blocks / bands, .block = (int32_t)(item % blocks)};
-    span.row = (int32_t)(item / blocks % bands) * plan.band;
+    depthwise_span span = {.sample = item / plan.blocks / bands, .block = (int32_t)(item % plan.blocks)};
+    span.row = (int32_t)(item / plan.blocks % bands) * plan.band;
+    const int kind = span.block == plan.blocks - 1;
     const int32_t band = rows - span.row < plan.band ? rows - span.row : plan.band;
     for (; span.column < width; span.column += span.pixels) {
-      span.pixels = width - span.column < plan.width ? width - span.column : plan.width;
-      for (int32_t group = 0; group < plan.groups; ++group) {
-        interleave_group(&plan, &span, group, node->packed, columns + (size_t)group * COLUMN_BYTES);
-      }
-      run_span(&plan, &span, band, node->packed, columns);
+      const int32_t left = width - span.column;
+      span.pixels = left < layouts[kind].width ? left : layouts[kind].width;
+      interleave_span(&plan, &layouts[kind], &span, outside, columns);
+      run_span(&plan, &layouts[kind], &span, band, blocks, offsets[kind], columns);
     }
   }
 }

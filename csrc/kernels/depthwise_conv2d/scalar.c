@@ -36,10 +36,8 @@ static void run(const uf_node *node, int thread, int threads) {
         add_tap(linear, uf_tap(node, window, &pixel, i, j), weight, inputs, channels / inputs, sums);
       }
     }
-    uint8_t *out = node->output->data + index * channels;
-    for (int32_t o = 0; o < channels; ++o) out[o] = uf_emit_channel(linear, o, sums[o]);
+    uf_emit_channels(linear, sums, 0, channels, node->output->data + index * channels);
   }
 }
 
-const uf_kernel depthwise_conv2d__scalar = {
-    .name = "depthwise_conv2d__scalar", .level = UF_SCALAR, .scratch_size = scratch_size, .run = run};
+UF_DEFINE_KERNEL(depthwise_conv2d, .scratch_size = scratch_size, .run = run);

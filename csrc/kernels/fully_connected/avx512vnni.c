@@ -1,7 +1,7 @@
 // Fully connected layers as a matrix product (gemm/avx512vnni.h) whose rows are one run each. With one row, as at
 // batch 1, every weight is read once and used once: threads share the weights.
 
-#include "gemm/avx512vnni.h"
+#include "../gemm/avx512vnni.h"
 
 enum { PANEL = 48 };  // rows whose pointers are made at once
 
@@ -33,11 +33,15 @@ static void run(const uf_node *node, int thread, int threads) {
   const uf_range blocks = uf_share(uf_gemm_blocks(&shape), 1, thread, threads);
   const int64_t rows = uf_size(node->output) / shape.channels;
   const uint8_t **table = uf_scratch(node, thread);
-  uf_gemm gemm = {.shape = shape, .packed = node->packed, .table = table, .table_stride = PANEL, .out_stride = shape.channels};
+  uf_gemm gemm = {
+      .shape = shape, .packed = node->packed, .table = table, .table_stride = PANEL, .out_stride = shape.channels};
   for (int64_t row = 0; row < rows; row += gemm.rows) {
     gemm.rows = rows - row < PANEL ? rows - row : PANEL;
     gemm.out = node->output->data + row * shape.channels;
-    for (int64_t i = 0; i < gemm.rows; ++i) table[i] = node->inputs[0]->data + (row + i) * shape.depth;
+    for (int64_t i = 0; i < PANEL; ++i) {
+      const int64_t at = row + i < rows ? row + i : rows - 1;
+      table[i] = node->inputs[0]->data + at * shape.depth;
+    }
     uf_gemm_run(&gemm, blocks);
   }
 }

@@ -2,16 +2,29 @@
 
 #include "../scalar.h"
 
+static size_t scratch_size(const uf_node *node) {
+  const uf_tensor *input = node->inputs[0], *output = node->output;
+  const size_t depth = (size_t)input->shape[input->rank - 1], channels = (size_t)output->shape[output->rank - 1];
+  return channels * sizeof(int32_t) + depth * sizeof(int16_t);
+}
+
+// A thread's share is of output channels: there are many of them, and often one row.
 static void run(const uf_node *node, int thread, int threads) {
   const uf_linear *linear = &node->params.linear;
   const uf_tensor *input = node->inputs[0], *output = node->output;
-  const int32_t depth = input->shape[input->rank - 1], channels = output->shape[output->rank - 1];
-  const uf_range share = uf_share(uf_size(output), 1, thread, threads);
-  for (int64_t at = share.begin; at < share.end; ++at) {
-    const int64_t row = at / channels, o = at % channels;
-    const int32_t sum = uf_dot(input->data + row * depth, linear->weight + o * depth, depth, linear);
-    output->data[at] = uf_emit_channel(linear, o, linear->bias[o] + sum);
+  const int64_t depth = input->shape[input->rank - 1], channels = output->shape[output->rank - 1];
+  const int64_t rows = uf_size(output) / channels;
+  const uf_range share = uf_share(channels, 1, thread, threads);
+  int32_t *sums = uf_scratch(node, thread);
+  int16_t *x = (int16_t *)(sums + channels);
+  for (int64_t row = 0; row < rows; ++row) {
+    uf_widen(input->data + row * depth, depth, linear->input_zero_point, x);
+    for (int64_t o = share.begin; o < share.end; ++o) {
+      sums[o] = linear->bias[o] + uf_dot(x, linear->weight + o * depth, depth, linear->weight_zero_point);
+    }
+    uf_emit_channels(linear, sums + share.begin, share.begin, share.end - share.begin,
+                     output->data + row * channels + share.begin);
   }
 }
 
-const uf_kernel fully_connected__scalar = {.name = "fully_connected__scalar", .level = UF_SCALAR, .run = run};
+UF_DEFINE_KERNEL(fully_connected, .scratch_size = scratch_size, .run = run);

@@ -1,45 +1,74 @@
 // Indirect matrix product on packed weights (see avx512vnni.h). A packed block is a uf_block and its weights
 // [taps][depth / 4][lanes][4], depth padded with zeros to a multiple of 4.
 
-#include "gemm/avx512vnni.h"
+#include "avx512vnni.h"
 
-#include "tile_avx512vnni.h"
+#include "../tile_avx512vnni.h"
 
 static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 static int64_t steps(const uf_gemm_shape *shape) { return divide_up(shape->depth, 4); }
 
-// Vectors of 16 channels in a block.
-static int block_vectors(const uf_gemm_shape *shape, int64_t block) {
-  const int64_t left = divide_up(shape->channels - block * UF_TILE_CHANNELS, 16);
-  return left < UF_TILE_VECTORS ? (int)left : UF_TILE_VECTORS;
+// How a row of a tile is made of a block's channels. Narrow blocks have several pixels in a row, side by side, so that
+// it fills its vectors all the same. 24 channels, common in mobile networks, are one vector and half of one that two
+// pixels share.
+typedef enum { CHANNELS_16, CHANNELS_24, CHANNELS_32, CHANNELS_48, CHANNELS_64, ARRANGEMENTS } arrangement;
+
+UF_INLINE int row_channels(arrangement kind) {
+  return kind == CHANNELS_16 ? 16 : kind == CHANNELS_24 ? 24 : 16 * (int)kind;
 }
 
-static size_t weights_size(const uf_gemm_shape *shape, int vectors) {
-  return (size_t)(shape->taps * steps(shape) * vectors) * UF_ALIGNMENT;
+UF_INLINE int row_pixels(arrangement kind) { return kind == CHANNELS_16 ? 4 : kind <= CHANNELS_32 ? 2 : 1; }
+
+UF_INLINE int row_vectors(arrangement kind) { return kind == CHANNELS_24 || kind == CHANNELS_48 ? 3 : 4; }
+
+UF_INLINE int weight_vectors(arrangement kind) { return (row_channels(kind) + 15) / 16; }
+
+static arrangement block_arrangement(const uf_gemm_shape *shape, int64_t block) {
+  const int64_t left = shape->channels - block * UF_TILE_CHANNELS;
+  return left <= 16   ? CHANNELS_16
+         : left <= 24 ? CHANNELS_24
+         : left <= 32 ? CHANNELS_32
+         : left <= 48 ? CHANNELS_48
+                      : CHANNELS_64;
+}
+
+// The channels of a row's lanes. The weights have the first of these lanes, weight_vectors() of them.
+static uf_lane_map lane_map(arrangement kind) {
+  if (kind == CHANNELS_64) return uf_quarter_order(UF_TILE_CHANNELS);
+  uf_lane_map map = {.lanes = 16 * row_vectors(kind)};
+  for (int lane = 0; lane < map.lanes; ++lane) {
+    const bool shared = kind == CHANNELS_24 && lane / 16 == 1;
+    map.channel[lane] = (uint8_t)(shared ? 16 + lane % 8 : kind == CHANNELS_24 ? lane % 16 : lane % row_channels(kind));
+  }
+  return map;
+}
+
+static size_t weights_size(const uf_gemm_shape *shape, arrangement kind) {
+  return (size_t)(shape->taps * steps(shape) * weight_vectors(kind)) * UF_ALIGNMENT;
 }
 
 static size_t block_offset(const uf_gemm_shape *shape, int64_t block) {
-  return (size_t)block * (sizeof(uf_block) + weights_size(shape, UF_TILE_VECTORS));
+  return (size_t)block * (sizeof(uf_block) + weights_size(shape, CHANNELS_64));
 }
 
 int64_t uf_gemm_blocks(const uf_gemm_shape *shape) { return divide_up(shape->channels, UF_TILE_CHANNELS); }
 
 size_t uf_gemm_packed_size(const uf_gemm_shape *shape) {
   const int64_t last = uf_gemm_blocks(shape) - 1;
-  return block_offset(shape, last) + sizeof(uf_block) + weights_size(shape, block_vectors(shape, last));
+  return block_offset(shape, last) + sizeof(uf_block) + weights_size(shape, block_arrangement(shape, last));
 }
 
-// ---- Packing ---------------------------------------------------------------------------------------------------------
+// --- Packing. ---
 
 // One channel's weights into its lane; `packed` is zeroed.
-static uf_weight_sums pack_channel(const int8_t *weight, const uf_gemm_shape *shape, int lane, int vectors,
+static uf_weight_sums pack_channel(const int8_t *weight, const uf_gemm_shape *shape, int lane, int lanes,
                                    int8_t *packed) {
   uf_weight_sums sums = {0, 0};
   for (int64_t tap = 0; tap < shape->taps; ++tap) {
     for (int64_t k = 0; k < shape->depth; ++k) {
       const int8_t w = weight[tap * shape->depth + k];
-      packed[((tap * steps(shape) + k / 4) * 16 * vectors + lane) * 4 + k % 4] = w;
+      packed[((tap * steps(shape) + k / 4) * lanes + lane) * 4 + k % 4] = w;
       uf_add_weight(&sums, w);
     }
   }
@@ -49,17 +78,19 @@ static uf_weight_sums pack_channel(const int8_t *weight, const uf_gemm_shape *sh
 static void pack_block(const uf_linear *linear, const uf_gemm_shape *shape, int64_t first, int64_t block,
                        uint8_t *packed) {
   uf_weight_sums sums[UF_TILE_CHANNELS];
-  const int vectors = block_vectors(shape, block);
+  const arrangement kind = block_arrangement(shape, block);
+  const uf_lane_map map = lane_map(kind);
+  const int lanes = 16 * weight_vectors(kind);
   const int64_t begin = block * UF_TILE_CHANNELS, left = shape->channels - begin;
   const int count = left < UF_TILE_CHANNELS ? (int)left : UF_TILE_CHANNELS;
   int8_t *weights = (int8_t *)packed + sizeof(uf_block);
-  memset(weights, 0, weights_size(shape, vectors));
-  for (int lane = 0; lane < 16 * vectors; ++lane) {
-    const int c = uf_channel_of_lane(lane, vectors);
+  memset(weights, 0, weights_size(shape, kind));
+  for (int lane = 0; lane < lanes; ++lane) {
+    const int c = map.channel[lane];
     const int8_t *weight = linear->weight + (first + begin + c) * shape->taps * shape->depth;
-    if (c < count) sums[c] = pack_channel(weight, shape, lane, vectors, weights);
+    if (c < count) sums[c] = pack_channel(weight, shape, lane, lanes, weights);
   }
-  uf_pack_block(linear, first + begin, count, sums, vectors, (uf_block *)packed);
+  uf_pack_block(linear, first + begin, count, sums, &map, (uf_block *)packed);
 }
 
 void uf_gemm_pack(const uf_linear *linear, const uf_gemm_shape *shape, int64_t first, void *packed) {
@@ -68,7 +99,7 @@ void uf_gemm_pack(const uf_linear *linear, const uf_gemm_shape *shape, int64_t f
   }
 }
 
-// ---- The kernel ------------------------------------------------------------------------------------------------------
+// --- The kernel. ---
 
 typedef struct {
   const uf_block *block;
@@ -76,67 +107,112 @@ typedef struct {
   int64_t table_stride, table_offset;
   int64_t taps, steps;
   uint8_t *out;
-  int64_t out_stride;
-  __mmask64 mask;
+  int64_t out_stride, channels, pixels;  // channels and pixels to be stored
 } tile_task;
 
-UF_INLINE void dot_row(uf_row *acc, const uint8_t *x, const uf_row *weights, int vectors) {
-  const __m512i four = uf_broadcast4(x);
-  acc->v0 = uf_dot4(acc->v0, four, weights->v0);
-  if (vectors > 1) acc->v1 = uf_dot4(acc->v1, four, weights->v1);
-  if (vectors > 2) acc->v2 = uf_dot4(acc->v2, four, weights->v2);
-  if (vectors > 3) acc->v3 = uf_dot4(acc->v3, four, weights->v3);
+// One step of a row, whose pixels' runs are at x[0], x[1], ...
+UF_INLINE void dot_row(uf_row *acc, const uint8_t *const *x, int64_t at, const uf_row *weights, arrangement kind) {
+  const __m512i a = uf_broadcast4(x[0] + at), b = row_pixels(kind) > 1 ? uf_broadcast4(x[1] + at) : a;
+  acc->v0 = uf_dot4(acc->v0, a, weights->v0);
+  if (kind == CHANNELS_16) {
+    acc->v1 = uf_dot4(acc->v1, b, weights->v0);
+    acc->v2 = uf_dot4(acc->v2, uf_broadcast4(x[2] + at), weights->v0);
+    acc->v3 = uf_dot4(acc->v3, uf_broadcast4(x[3] + at), weights->v0);
+  } else if (kind == CHANNELS_24) {
+    acc->v1 = uf_dot4(acc->v1, _mm512_mask_mov_epi32(a, 0xff00, b), weights->v1);
+    acc->v2 = uf_dot4(acc->v2, b, weights->v0);
+  } else {
+    acc->v1 = uf_dot4(acc->v1, a, weights->v1);
+    acc->v2 = uf_dot4(acc->v2, b, kind == CHANNELS_32 ? weights->v0 : weights->v2);
+    if (kind != CHANNELS_48) acc->v3 = uf_dot4(acc->v3, b, kind == CHANNELS_32 ? weights->v1 : weights->v3);
+  }
 }
 
-UF_INLINE void run_tile(const tile_task *task, int rows, int vectors) {
+// The bytes of a row, pixel by pixel. Quarter order brings a dword of each of the four vectors together; only a row of
+// 64 channels is laid out for that.
+UF_INLINE __m512i row_bytes(const uf_row *row, const uf_clamp *clamp, arrangement kind) {
+  const __m512i bytes = uf_row_bytes(row, clamp);
+  const __m512i vectors = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const __m512i halves = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 2, 6, 10, 14, 9, 13, 3, 7, 11, 15);
+  return kind == CHANNELS_64 ? bytes : _mm512_permutexvar_epi32(kind == CHANNELS_24 ? halves : vectors, bytes);
+}
+
+// Stores the pixels of a row that exist.
+UF_INLINE void store_row(const tile_task *task, const uf_row *row, int index, const uf_clamp *clamp, arrangement kind) {
+  const int pixels = row_pixels(kind), spacing = row_channels(kind);
+  const int64_t first = (int64_t)index * pixels, left = task->pixels - first;
+  const __m512i bytes = row_bytes(row, clamp, kind);
+  uint8_t *out = task->out + first * task->out_stride;
+  if (pixels == 1) {
+    _mm512_mask_storeu_epi8(out, uf_first_bytes(task->channels), bytes);
+  } else if (task->out_stride == spacing && task->channels == spacing) {
+    _mm512_mask_storeu_epi8(out, uf_first_bytes((left < pixels ? left : pixels) * spacing), bytes);
+  } else {
+    for (int p = 0; p < pixels && p < left; ++p) {
+      const __mmask64 mask = uf_first_bytes(task->channels) << (p * spacing);
+      _mm512_mask_storeu_epi8(out + p * (task->out_stride - spacing), mask, bytes);
+    }
+  }
+}
+
+UF_INLINE void run_tile(const tile_task *task, int rows, arrangement kind) {
+  const int pixels = row_pixels(kind), vectors = weight_vectors(kind);
   const int8_t *w = (const int8_t *)(task->block + 1);
-  const uint8_t *const *table = task->table;
-  uf_tile tile = uf_start_tile(task->block, vectors);
-  for (int64_t tap = 0; tap < task->taps; ++tap, table += task->table_stride) {
-    const int64_t offset = task->table_offset;
-    const uint8_t *x0 = table[0] + offset, *x1 = table[1] + offset, *x2 = table[2] + offset;
-    const uint8_t *x3 = table[3] + offset, *x4 = table[4] + offset, *x5 = table[5] + offset;
-    for (int64_t k = 0; k < 4 * task->steps; k += 4, w += 64 * vectors) {
+  const uint8_t *const *x = task->table;
+  uf_tile tile = uf_start_tile(task->block, row_vectors(kind));
+  for (int64_t tap = 0; tap < task->taps; ++tap, x += task->table_stride) {
+    const int64_t begin = task->table_offset, end = begin + 4 * task->steps;
+    for (int64_t at = begin; at < end; at += 4, w += UF_ALIGNMENT * vectors) {
       const uf_row weights = uf_load_row(w, vectors);
-#define DOT_ROW(i) dot_row(&tile.r##i, x##i + k, &weights, vectors)
+#define DOT_ROW(i) dot_row(&tile.r##i, x + i * pixels, at, &weights, kind)
       UF_EACH_ROW(rows, DOT_ROW);
 #undef DOT_ROW
     }
   }
-  uint8_t *const out = task->out;
-  const int64_t stride = task->out_stride;
-  uint8_t *const outs[] = {out,              out + stride,     out + 2 * stride,
-                           out + 3 * stride, out + 4 * stride, out + 5 * stride};
-  uf_finish_tile(&tile, task->block, rows, vectors, outs, task->mask);
+  uf_rescale_tile(&tile, task->block, rows, row_vectors(kind));
+  const uf_clamp clamp = uf_load_clamp(task->block);
+#define STORE_ROW(i) store_row(task, &tile.r##i, i, &clamp, kind)
+  UF_EACH_ROW(rows, STORE_ROW);
+#undef STORE_ROW
 }
 
-#define TILE(rows, vectors) \
-  static void run_tile_##rows##x##vectors(const tile_task *task) { run_tile(task, rows, vectors); }
-#define TILES(rows) TILE(rows, 1) TILE(rows, 2) TILE(rows, 3) TILE(rows, 4)
+// clang-format off
+#define TILE(rows, channels) \
+  static void run_tile_##rows##x##channels(const tile_task *task) { run_tile(task, rows, CHANNELS_##channels); }
+#define TILES(rows) TILE(rows, 16) TILE(rows, 24) TILE(rows, 32) TILE(rows, 48) TILE(rows, 64)
 TILES(1) TILES(2) TILES(3) TILES(4) TILES(5) TILES(6)
-#define NAMES(rows) {run_tile_##rows##x1, run_tile_##rows##x2, run_tile_##rows##x3, run_tile_##rows##x4}
-static void (*const kTile[UF_TILE_ROWS][UF_TILE_VECTORS])(const tile_task *) = {NAMES(1), NAMES(2), NAMES(3),
-                                                                                 NAMES(4), NAMES(5), NAMES(6)};
+
+#define NAMES(rows) \
+  {run_tile_##rows##x16, run_tile_##rows##x24, run_tile_##rows##x32, run_tile_##rows##x48, run_tile_##rows##x64}
+static void (*const kTile[UF_TILE_ROWS][ARRANGEMENTS])(const tile_task *) = {
+  NAMES(1), NAMES(2), NAMES(3), NAMES(4), NAMES(5), NAMES(6)};
+// clang-format on
+
+// All pixels of a block, in tiles as even as can be.
+static void run_block(const uf_gemm *gemm, int64_t block) {
+  const uf_gemm_shape *shape = &gemm->shape;
+  const int64_t channel = block * UF_TILE_CHANNELS;
+  const arrangement kind = block_arrangement(shape, block);
+  const int grain = row_pixels(kind);
+  const int64_t tiles = divide_up(gemm->rows, UF_TILE_ROWS * grain);
+  tile_task task = {
+      .block = (const uf_block *)(gemm->packed + block_offset(shape, block)),
+      .table_stride = gemm->table_stride,
+      .table_offset = gemm->table_offset,
+      .taps = shape->taps,
+      .steps = steps(shape),
+      .out_stride = gemm->out_stride,
+      .channels = shape->channels - channel,
+  };
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    const uf_range pixels = uf_share(gemm->rows, grain, (int)tile, (int)tiles);
+    task.table = gemm->table + pixels.begin;
+    task.pixels = pixels.end - pixels.begin;
+    task.out = gemm->out + pixels.begin * gemm->out_stride + channel;
+    kTile[divide_up(task.pixels, grain) - 1][kind](&task);
+  }
+}
 
 void uf_gemm_run(const uf_gemm *gemm, uf_range blocks) {
-  const uf_gemm_shape *shape = &gemm->shape;
-  const int64_t tiles = divide_up(gemm->rows, UF_TILE_ROWS);
-  for (int64_t block = blocks.begin; block < blocks.end; ++block) {
-    const int64_t channel = block * UF_TILE_CHANNELS;
-    tile_task task = {
-        .block = (const uf_block *)(gemm->packed + block_offset(shape, block)),
-        .table_stride = gemm->table_stride,
-        .table_offset = gemm->table_offset,
-        .taps = shape->taps,
-        .steps = steps(shape),
-        .out_stride = gemm->out_stride,
-        .mask = uf_channel_mask(shape->channels - channel),
-    };
-    for (int64_t tile = 0; tile < tiles; ++tile) {
-      const uf_range rows = uf_share(gemm->rows, 1, (int)tile, (int)tiles);  // as even as can be
-      task.table = gemm->table + rows.begin;
-      task.out = gemm->out + rows.begin * gemm->out_stride + channel;
-      kTile[rows.end - rows.begin - 1][block_vectors(shape, block) - 1](&task);
-    }
-  }
+  for (int64_t block = blocks.begin; block < blocks.end; ++block) run_block(gemm, block);
 }

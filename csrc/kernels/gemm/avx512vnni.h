@@ -21,12 +21,16 @@ int64_t uf_gemm_blocks(const uf_gemm_shape *shape);
 size_t uf_gemm_packed_size(const uf_gemm_shape *shape);
 void uf_gemm_pack(const uf_linear *linear, const uf_gemm_shape *shape, int64_t first, void *packed);
 
+enum { UF_GEMM_GRAIN = 4 };
+
 typedef struct {
   uf_gemm_shape shape;
   const uint8_t *packed;
-  const uint8_t *const *table;  // pointers to runs, [taps][table_stride]
-  int64_t table_stride;         // at least `rows`
-  int64_t table_offset;         // added to every pointer of the table
+  // Pointers to runs, [taps][table_stride]. As some rows are computed together, there are valid pointers up to the next
+  // multiple of UF_GEMM_GRAIN.
+  const uint8_t *const *table;
+  int64_t table_stride;
+  int64_t table_offset;  // added to every pointer of the table
   int64_t rows;
   uint8_t *out;  // row 0, channel 0
   int64_t out_stride;

@@ -19,4 +19,4 @@ static void run(const uf_node *node, int thread, int threads) {
   }
 }
 
-const uf_kernel max_pool2d__scalar = {.name = "max_pool2d__scalar", .level = UF_SCALAR, .run = run};
+UF_DEFINE_KERNEL(max_pool2d, .run = run);

@@ -1,4 +1,4 @@
-// Mean over any axes but the batch: out = requantize(sum - N * Z), with 1/N inside the multiplier (eq. 15).
+// Mean over any axes but the batch: out = requantize(sum - N * Z), with 1/N inside the multiplier (eq. 25).
 
 #include <string.h>
 
@@ -48,4 +48,4 @@ static void run(const uf_node *node, int thread, int threads) {
   }
 }
 
-const uf_kernel mean__scalar = {.name = "mean__scalar", .level = UF_SCALAR, .scratch_size = scratch_size, .run = run};
+UF_DEFINE_KERNEL(mean, .scratch_size = scratch_size, .run = run);

@@ -31,4 +31,4 @@ static void run(const uf_node *node, int thread, int threads) {
   }
 }
 
-const uf_kernel pad__scalar = {.name = "pad__scalar", .level = UF_SCALAR, .run = run};
+UF_DEFINE_KERNEL(pad, .run = run);

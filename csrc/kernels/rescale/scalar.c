@@ -22,5 +22,4 @@ static void run(const uf_node *node, int thread, int threads) {
   for (int64_t i = share.begin; i < share.end; ++i) out[i] = table[x[i]];
 }
 
-const uf_kernel rescale__scalar = {
-    .name = "rescale__scalar", .level = UF_SCALAR, .packed_size = packed_size, .pack = pack, .run = run};
+UF_DEFINE_KERNEL(rescale, .packed_size = packed_size, .pack = pack, .run = run);

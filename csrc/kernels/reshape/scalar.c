@@ -11,4 +11,4 @@ static void run(const uf_node *node, int thread, int threads) {
   if (out != x) memcpy(out + share.begin, x + share.begin, (size_t)(share.end - share.begin));
 }
 
-const uf_kernel reshape__scalar = {.name = "reshape__scalar", .level = UF_SCALAR, .run = run};
+UF_DEFINE_KERNEL(reshape, .run = run);

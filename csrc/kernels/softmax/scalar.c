@@ -50,5 +50,4 @@ static void run(const uf_node *node, int thread, int threads) {
   }
 }
 
-const uf_kernel softmax__scalar = {
-    .name = "softmax__scalar", .level = UF_SCALAR, .packed_size = packed_size, .pack = pack, .run = run};
+UF_DEFINE_KERNEL(softmax, .packed_size = packed_size, .pack = pack, .run = run);

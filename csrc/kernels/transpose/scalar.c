@@ -29,4 +29,4 @@ static void run(const uf_node *node, int thread, int threads) {
   }
 }
 
-const uf_kernel transpose__scalar = {.name = "transpose__scalar", .level = UF_SCALAR, .run = run};
+UF_DEFINE_KERNEL(transpose, .run = run);

@@ -1,4 +1,4 @@
-"""Check a Graph against the operators' signatures. Run between passes: a rewrite that breaks a rule is caught at once."""
+"""Check a Graph against the operators' signatures, between passes: a rewrite that breaks a rule is caught at once."""
 
 from __future__ import annotations
 

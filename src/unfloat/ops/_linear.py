@@ -34,7 +34,7 @@ BIAS_BITS = 24  # a bias code stays below 2^24, so that accumulator and bias fit
 
 @dataclass(frozen=True)
 class Folded:
-    """Weight and bias with the norm folded in (eq. 20), float64."""
+    """Weight and bias with the norm folded in (eq. 19), float64."""
 
     weight: np.ndarray
     bias: np.ndarray
@@ -63,7 +63,7 @@ def _along(values: np.ndarray, axis: int, rank: int) -> np.ndarray:
 
 
 def weight_label(folded: Folded, input_scale: float, rule: WeightRule, axis: int) -> QParams:
-    """Choose the weight's QParams so that every bias fits: `S_w >= |b| / (S_in * 2^24)` (eq. 21).
+    """Choose the weight's QParams so that every bias fits: `S_w >= |b| / (S_in * 2^24)` (eq. 20).
 
     int8 weights are symmetric; uint8 ones affine, per tensor, the paper's scheme. A channel of zeros without a bias
     takes the largest scale of the others: any positive one is exact.
@@ -93,7 +93,7 @@ def lower_linear(request: Request, axis: int) -> tuple[dict[str, Any], dict[str,
 
 
 def derive_linear(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
-    """`M[c] = (S_in * S_w[c]) / S_out` (eq. 5) as multipliers and shifts, and the three zero points."""
+    """`M[c] = (S_in * S_w[c]) / S_out` (eq. 7) as multipliers and shifts, and the three zero points."""
     label, channels = instruction.labels["weight"], instruction.constants["bias"].shape[0]
     factors = scale_of(inputs[0]) * np.asarray(label.scale, np.float64) / scale_of(output)
     multiplier, shift = quantize_multipliers(np.broadcast_to(factors, channels))
@@ -109,7 +109,7 @@ def derive_linear(instruction: Instruction, inputs: Sequence[Tensor], output: Te
 def linear_accumulators(
     instruction: Instruction, inputs: Sequence[Tensor], axis: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The exact least and greatest accumulator of each channel over all inputs (eq. 22), and its left shift."""
+    """The exact least and greatest accumulator of each channel over all inputs (eq. 16), and its left shift."""
     weight = (
         np.moveaxis(instruction.constants["weight"], axis, 0).astype(np.int64)
         - instruction.attributes["weight_zero_point"]
@@ -123,7 +123,7 @@ def linear_accumulators(
 
 
 def finish_linear(b: Backend, attributes: Attributes, constants: Params, accumulator: Array) -> Array:
-    """Bias, requantization, clamp: the second half of every linear operator (eq. 7 and 11)."""
+    """Bias, requantization, clamp: the second half of every linear operator (eq. 11 and 13)."""
     return requantize_to_codes(
         b, attributes, accumulator + constants["bias"], constants["multiplier"], constants["shift"]
     )

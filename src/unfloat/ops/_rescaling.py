@@ -13,7 +13,7 @@ from unfloat.spec.qparams import QParams, clamp_code
 
 
 def clamp_fields(request: Request) -> dict[str, Any]:
-    """The instruction's clamp codes: the code range, narrowed by the fused clamp (eq. 13), and its rounding."""
+    """The instruction's clamp codes: the code range, narrowed by the fused clamp (eq. 6), and its rounding."""
     label, clamp = request.output.qparams, request.clamp
     low, high = (
         (label.qmin, label.qmax) if clamp is None else (clamp_code(clamp.low, label), clamp_code(clamp.high, label))
@@ -35,7 +35,7 @@ def scale_of(tensor: Tensor | QParams) -> float:
 def requantize_to_codes(
     b: Backend, attributes: Attributes, accumulator: Array, multiplier: Array, shift: Array
 ) -> Array:
-    """`clamp(Z + requantize(accumulator))` (eq. 11), saturating to the fused clamp's codes."""
+    """`clamp(Z + requantize(accumulator))` (eq. 13), saturating to the fused clamp's codes."""
     steps = b.requantize(accumulator, multiplier, shift, attributes["rounding"])
     return saturate(steps + attributes["output_zero_point"], attributes["clamp_min"], attributes["clamp_max"])
 

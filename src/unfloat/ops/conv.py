@@ -1,4 +1,4 @@
-"""Convolution and depthwise convolution: `acc = sum w * (x - Z)` over a window, then bias, rescale, clamp (eq. 7)."""
+"""Convolution and depthwise convolution: `acc = sum w * (x - Z)` over a window, then bias, rescale, clamp (eq. 13)."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def _lower(request: Request) -> tuple[dict[str, Any], dict[str, np.ndarray], dic
 
 
 def _derive_add(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
-    """Both inputs go to the scale `2 max(S1, S2) / 2^20`, the sum to S_out (eq. 23): TFLite's rule."""
+    """Both inputs go to the scale `2 max(S1, S2) / 2^20`, the sum to S_out (eq. 21): TFLite's rule."""
     scales = [scale_of(tensor) for tensor in inputs]
     twice = 2.0 * max(scales)
     pairs = [quantize_multiplier(scale / twice) for scale in scales]
@@ -69,7 +69,7 @@ def _add(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence
 
 
 def _derive_mul(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
-    """`M = (S1 * S2) / S_out` (eq. 24)."""
+    """`M = (S1 * S2) / S_out` (eq. 22)."""
     factor = scale_of(inputs[0]) * scale_of(inputs[1]) / scale_of(output)
     return {"input_zero_points": _zero_points(inputs), **single_factor(factor, output)}
 

@@ -1,4 +1,4 @@
-"""Fully connected: `acc = sum w * (x - Z)` over the last axis, then bias, rescale, clamp (eq. 7)."""
+"""Fully connected: `acc = sum w * (x - Z)` over the last axis, then bias, rescale, clamp (eq. 13)."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def _lower_mean(request: Request) -> tuple[dict[str, Any], dict[str, np.ndarray]
 
 
 def _derive_mean(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
-    """`S_in / S_out` with the division by the number of cells folded in (eq. 15)."""
+    """`S_in / S_out` with the division by the number of cells folded in (eq. 25)."""
     pair = quantize_multiplier(scale_of(inputs[0]) / scale_of(output))
     multiplier, shift = fold_mean(*pair, _count(instruction.attributes, inputs[0].shape))
     zero_points = {"input_zero_point": inputs[0].qparams.zero_point, "output_zero_point": output.qparams.zero_point}

@@ -19,7 +19,7 @@ def _lower(request: Request) -> tuple[dict[str, Any], dict[str, np.ndarray], dic
 
 
 def _derive(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
-    """`M = S_in / S_out` (eq. 25)."""
+    """`M = S_in / S_out` (eq. 23)."""
     return {
         "input_zero_point": inputs[0].qparams.zero_point,
         **single_factor(scale_of(inputs[0]) / scale_of(output), output),

@@ -1,4 +1,4 @@
-"""Softmax over the last axis in fixed point, no table and no float (eq. 16 to 19 and 26): TFLite's reference."""
+"""Softmax over the last axis in fixed point, no table and no float (eq. 26 to 30): TFLite's reference."""
 
 from __future__ import annotations
 

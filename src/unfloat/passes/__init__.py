@@ -1,4 +1,4 @@
-"""Graph -> Graph, one rewrite a file. Each pass is a pure function `run`; `prepare` runs them all and checks between."""
+"""Graph -> Graph, one rewrite a file. Each pass is a pure function `run`; `prepare` runs all and checks between."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from unfloat.ir.graph import Graph, Node, Shape
@@ -67,7 +66,7 @@ class Sinker:
         self.pending[node.name] = replace(value, value=node.name)
 
     def settled(self, name: str, order: Axes | None = None) -> str:
-        """A new value that is the old one stored in an order: `transpose(result, order)` is `name`; by default as it was."""
+        """A new value that is the old one in an order: `transpose(result, order)` is `name`; by default as it was."""
         pending = self.unfolded(name)
         wanted = identity(len(pending.axes)) if order is None else order
         key = (pending, wanted)
@@ -110,5 +109,3 @@ class Sinker:
 
     def _name(self, purpose: str) -> str:
         return fresh(f"{purpose}:ordered", {*self.nodes, *self.source})
-
-

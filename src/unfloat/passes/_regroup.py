@@ -1,4 +1,4 @@
-"""A reshape as independent runs of axes: (N, C, H, W) -> (N, g, C / g, H, W) is N, then C -> (g, C / g), then H, then W."""
+"""A reshape as runs of axes: (N, C, H, W) -> (N, g, C / g, H, W) is N, then C -> (g, C / g), then H, then W."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from unfloat.ir.graph import Node, Param, Shape
 from unfloat.passes._edit import Axes, compose, identity, inverse, is_constant, permuted
@@ -134,8 +135,7 @@ def _reshape(sinker: Sinker, node: Node) -> None:
 
 def _in_order(places: Sequence[int], stored: Shape) -> bool:
     """Whether the axes at `places` come one after the other, axes of size 1 aside."""
-    spans = zip(places, places[1:], strict=False)
-    return all(a < b and math.prod(stored[a + 1 : b]) == 1 for a, b in spans)
+    return all(a < b and math.prod(stored[a + 1 : b]) == 1 for a, b in pairwise(places))
 
 
 def _gathered(sinker: Sinker, value: str, places: Sequence[Sequence[int]], purpose: str) -> str:

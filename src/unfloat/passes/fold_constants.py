@@ -34,11 +34,14 @@ def run(graph: Graph) -> Graph:
 
 def _value(node: Node, arrays: Mapping[str, np.ndarray], constants: Mapping[str, np.ndarray]) -> np.ndarray | None:
     """The node's value in float64, or None if it depends on an activation or a parameter."""
-    known = all(name in arrays for name in node.inputs) and all(param.name in constants for param in node.params.values())
-    if not known or node.norm is not None or "bias" in node.params or not is_constant(node.shape):
+    live = any(param.name not in constants for param in node.params.values())
+    if live or any(name not in arrays for name in node.inputs):
+        return None
+    if node.norm is not None or "bias" in node.params or not is_constant(node.shape):
         return None
     params = {role: _viewed(constants, param) for role, param in node.params.items()}
-    result = REGISTRY[node.op].float_meaning(NumpyBackend(), node.attributes, [arrays[name] for name in node.inputs], params)
+    inputs = [arrays[name] for name in node.inputs]
+    result = REGISTRY[node.op].float_meaning(NumpyBackend(), node.attributes, inputs, params)
     return np.asarray(result if node.clamp is None else np.clip(result, node.clamp.low, node.clamp.high))
 
 

@@ -28,4 +28,4 @@ def run(graph: Graph) -> Graph:
 
 
 def _fits(producer: Node) -> bool:
-    return "norm" in REGISTRY[producer.op].slots and producer.op != "batch_norm" and producer.norm is None and producer.clamp is None
+    return "norm" in REGISTRY[producer.op].slots and producer.norm is None and producer.clamp is None

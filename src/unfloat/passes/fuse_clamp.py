@@ -28,7 +28,7 @@ def run(graph: Graph) -> Graph:
 
 
 def _host(node: Node, nodes: dict[str, Node], readers: dict[str, list[str]], instead: dict[str, str]) -> Node | None:
-    """The node that can take the clamp: the producer, seen through transparent operators, if nothing else reads on the way."""
+    """The producer, seen through transparent operators, if it has the slot and nothing else reads on the way."""
     name = node.inputs[0]
     while True:
         if len(readers[name]) != 1:

@@ -15,4 +15,5 @@ def run(graph: Graph) -> Graph:
             wanted.update(node.inputs)
     nodes = tuple(node for node in graph.nodes if node.name in wanted)
     named = {param.name for node in nodes for param in node.params.values()}
-    return replace(graph, nodes=nodes, constants={name: array for name, array in graph.constants.items() if name in named})
+    constants = {name: array for name, array in graph.constants.items() if name in named}
+    return replace(graph, nodes=nodes, constants=constants)

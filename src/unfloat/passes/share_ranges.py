@@ -1,4 +1,4 @@
-"""Make ties structural: an operator that shares its QParams with several inputs gets only inputs that are free to share.
+"""Make ties structural: an operator that shares its QParams with several inputs gets inputs that are free to share.
 
 A value that something else reads too, a border value, a constant or a fixed range (softmax) keeps its own QParams; an
 explicit `rescale` (TFLite's QUANTIZE) stands between it and, say, a concatenation.

@@ -15,21 +15,25 @@ ELEMENTWISE = frozenset({"rescale", "batch_norm", "dropout"})
 
 
 def run(graph: Graph) -> Graph:
-    """The Graph with each elementwise operator above the reshape it read; the old reshape dies if nothing else reads it."""
-    nodes: dict[str, Node] = {}
+    """The Graph with elementwise operators above the reshapes they read; a reshape that nothing reads is left dead."""
     shapes = graph.shapes()
     taken = set(shapes)
-    for node in graph.nodes:
+    nodes: dict[str, Node] = {}
+    instead: dict[str, str] = {}
+    for old in graph.nodes:
+        node = replace(old, inputs=tuple(instead.get(name, name) for name in old.inputs))
         before = nodes.get(node.inputs[0]) if node.op in ELEMENTWISE else None
         if before is None or before.op != "reshape" or not _commutes(node, before, shapes[before.inputs[0]]):
             nodes[node.name] = node
             continue
-        inner = fresh(f"{node.name}:value", taken)
-        taken.add(inner)
-        shapes[inner] = shapes[before.inputs[0]]
-        nodes[inner] = replace(node, name=inner, inputs=before.inputs, shape=shapes[inner])
-        nodes[node.name] = replace(before, name=node.name, inputs=(inner,))
-    return replace(graph, nodes=tuple(nodes.values()))
+        shapes[node.name] = shapes[before.inputs[0]]
+        nodes[node.name] = replace(node, inputs=before.inputs, shape=shapes[node.name])
+        after = fresh(f"{node.name}:reshape", taken)
+        taken.add(after)
+        nodes[after] = replace(before, name=after, inputs=(node.name,))
+        instead[node.name] = after
+    outputs = tuple(replace(port, value=instead.get(port.value, port.value)) for port in graph.outputs)
+    return replace(graph, nodes=tuple(nodes.values()), outputs=outputs)
 
 
 def _commutes(node: Node, reshape: Node, source: tuple[int, ...]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,13 +13,18 @@ from unfloat.ir.graph import Graph, own_shape
 from unfloat.spec.errors import CalibrationError
 
 
-def example_of(batch: Any) -> tuple[torch.Tensor, ...]:
-    """All tensors of a batch that could be inputs, in order: what the reader may trace with."""
+def example_of(batch: Any, model: Any) -> tuple[torch.Tensor, ...] | dict[str, torch.Tensor]:
+    """The part of a batch that the model takes, to trace it with: labels and other company are left out."""
+    forward = getattr(model, "forward", None)
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    takes = {name: p for name, p in inspect.signature(forward).parameters.items() if p.kind in kinds} if forward else {}
     if isinstance(batch, Mapping):
-        return tuple(_tensor(value, f"entry {key!r}") for key, value in batch.items())
-    if isinstance(batch, (tuple, list)):
-        return tuple(_tensor(value, f"element {i}") for i, value in enumerate(batch))
-    return (_tensor(batch, "the batch"),)
+        wanted = [name for name in batch if name in takes] or list(batch)
+        return {name: _tensor(batch[name], f"calibration batch 0, entry {name!r}") for name in wanted}
+    values = list(batch) if isinstance(batch, (tuple, list)) else [batch]
+    required = sum(p.default is inspect.Parameter.empty for p in takes.values())
+    count = max(required, 1)
+    return tuple(_tensor(value, f"calibration batch 0, element {i}") for i, value in enumerate(values[:count]))
 
 
 def inputs_of(batch: Any, graph: Graph, number: int) -> list[torch.Tensor]:

@@ -15,17 +15,17 @@ from unfloat.quant.simulate import Simulation
 from unfloat.quant.sites import Site, find_sites
 from unfloat.spec.errors import CalibrationError, NumericDomainError
 
-KEPT_SAMPLES = 64  # for bias correction: enough for stable means, few enough to fit in memory
+KEPT_SAMPLES = 48  # for bias correction: enough for stable means, few enough to fit in memory
 HELD_BACK = 4  # every fourth kept sample is held back: corrections are judged on it, not made from it
 
 
 @dataclass
 class KeptSamples:
-    """Some of the calibration samples, for algorithms that look again.
+    """Some of the calibration samples, for algorithms that look again; one list of tensors a sample, one a port.
 
     Attributes:
-        fit: Inputs to measure on, one list of tensors for each port.
-        held_back: Inputs to judge on.
+        fit: Samples to measure on.
+        held_back: Samples to judge on.
     """
 
     fit: list[list[torch.Tensor]] = field(default_factory=list)
@@ -39,11 +39,6 @@ class KeptSamples:
                 return
             target = self.held_back if count % HELD_BACK == HELD_BACK - 1 else self.fit
             target.append([x[row : row + 1].clone() for x in inputs])
-
-    @staticmethod
-    def join(samples: list[list[torch.Tensor]]) -> list[torch.Tensor]:
-        """One batch of all samples, a tensor for each port."""
-        return [torch.cat(column) for column in zip(*samples, strict=True)]
 
 
 def calibrate(
@@ -100,6 +95,8 @@ def _observe(simulation: Simulation, inputs: list[torch.Tensor], watch: dict[str
 
 def _choose(simulation: Simulation, sites: list[Site], observers: dict[str, Observer]) -> None:
     dtype = simulation.recipe.scheme
+    silent = [name for name, observer in observers.items() if not observer.low and not observer.high]
+    simulation.counts["constant_sites"] = len(silent)
     for site in sites:
         label = site.fixed or observers[site.name].qparams(dtype, site.bits)
         simulation.labels.update(dict.fromkeys(site.values, label))

@@ -20,7 +20,19 @@ _CANDIDATES = 64
 
 
 class Observer(Protocol):
-    """Sees every batch of one site's values, then names a range."""
+    """Sees every batch of one site's values, then names a range.
+
+    Attributes:
+        low, high: The range seen, None before the first batch.
+    """
+
+    @property
+    def low(self) -> float | None:
+        """See above."""
+
+    @property
+    def high(self) -> float | None:
+        """See above."""
 
     def update(self, values: torch.Tensor) -> None:
         """Look at one batch."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sized
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,9 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from unfloat.ir.graph import Graph, Shape
 from unfloat.program.program import Program
+from unfloat.program.summary import count_unusual
 from unfloat.quant.algorithms.bias_correction import correct_biases
 from unfloat.quant.batches import example_of, non_empty
-from unfloat.quant.calibrate import KeptSamples, calibrate
+from unfloat.quant.calibrate import calibrate
 from unfloat.quant.recipe import Recipe
 from unfloat.quant.simulate import Simulation
 
@@ -27,18 +29,19 @@ def quantize(
 ) -> Program:
     """See `unfloat.quantize`. The reader and the passes are handed in: this room does not import its neighbours."""
     first, batches = non_empty(calibration)
-    graph = read(model, example_of(first))
+    graph = read(model, example_of(first, model))
     simulation = simulate(model, graph, recipe, prepare)
     with _progress(progress) as bars:
         kept = calibrate(
             simulation, batches, lambda b: bars.track(b, total=_length(calibration), description="calibrating")
         )
-        corrected = 0
         if recipe.bias_correction and kept.held_back:
             task = bars.add_task("correcting biases", total=len(simulation.graph.nodes))
-            samples = KeptSamples.join(kept.fit + kept.held_back)
-            corrected = correct_biases(simulation, samples, len(kept.fit), lambda: bars.advance(task))
-    return simulation.convert(_metadata(recipe, corrected))
+            corrected = correct_biases(simulation, kept, lambda: bars.advance(task))
+            simulation.counts["corrected_channels"] = corrected
+    program = simulation.convert({"recipe": recipe.to_toml()})
+    counts = {**simulation.counts, **count_unusual(program)}
+    return replace(program, metadata={**program.metadata, "counts": counts})
 
 
 def simulate(model: Any, graph: Graph, recipe: Recipe, prepare: Prepare) -> Simulation:
@@ -65,6 +68,3 @@ def _progress(show: bool | None) -> Progress:
     visible = sys.stderr.isatty() if show is None else show
     return Progress(*columns, console=Console(stderr=True), disable=not visible)
 
-
-def _metadata(recipe: Recipe, corrected: int) -> dict[str, Any]:
-    return {"recipe": recipe.to_toml(), "corrected_channels": corrected}

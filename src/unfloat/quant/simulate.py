@@ -39,6 +39,7 @@ class Simulation:
         recipe: The user's wishes.
         labels: QParams of every value, filled by calibration.
         corrections: Shifts of biases by node, filled by bias correction.
+        counts: What was unusual but normal, for the summary.
     """
 
     graph: Graph
@@ -46,6 +47,7 @@ class Simulation:
     recipe: Recipe
     labels: dict[str, QParams] = field(default_factory=dict)
     corrections: dict[str, np.ndarray] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
     _cache: dict[tuple[str, str], tuple[Any, Any]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:

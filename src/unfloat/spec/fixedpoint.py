@@ -1,4 +1,4 @@
-"""Fixed-point primitives: rounding, saturation, multipliers (docs/numerics.md, equations 5 to 16).
+"""Fixed-point primitives: rounding, saturation, multipliers (docs/numerics.md, equations 8 to 12 and 24 to 29).
 
 Every function works on NumPy arrays and on PyTorch tensors alike, through the array API standard, elementwise and
 with broadcasting. Integers are int64 and hold int32 values, so that no intermediate result overflows.
@@ -6,8 +6,6 @@ with broadcasting. Integers are int64 and hold int32 values, so that no intermed
 
 from __future__ import annotations
 
-import math
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -52,7 +50,7 @@ def round_to_int(x: float) -> int:
 
 
 def quantize_multiplier(real: float, most: int = SHIFT_MAX) -> tuple[int, int]:
-    """Split a real factor as `M = M0 * 2^shift`, M0 in Q0.31 (eq. 6): TFLite's QuantizeMultiplier.
+    """Split a real factor as `M = M0 * 2^shift`, M0 in Q0.31 (eq. 8): TFLite's QuantizeMultiplier.
 
     Args:
         real: The factor, at least 0.
@@ -65,39 +63,38 @@ def quantize_multiplier(real: float, most: int = SHIFT_MAX) -> tuple[int, int]:
     Raises:
         NumericDomainError: The factor is negative, not finite, or at least 2^most.
     """
-    if not math.isfinite(real) or real < 0:
-        raise NumericDomainError(
-            f"a rescaling factor must be finite and >= 0, found {real!r}: look for a NaN or an empty range"
-        )
-    if real == 0:
-        return 0, 0
-    fraction, shift = math.frexp(real)
-    scaled = Fraction(fraction) * 2**31
-    multiplier = int(scaled + Fraction(1, 2))  # ties go up: the factor is positive, so up is away from zero
-    if multiplier == 2**31:
-        multiplier, shift = 2**30, shift + 1
-    if shift < SHIFT_MIN:
-        return 0, 0
-    if shift > most:
-        raise NumericDomainError(
-            f"a rescaling factor must be below 2^{most}, found {real!r}: the output's range is far too small"
-        )
-    return multiplier, shift
+    multipliers, shifts = quantize_multipliers(np.array([real], np.float64), most)
+    return int(multipliers[0]), int(shifts[0])
 
 
-def quantize_multipliers(real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`quantize_multiplier` of each element: (multipliers int32, shifts int8)."""
-    pairs = [quantize_multiplier(float(value)) for value in real]
-    return np.array([m for m, _ in pairs], np.int32), np.array([s for _, s in pairs], np.int8)
+def quantize_multipliers(real: np.ndarray, most: int = SHIFT_MAX) -> tuple[np.ndarray, np.ndarray]:
+    """`quantize_multiplier` of each element of a float64 array: (multipliers int32, shifts int8)."""
+    worst = real[~(np.isfinite(real) & (real >= 0))]
+    if worst.size:
+        raise NumericDomainError(
+            f"a rescaling factor must be finite and >= 0, found {worst[0]!r}: look for a NaN or an empty range"
+        )
+    fraction, shift = np.frexp(real)
+    # A fraction has 53 bits, 31 of them before the point after the shift: the product and the sum are exact. Ties go
+    # up, which is away from zero.
+    multiplier = np.floor(fraction * 2.0**31 + 0.5).astype(np.int64)
+    carried = multiplier == 2**31
+    multiplier, shift = np.where(carried, 2**30, multiplier), shift + carried
+    if (shift > most).any():
+        raise NumericDomainError(
+            f"a rescaling factor must be below 2^{most}, found {real.max()!r}: the output's range is far too small"
+        )
+    flushed = (shift < SHIFT_MIN) | (real == 0)
+    return np.where(flushed, 0, multiplier).astype(np.int32), np.where(flushed, 0, shift).astype(np.int8)
 
 
 def saturate(x: Array, low: int, high: int) -> Array:
-    """Clamp integers to [low, high] (eq. 12's clamp, on codes)."""
+    """Clamp integers to [low, high] (eq. 5's clamp, on codes)."""
     return array_namespace(x).clip(x, low, high)
 
 
 def saturating_rounding_doubling_high_mul(a: Array, b: Array) -> Array:
-    """`floor((a*b + 2^30) / 2^31)`: the high half of 2ab, ties up (eq. 8); NEON's SQRDMULH.
+    """`floor((a*b + 2^30) / 2^31)`: the high half of 2ab, ties up (eq. 9); NEON's SQRDMULH.
 
     The one pair that does not fit, (INT32_MIN, INT32_MIN), saturates to INT32_MAX.
     """
@@ -105,7 +102,7 @@ def saturating_rounding_doubling_high_mul(a: Array, b: Array) -> Array:
 
 
 def rounding_divide_by_pot(x: Array, exponent: Array) -> Array:
-    """`x / 2^exponent`, to nearest, ties away from zero (eq. 9); exponent in [0, 31].
+    """`x / 2^exponent`, to nearest, ties away from zero (eq. 10); exponent in [0, 31].
 
     A plain rounding shift would send ties up; the paper's appendix B reports that this bias costs accuracy.
     """
@@ -116,7 +113,7 @@ def rounding_divide_by_pot(x: Array, exponent: Array) -> Array:
 
 
 def requantize(accumulator: Array, multiplier: Array, shift: Array, rounding: str) -> Array:
-    """Scale int32 accumulators by `M0 * 2^(shift - 31)` (eq. 10 and 11): TFLite's MultiplyByQuantizedMultiplier.
+    """Scale int32 accumulators by `M0 * 2^(shift - 31)` (eq. 11 and 12): TFLite's MultiplyByQuantizedMultiplier.
 
     Args:
         accumulator: int64 array holding int32 values such that `accumulator * 2^max(shift, 0)` fits int32.
@@ -135,7 +132,7 @@ def requantize(accumulator: Array, multiplier: Array, shift: Array, rounding: st
 
 
 def average(total: Array, count: Array) -> Array:
-    """`total / count` to nearest, ties away from code 0 (eq. 14): TFLite's average pool.
+    """`total / count` to nearest, ties away from code 0 (eq. 24): TFLite's average pool.
 
     Args:
         total: int64 sums of raw codes. count: int64, at least 1; broadcast.
@@ -146,7 +143,7 @@ def average(total: Array, count: Array) -> Array:
 
 
 def fold_mean(multiplier: int, shift: int, count: int) -> tuple[int, int]:
-    """Fold 1/count into a multiplier (eq. 15): TFLite's MEAN, which truncates the folded multiplier.
+    """Fold 1/count into a multiplier (eq. 25): TFLite's MEAN, which truncates the folded multiplier.
 
     Returns:
         (multiplier, shift) whose product with a sum over `count` cells is the rescaled mean.
@@ -156,7 +153,7 @@ def fold_mean(multiplier: int, shift: int, count: int) -> tuple[int, int]:
 
 
 def exp_on_negative_values(a: Array, integer_bits: int) -> Array:
-    """`exp(a)` for a <= 0 in Q(integer_bits), result in Q0.31 (eq. 17); the paper's appendix A.1, no table.
+    """`exp(a)` for a <= 0 in Q(integer_bits), result in Q0.31 (eq. 27); the paper's appendix A.1, no table.
 
     The two low fractional bits upward of 1/4 form a barrel shifter: one fixed factor e^-(2^k) for each set bit.
     """
@@ -178,7 +175,7 @@ def exp_on_negative_values(a: Array, integer_bits: int) -> Array:
 
 
 def _exp_on_quarter_interval(a: Array) -> Array:
-    """`exp(a)` on [-1/4, 0) in Q0.31: the Taylor polynomial of degree 4 about -1/8 (eq. 16)."""
+    """`exp(a)` on [-1/4, 0) in Q0.31: the Taylor polynomial of degree 4 about -1/8 (eq. 26)."""
     srdhm = saturating_rounding_doubling_high_mul
     exp_minus_eighth, third = 1895147668, 715827883
     x = a + (1 << 28)
@@ -190,7 +187,7 @@ def _exp_on_quarter_interval(a: Array) -> Array:
 
 
 def one_over_one_plus_x(a: Array) -> Array:
-    """`1 / (1 + a)` for a in [0, 1), Q0.31 to Q0.31: three Newton steps in Q2.29 (eq. 18); appendix A.1."""
+    """`1 / (1 + a)` for a in [0, 1), Q0.31 to Q0.31: three Newton steps in Q2.29 (eq. 28); appendix A.1."""
     srdhm = saturating_rounding_doubling_high_mul
     half_denominator = _rounding_half_sum(a, INT32_MAX)
     x = 1515870810 + srdhm(half_denominator, -1010580540)
@@ -219,7 +216,7 @@ def count_leading_zeros(x: Array) -> Array:
 
 
 def reciprocal(total: Array, integer_bits: int) -> tuple[Array, Array]:
-    """`1 / total` for a positive fixed-point sum: gemmlowp's GetReciprocal (eq. 19).
+    """`1 / total` for a positive fixed-point sum: gemmlowp's GetReciprocal (eq. 29).
 
     Args:
         total: int64, Q(integer_bits) in int32, at least one unit.

@@ -114,7 +114,7 @@ def qparams_from_range(
 
 
 def quantize(x: np.ndarray, qparams: QParams) -> np.ndarray:
-    """`q = clamp(round_half_away(x / S) + Z)`: the border into integers (eq. 12).
+    """`q = clamp(round_half_away(x / S) + Z)`: the border into integers (eq. 5).
 
     Args:
         x: float32; the division is IEEE float32, never a product with 1/S. Infinities saturate.
@@ -140,7 +140,7 @@ def dequantize(codes: np.ndarray, qparams: QParams) -> np.ndarray:
 
 
 def clamp_code(bound: float, qparams: QParams) -> int:
-    """The code at which a real clamp bound lies: `Z + round_half_away(float32(bound / S))`, saturated (eq. 13)."""
+    """The code at which a real clamp bound lies: `Z + round_half_away(float32(bound / S))`, saturated (eq. 6)."""
     if np.isinf(bound):
         return qparams.qmax if bound > 0 else qparams.qmin
     with np.errstate(over="ignore"):

@@ -1,0 +1,80 @@
+"""Looks at the machine code of the hot loops: between dot products, no accumulator may be copied or spilled.
+
+gcc 12 does either, at twice to three times the cost, when kernels are written in another way than theirs
+(csrc/kernels/tile_avx512vnni.h). Compiles the kernels with the machine's compiler, or takes object files.
+
+python -m benchmarks.kernels.check_disassembly [object files]
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.kernels import _build
+
+LINE = re.compile(r"^\s*([0-9a-f]+):\s+(\S+)\s*(.*)$")
+FUNCTION = re.compile(r"^[0-9a-f]+ <(run_tile_\w+)>:$")
+COPY = re.compile(r"^%zmm\d+,%zmm\d+$")
+STACK = re.compile(r"\(%r[sb]p\)")
+ALLOWED = 2  # copies of an operand just loaded, which cost a rename and no latency
+
+
+def functions(path: Path) -> Iterator[tuple[str, list[tuple[int, str, str]]]]:
+    """The kernels of an object file: (name, [(address, mnemonic, operands)])."""
+    command = ["objdump", "-d", "--no-show-raw-insn", str(path)]
+    listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for block in listing.split("\n\n"):
+        lines = block.strip().split("\n")
+        if name := FUNCTION.match(lines[0]):
+            yield name[1], [(int(m[1], 16), m[2], m[3]) for m in map(LINE.match, lines) if m]
+
+
+def hot_loops(code: list[tuple[int, str, str]]) -> Iterator[list[tuple[int, str, str]]]:
+    """Bodies of the innermost loops with dot products: from the target of a backward jump to the jump."""
+    spans = []
+    for address, mnemonic, operands in code:
+        target = int(operands.split()[0], 16) if mnemonic.startswith("j") and operands[:1].isalnum() else address
+        if target < address:
+            spans.append((target, address))
+    for begin, end in spans:
+        if any(begin <= b and e < end for b, e in spans):
+            continue  # not an innermost one
+        body = [line for line in code if begin <= line[0] <= end]
+        if any(mnemonic == "vpdpbusd" for _, mnemonic, _ in body):
+            yield body
+
+
+def faults(body: list[tuple[int, str, str]]) -> list[str]:
+    """Copies of accumulators, more than a few copies of anything, and vectors on the stack."""
+    accumulators = {operands.split(",")[-1] for _, mnemonic, operands in body if mnemonic == "vpdpbusd"}
+    moves = [(m, operands) for _, m, operands in body if m.startswith("vmov") and "%zmm" in operands]
+    copies = [operands for _, operands in moves if COPY.match(operands)]
+    bad = [f"copy {operands}" for operands in copies if accumulators & set(operands.split(","))]
+    if len(copies) > ALLOWED:
+        bad += [f"copy {operands}" for operands in copies]
+    return bad + [f"spill {operands}" for _, operands in moves if STACK.search(operands)]
+
+
+def main() -> int:
+    """Check, and print what was found."""
+    count = failures = 0
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(path) for path in sys.argv[1:]] or _build.objects(Path(folder))
+        for path in paths:
+            for name, code in functions(path):
+                for body in hot_loops(code):
+                    count += 1
+                    for fault in faults(body):
+                        failures += 1
+                        print(f"{path.name}: {name}: {fault}")
+    print(f"{count} hot loops, {failures} faults")
+    return 1 if failures or not count else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""A TFLite model as plain data: what the operator table says and `encode.py` turns into a flatbuffer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from unfloat.ir.graph import EMPTY, Shape
+from unfloat.spec.qparams import QParams
+
+Field = int | float | tuple[str, str]  # a scalar, or (enumeration, member) by their names in the schema
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """`r = scale * (q - zero_point)`, one scale, or one for each index along `axis`.
+
+    QParams speak of codes; a bias is int32 and has none, so the file's records carry numbers only.
+    """
+
+    scale: tuple[float, ...]
+    zero_point: int = 0
+    axis: int = 0
+
+    @classmethod
+    def of(cls, label: QParams) -> Quantization:
+        """The label of a tensor of codes."""
+        return cls(label.scale, label.zero_point, label.axis or 0)
+
+
+@dataclass(frozen=True)
+class TfTensor:
+    """A tensor of the file.
+
+    Attributes:
+        name: Unique in the model.
+        shape: The batch is 1.
+        dtype: "int8", "uint8", "int32" or "float32".
+        quantization: What codes mean; None for shapes, axes and floats.
+        data: The content of a constant.
+    """
+
+    name: str
+    shape: Shape
+    dtype: str
+    quantization: Quantization | None = None
+    data: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class TfOperator:
+    """An operator of the file.
+
+    Attributes:
+        builtin: Name in the schema's BuiltinOperator.
+        version: As TFLite's op_version table demands of the writer.
+        inputs: Tensor names.
+        output: Tensor name.
+        options: Name of the options' table.
+        fields: The options, by the schema's names in camel case.
+    """
+
+    builtin: str
+    version: int
+    inputs: tuple[str, ...]
+    output: str
+    options: str
+    fields: Mapping[str, Field] = field(default_factory=lambda: EMPTY)
+
+
+@dataclass(frozen=True)
+class TfModel:
+    """A model of one subgraph.
+
+    Attributes:
+        tensors: By name, in the file's order.
+        operators: In order of execution.
+        inputs, outputs: (the user's name, tensor name) of the border.
+    """
+
+    tensors: Mapping[str, TfTensor]
+    operators: tuple[TfOperator, ...]
+    inputs: tuple[tuple[str, str], ...]
+    outputs: tuple[tuple[str, str], ...]

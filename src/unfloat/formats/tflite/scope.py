@@ -1,0 +1,80 @@
+"""What one export has said so far: tensors and operators, in order, and names that stay unique."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from unfloat.formats.tflite.builtins import BUILTINS
+from unfloat.formats.tflite.model import Field, Quantization, TfOperator, TfTensor
+from unfloat.ir.graph import BATCH, Shape
+from unfloat.program.program import Program
+from unfloat.spec.qparams import QParams
+
+
+class Scope:
+    """The file being written. Every tensor of the Program is known from the start, under its own name."""
+
+    def __init__(self, program: Program) -> None:
+        """Declare the Program's activations and constants; the batch is 1."""
+        self.labels = {name: tensor.qparams for name, tensor in program.tensors.items()}
+        self.tensors: dict[str, TfTensor] = {}
+        self.operators: list[TfOperator] = []
+        for name, tensor in program.tensors.items():
+            shape = tuple(1 if size == BATCH else size for size in tensor.shape)
+            self.tensors[name] = TfTensor(
+                name, shape, tensor.qparams.dtype, Quantization.of(tensor.qparams), tensor.data
+            )
+
+    def label(self, name: str) -> QParams:
+        """The QParams of an activation or constant of codes."""
+        return self.labels[name]
+
+    def shape(self, name: str) -> Shape:
+        """The shape of any tensor."""
+        return self.tensors[name].shape
+
+    def codes(self, name: str, values: Sequence[int], label: QParams) -> str:
+        """Declare a constant of a few codes and return its name."""
+        return self.constant(name, np.array(values, label.dtype), Quantization.of(label))
+
+    def numbers(self, name: str, values: Sequence[int] | np.ndarray) -> str:
+        """Declare a constant of plain int32 numbers (a shape, axes) and return its name."""
+        return self.constant(name, np.array(values, np.int32))
+
+    def constant(self, name: str, data: np.ndarray, quantization: Quantization | None = None) -> str:
+        """Declare a constant and return its name."""
+        return self._declare(name, data.shape, str(data.dtype), quantization, data)
+
+    def between(self, name: str, like: str, shape: Shape | None = None) -> str:
+        """Declare an activation that means what `like` does, between two operators of one instruction."""
+        model = self.tensors[like]
+        name = self._declare(name, model.shape if shape is None else shape, model.dtype, model.quantization)
+        self.labels[name] = self.labels[like]
+        return name
+
+    def real(self, name: str, shape: Shape) -> str:
+        """Declare a float32 activation at the border."""
+        return self._declare(name, shape, "float32")
+
+    def emit(
+        self, builtin: str, inputs: Sequence[str], output: str, *, version: int | None = None, **fields: Field
+    ) -> None:
+        """Append an operator, under the version that its storage type asks for unless one is given."""
+        options, signed, unsigned = BUILTINS[builtin]
+        usual = unsigned if self.tensors[inputs[0]].dtype == "uint8" else signed
+        self.operators.append(TfOperator(builtin, version or usual, tuple(inputs), output, options, fields))
+
+    def _declare(
+        self,
+        name: str,
+        shape: Shape,
+        dtype: str,
+        quantization: Quantization | None = None,
+        data: np.ndarray | None = None,
+    ) -> str:
+        while name in self.tensors:
+            name += "_"
+        self.tensors[name] = TfTensor(name, shape, dtype, quantization, data)
+        return name

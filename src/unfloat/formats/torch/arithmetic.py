@@ -1,0 +1,143 @@
+"""Elementwise operators: sums, products, clamps, softmax, dropout."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from unfloat.formats.torch.builder import Builder
+from unfloat.formats.torch.operands import Operand, RefusedError, Value, Weight, need_value
+from unfloat.ir.graph import Clamp
+
+INFINITY = math.inf
+
+
+def add(build: Builder, x: object, other: object, alpha: float = 1, **_: object) -> Value:
+    """aten.add of values, parameters and numbers."""
+    if alpha != 1:
+        raise RefusedError(f"a sum is read with alpha = 1, found {alpha}")
+    return _binary(build, "add", x, other)
+
+
+def sub(build: Builder, x: object, other: object, alpha: float = 1, **_: object) -> Value:
+    """aten.sub as the sum with the negated operand."""
+    if alpha != 1:
+        raise RefusedError(f"a difference is read with alpha = 1, found {alpha}")
+    return _binary(build, "add", x, _negated(build, other))
+
+
+def rsub(build: Builder, x: object, other: object, alpha: float = 1, **_: object) -> Value:
+    """aten.rsub: `other - x`."""
+    return sub(build, other, x, alpha)
+
+
+def mul(build: Builder, x: object, other: object, **_: object) -> Value:
+    """aten.mul of values, parameters and numbers."""
+    return _binary(build, "mul", x, other)
+
+
+def div(build: Builder, x: object, other: object, rounding_mode: str | None = None, **_: object) -> Value:
+    """aten.div by a number or a constant, as the product with its reciprocal."""
+    if rounding_mode is not None:
+        raise RefusedError(f"a quotient is read without a rounding mode, found {rounding_mode!r}")
+    if isinstance(other, int | float):
+        return _binary(build, "mul", x, 1.0 / other)
+    if isinstance(other, Weight) and other.tensor is not None:
+        return _binary(build, "mul", x, build.array(_numpy(1.0 / other.tensor), "reciprocal"))
+    raise RefusedError("a divisor must be a number or a buffer", "multiply by a parameter instead")
+
+
+def neg(build: Builder, x: object, **_: object) -> Value:
+    """aten.neg as a product with -1."""
+    return _binary(build, "mul", x, -1.0)
+
+
+def _negated(build: Builder, operand: object) -> object:
+    if isinstance(operand, int | float):
+        return -operand
+    if isinstance(operand, Value):
+        return build.emit("mul", [operand, build.scalar(-1.0, len(operand.shape))], part="negated")
+    if isinstance(operand, Weight) and operand.tensor is not None:
+        return build.array(_numpy(-operand.tensor), "negated")
+    raise RefusedError("a parameter cannot be subtracted", "add it, and let it be trained with the other sign")
+
+
+def _numpy(tensor: torch.Tensor) -> np.ndarray:
+    return np.asarray(tensor.detach().to(torch.float32).cpu())
+
+
+def _binary(build: Builder, op: str, first: object, second: object) -> Value:
+    """The node; numbers and parameters become constants of the value's rank."""
+    values = [operand for operand in (first, second) if isinstance(operand, Value)]
+    if not values:
+        need_value(first)
+    rank = len(values[0].shape)
+    return build.emit(op, [_operand(build, first, rank), _operand(build, second, rank)])
+
+
+def _operand(build: Builder, operand: object, rank: int) -> Value:
+    if isinstance(operand, Value):
+        return operand
+    if isinstance(operand, Weight):
+        return build.constant(operand, rank)
+    if isinstance(operand, int | float):
+        return build.scalar(float(operand), rank)
+    raise RefusedError(f"an operand must be a tensor or a number, found {type(operand).__name__}")
+
+
+def relu(build: Builder, x: object, **_: object) -> Value:
+    """aten.relu."""
+    return _clamp(build, x, 0.0, INFINITY)
+
+
+def relu6(build: Builder, x: object, **_: object) -> Value:
+    """aten.relu6."""
+    return _clamp(build, x, 0.0, 6.0)
+
+
+def hardtanh(build: Builder, x: object, min_val: float, max_val: float, **_: object) -> Value:
+    """aten.hardtanh."""
+    return _clamp(build, x, min_val, max_val)
+
+
+def clamp(build: Builder, x: object, min: object = None, max: object = None, **_: object) -> Value:  # noqa: A002 (torch's name)
+    """aten.clamp, clamp_min, clamp_max, clip."""
+    return _clamp(build, x, -INFINITY if min is None else min, INFINITY if max is None else max)
+
+
+def _clamp(build: Builder, x: object, low: object, high: object) -> Value:
+    if not isinstance(low, int | float) or not isinstance(high, int | float):
+        raise RefusedError("the bounds of a clamp must be numbers")
+    high = float(high)
+    return build.emit("rescale", [need_value(x)], clamp=Clamp(float(low) if low < high else high, high))
+
+
+def softmax(build: Builder, x: object, dim: int, **_: object) -> Operand:
+    """aten.softmax, over the axis brought last."""
+    value = need_value(x)
+    rank = len(value.shape)
+    axis = dim % rank
+    if axis == 0:
+        raise RefusedError("a softmax may not run over the batch")
+    if axis == rank - 1:
+        return build.emit("softmax", [value])
+    last = [*(a for a in range(rank) if a != axis), axis]
+    moved = build.emit("transpose", [value], {"permutation": tuple(last)}, part="last")
+    back = sorted(range(rank), key=last.__getitem__)
+    return build.transpose(build.emit("softmax", [moved]), back, "back")
+
+
+def dropout(build: Builder, x: object, p: float, train: bool, **_: object) -> Operand:
+    """aten.dropout and alpha_dropout; nothing where it does not train."""
+    value = need_value(x)
+    return build.emit("dropout", [value], {"rate": float(p), "channels": 0}) if train else value
+
+
+def feature_dropout(build: Builder, x: object, p: float, train: bool, **_: object) -> Operand:
+    """aten.feature_dropout: whole channels."""
+    value = need_value(x)
+    if not train:
+        return value
+    return build.channels_first(build.emit("dropout", [build.channels_last(value)], {"rate": float(p), "channels": 1}))

@@ -1,0 +1,103 @@
+"""Inputs and outputs of an ExportedProgram as ports, and how outputs are handed back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.export.graph_signature import ConstantArgument, InputKind, InputSpec, OutputKind
+from torch.utils._pytree import TreeSpec
+
+from unfloat.formats.torch.interpreter import Interpreter, Unknown
+from unfloat.formats.torch.operands import RefusedError, Value, Weight
+from unfloat.ir.graph import Param, Port
+
+Structure = tuple[str, Any] | None
+
+
+def read_inputs(program: ExportedProgram, interpreter: Interpreter) -> tuple[tuple[Port, ...], list[Any]]:
+    """The ports, and one operand for each placeholder: activations, parameters, constants."""
+    placeholders = [node for node in program.graph.nodes if node.op == "placeholder"]
+    specs = program.graph_signature.input_specs
+    tensors = [
+        node.meta["val"]
+        for node, spec in zip(placeholders, specs, strict=True)
+        if spec.kind is InputKind.USER_INPUT and isinstance(node.meta.get("val"), torch.Tensor)
+    ]
+    interpreter.batch = {str(tensor.shape[0]) for tensor in tensors if tensor.dim()}
+    pairs = zip(placeholders, specs, strict=True)
+    operands = [_operand(program, interpreter, spec, node.meta.get("val")) for node, spec in pairs]
+    ports = [_port(operand.name, operand) for operand in operands if isinstance(operand, Value)]
+    if not ports:
+        interpreter.problems.append("the model: it takes no tensor")
+    return tuple(ports), operands
+
+
+def _port(name: str, value: Value) -> Port:
+    return Port(name, value.name, value.shape, tuple(range(len(value.shape))))
+
+
+def _operand(program: ExportedProgram, interpreter: Interpreter, spec: InputSpec, meta: Any) -> Any:
+    if spec.kind is InputKind.USER_INPUT:
+        return spec.arg.value if isinstance(spec.arg, ConstantArgument) else _input(interpreter, spec.arg.name, meta)
+    name = str(spec.target)
+    if spec.kind is InputKind.PARAMETER:
+        return Weight(Param(name), tuple(meta.shape))
+    if spec.kind is InputKind.BUFFER:
+        tensor = program.state_dict[name] if name in program.state_dict else program.constants[name]
+        return Weight(Param(name), tuple(tensor.shape), tensor)
+    if spec.kind is InputKind.CONSTANT_TENSOR:
+        tensor = program.constants[name]
+        interpreter.build.constants[name] = tensor.detach().to(torch.float32).cpu().numpy()
+        return interpreter.constant(name, tensor)
+    return Unknown()
+
+
+def _input(interpreter: Interpreter, name: str, tensor: torch.Tensor) -> Any:
+    """An input of the network."""
+    try:
+        if tensor.dtype != torch.float32:
+            raise RefusedError(f"an input must be float32, found {tensor.dtype}", "convert it before the model")
+        shape = interpreter.shape_of(tensor)
+    except RefusedError as refusal:
+        interpreter.problems.append(f"input {name}: {refusal}" + (f"; try: {refusal.hint}" if refusal.hint else ""))
+        return Unknown()
+    interpreter.build.taken.add(name)
+    return Value(name, shape)
+
+
+def read_outputs(
+    program: ExportedProgram, interpreter: Interpreter, results: Sequence[Any]
+) -> tuple[tuple[Port, ...], Structure]:
+    """The ports, and the structure that the model returns."""
+    kinds = [spec.kind for spec in program.graph_signature.output_specs]
+    mine = [result for result, kind in zip(results, kinds, strict=True) if kind is OutputKind.USER_OUTPUT]
+    structure, names = _structure(program.call_spec.out_spec, interpreter)
+    ports = []
+    for name, result in zip(names, mine, strict=False):
+        if isinstance(result, Value):
+            ports.append(_port(name, result) if result.name != "?" else Port(name, "?", result.shape, ()))
+        elif not isinstance(result, Unknown):
+            interpreter.problems.append(f"output {name}: it must be a tensor that depends on the inputs")
+    return tuple(ports), structure
+
+
+def _structure(spec: TreeSpec | None, interpreter: Interpreter) -> tuple[Structure, list[str]]:
+    """None and one name, ("tuple" | "list", n), or ("dict", keys). A named tuple is handed back as a tuple."""
+    if spec is None or spec.is_leaf():
+        return None, ["output"]
+    children = spec.children()
+    if not all(child.is_leaf() for child in children):
+        interpreter.problems.append(
+            "output: a structure in a structure cannot be handed back; try: return one tuple, list or dict of tensors"
+        )
+    if isinstance(spec.type, type) and issubclass(spec.type, dict):
+        found = spec.context if isinstance(spec.context, list) else range(len(children))
+        keys = tuple(str(key) for key in found)
+        return ("dict", keys), list(keys)
+    kind = "list" if spec.type is list else "tuple"
+    fields = getattr(spec.type, "_fields", None) or getattr(spec.context, "_fields", None)
+    names = list(fields) if fields else [f"output_{i}" for i in range(len(children))]
+    return (kind, len(children)), names

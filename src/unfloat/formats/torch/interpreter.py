@@ -1,0 +1,221 @@
+"""Walk an exported graph, call by call, and write the Graph. Problems are collected, not raised."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import fx
+
+from unfloat.formats.torch.aliases import Aliases
+from unfloat.formats.torch.builder import Builder, Call
+from unfloat.formats.torch.operands import RefusedError, Value, Weight
+from unfloat.formats.torch.origin import aten_name, in_place, module_path, node_name, qualified_name, source_line
+from unfloat.formats.torch.table import HINTS, TABLE, VIEWS
+from unfloat.ir.graph import BATCH, Param, Shape
+
+
+class Unknown:
+    """The result of a call that could not be read: calls on it are skipped in silence."""
+
+
+class Interpreter:
+    """Reads calls in order.
+
+    Attributes:
+        build: Where nodes go.
+        batch: What torch says for "the batch size": symbols, or a number where the program has a fixed one.
+        problems: One line for each call that cannot be read.
+    """
+
+    def __init__(self) -> None:
+        self.build = Builder()
+        self.batch: set[str] = set()
+        self.problems: list[str] = []
+
+    def run(self, module: fx.GraphModule, arguments: Sequence[object]) -> list[Any]:
+        """Read all calls of a graph; gives what it returns."""
+        known: dict[fx.Node, Any] = {}
+        aliases = Aliases(module.graph)
+        remaining = iter(arguments)
+        for node in _living(module.graph):
+            if node.op == "placeholder":
+                known[node] = next(remaining)
+            elif node.op == "get_attr":
+                known[node] = getattr(module, node.target)
+            elif node.op == "call_function":
+                known[node] = self._guarded(node, known, aliases)
+            else:
+                return [known[arg] if isinstance(arg, fx.Node) else arg for arg in node.args[0]]
+        return []
+
+    def _guarded(self, node: fx.Node, known: dict[fx.Node, Any], aliases: Aliases) -> Any:
+        """A call's result; a stand-in of the right shape where it cannot be read, so that later problems show too."""
+        try:
+            return self._call(node, known, aliases)
+        except RefusedError as refusal:
+            self.report(node, str(refusal), refusal.hint)
+            return self._stand_in(node.meta.get("val"))
+
+    def report(self, node: fx.Node, reason: str, hint: str = "") -> None:
+        """Note a problem."""
+        path, source = module_path(node), source_line(node)
+        where = " ".join(part for part in (path, f"({source})" if source else "") if part) or "the model"
+        self.problems.append(f"{where}: {qualified_name(node)}: {reason}" + (f"; try: {hint}" if hint else ""))
+
+    def _stand_in(self, meta: Any) -> Any:
+        if isinstance(meta, tuple | list):
+            return tuple(map(self._stand_in, meta))
+        try:
+            return Value("?", self.shape_of(meta)) if isinstance(meta, torch.Tensor) else Unknown()
+        except RefusedError:
+            return Unknown()
+
+    def shape_of(self, tensor: torch.Tensor) -> Shape:
+        """An activation's shape, BATCH in front.
+
+        Raises:
+            RefusedError: Dimension 0 is not the batch, or another one depends on it.
+        """
+        shape = tuple(tensor.shape)
+        if not shape or str(shape[0]) not in self.batch or not all(isinstance(extent, int) for extent in shape[1:]):
+            printed = ", ".join(str(e) if isinstance(e, int) else "batch" for e in shape)
+            reason = f"dimension 0 must be the batch, of any size, and no other may depend on it; found ({printed})"
+            raise RefusedError(reason, "x.flatten(1)")
+        return (BATCH, *shape[1:])
+
+    def _call(self, node: fx.Node, known: dict[fx.Node, Any], aliases: Aliases) -> Any:
+        name, meta = aten_name(node), node.meta.get("val")
+        if isinstance(meta, torch.SymInt | torch.SymBool | torch.SymFloat | int | bool):
+            return meta  # arithmetic on the batch size
+        if node.target is operator.getitem:
+            return _item(known[node.args[0]], node)
+        if name == "wrap_with_set_grad_enabled":
+            return self._without_grad(node, known)
+        arguments = _bound(node, known)
+        if in_place(node):
+            return self._in_place(node, name, arguments, known, aliases)
+        return self._read(node, name, arguments)
+
+    def _without_grad(self, node: fx.Node, known: Mapping[fx.Node, Any]) -> list[Any]:
+        """The calls under `torch.no_grad()`, as if it were not there."""
+        _, body, *operands = (known[arg] if isinstance(arg, fx.Node) else arg for arg in node.args)
+        if any(in_place(inner) for inner in body.graph.nodes):
+            raise RefusedError("it writes in place under no_grad", "use the form that gives a new value")
+        return self.run(body, operands)
+
+    def _in_place(
+        self, node: fx.Node, name: str, arguments: Mapping[str, Any], known: dict[fx.Node, Any], aliases: Aliases
+    ) -> Any:
+        """Read `x.relu_()` as `relu(x)`, and let every later reader of x see the result."""
+        target = arguments.get("x")
+        if isinstance(target, Weight):
+            if target.param.name.endswith("num_batches_tracked"):
+                return target
+            if name in VIEWS:  # detach_ and the like
+                return self._read(node, name, arguments)
+            raise RefusedError(f"forward() changes {target.param.name}, which is not an input")
+        aliases.check(node)
+        result = known[node.args[0]] = self._read(node, name, arguments)
+        return result
+
+    def _read(self, node: fx.Node, name: str, arguments: Mapping[str, Any]) -> Any:
+        """Look the operator up, and let its handler write the nodes."""
+        operands = [leaf for argument in arguments.values() for leaf in _leaves(argument)]
+        handler = TABLE.get(name)
+        on_values = any(isinstance(leaf, Value) for leaf in operands)
+        tainted = any(isinstance(leaf, Unknown) for leaf in operands)
+        if not on_values and not tainted and name not in VIEWS and _is_fixed(node, operands):
+            return self._computed(node, arguments)
+        if handler is None:
+            raise RefusedError("there is no integer operator for it", HINTS.get(name, ""))
+        if tainted:
+            return self._stand_in(node.meta.get("val"))
+        parameters = [leaf.param.name for leaf in operands if isinstance(leaf, Weight)]
+        self.build.call = Call(node_name(node, parameters), source_line(node), self._expected(node, on_values))
+        return handler(self.build, **arguments)
+
+    def _expected(self, node: fx.Node, on_values: bool) -> Shape | None:
+        meta = node.meta.get("val")
+        if not isinstance(meta, torch.Tensor):
+            return None
+        return self.shape_of(meta) if on_values else tuple(map(int, meta.shape))
+
+    def _computed(self, node: fx.Node, arguments: Mapping[str, Any]) -> Weight:
+        """A call on buffers and constants alone: computed now, once."""
+
+        def tensors(argument: Any) -> Any:
+            if isinstance(argument, Weight):
+                return argument.tensor
+            return [tensors(item) for item in argument] if isinstance(argument, list | tuple) else argument
+
+        bound = [tensors(argument) for argument in arguments.values()]
+        with torch.no_grad():
+            result = _positional(node, bound)
+        if not isinstance(result, torch.Tensor):
+            raise RefusedError("its result is not a single tensor")
+        self.build.call = Call(node_name(node), source_line(node))
+        array = self.build.array(result.detach().to(torch.float32).cpu().numpy(), "constant")
+        return self.constant(array.param.name, result)
+
+    def constant(self, name: str, tensor: torch.Tensor) -> Weight:
+        """A constant of the Graph by name."""
+        return Weight(Param(name), tuple(tensor.shape), tensor)
+
+
+def _living(graph: fx.Graph) -> list[fx.Node]:
+    """The placeholders, and what the output depends on: nobody need support a value that nobody reads."""
+    wanted: set[fx.Node] = set()
+    for node in reversed(graph.nodes):
+        if node in wanted or node.op in ("placeholder", "output") or in_place(node):
+            wanted.update((node, *node.all_input_nodes))
+    return [node for node in graph.nodes if node in wanted]
+
+
+def _item(whole: Any, node: fx.Node) -> Any:
+    """One of several results."""
+    if not isinstance(whole, tuple | list):
+        return Unknown()
+    if whole[node.args[1]] is None and node.users:
+        raise RefusedError("its indices are used", "return the values alone")
+    return whole[node.args[1]]
+
+
+def _bound(node: fx.Node, known: Mapping[fx.Node, Any]) -> dict[str, Any]:
+    """The call's arguments by the schema's names, defaults filled in; the first one, "self" or "input", is "x"."""
+
+    def value(argument: Any) -> Any:
+        if isinstance(argument, fx.Node):
+            return known[argument]
+        return [value(item) for item in argument] if isinstance(argument, list | tuple) else argument
+
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        raise RefusedError("there is no integer operator for it")
+    given = {argument.name: value(item) for argument, item in zip(schema.arguments, node.args, strict=False)}
+    given |= {name: value(item) for name, item in node.kwargs.items()}
+    defaults = {argument.name: argument.default_value for argument in schema.arguments if argument.has_default_value()}
+    names = [argument.name for argument in schema.arguments]
+    return {"x" if name in ("self", "input") else name: given.get(name, defaults.get(name)) for name in names}
+
+
+def _positional(node: fx.Node, values: Sequence[Any]) -> Any:
+    """Call the operator itself."""
+    arguments = node.target._schema.arguments
+    positional = [value for value, argument in zip(values, arguments, strict=True) if not argument.kwarg_only]
+    named = {argument.name: value for value, argument in zip(values, arguments, strict=True) if argument.kwarg_only}
+    return node.target(*positional, **named)
+
+
+def _leaves(argument: Any) -> list[Any]:
+    return [leaf for item in argument for leaf in _leaves(item)] if isinstance(argument, list | tuple) else [argument]
+
+
+def _is_fixed(node: fx.Node, operands: Sequence[Any]) -> bool:
+    """Whether the call gives the same for every input and all through training."""
+    random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+    sizes = any(isinstance(operand, torch.SymInt) for operand in operands)
+    trained = any(isinstance(operand, Weight) and operand.tensor is None for operand in operands)
+    return not (random or sizes or trained)

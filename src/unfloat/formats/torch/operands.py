@@ -1,0 +1,89 @@
+"""What an aten operator is called with: values of the Graph, parameters, and the reason a call is refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+
+from unfloat.ir.graph import Param, Shape
+
+
+class RefusedError(Exception):
+    """A call that cannot be read.
+
+    Attributes:
+        hint: What the user may try, or "".
+    """
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(reason)
+        self.hint = hint
+
+
+@dataclass(frozen=True)
+class Value:
+    """An activation: a value of the Graph."""
+
+    name: str
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A parameter, buffer or constant, through views.
+
+    Attributes:
+        param: Its name and views.
+        shape: After the views.
+        tensor: Its value after the views where training leaves it alone (buffers and constants), else None.
+    """
+
+    param: Param
+    shape: Shape
+    tensor: torch.Tensor | None = None
+
+    def permuted(self, axes: tuple[int, ...]) -> Weight:
+        """With its axes in another order."""
+        shape = tuple(self.shape[axis] for axis in axes)
+        tensor = None if self.tensor is None else self.tensor.permute(axes)
+        return Weight(self.param.then("permute", *axes), shape, tensor)
+
+    def reshaped(self, shape: Shape) -> Weight:
+        """In another shape."""
+        if shape == self.shape:
+            return self
+        tensor = None if self.tensor is None else self.tensor.reshape(shape)
+        return Weight(self.param.then("reshape", *shape), shape, tensor)
+
+
+Operand: TypeAlias = Value | Weight
+
+
+def need_value(operand: object, what: str = "its input") -> Value:
+    """The operand as an activation.
+
+    Raises:
+        RefusedError: It is a parameter or something else.
+    """
+    if not isinstance(operand, Value):
+        raise RefusedError(f"{what} must depend on the network's inputs", "compute it before forward()")
+    return operand
+
+
+def need_weight(operand: object, what: str) -> Weight:
+    """The operand as a parameter.
+
+    Raises:
+        RefusedError: It is computed.
+    """
+    if not isinstance(operand, Weight):
+        reason = f"{what} must be a parameter or a view of one, found a computed value"
+        raise RefusedError(reason, "a plain parameter (torch.nn.utils.parametrize.remove_parametrizations)")
+    return operand
+
+
+def optional_weight(operand: object, what: str) -> Weight | None:
+    """As `need_weight`, None passing through."""
+    return None if operand is None else need_weight(operand, what)

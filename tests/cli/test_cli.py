@@ -1,0 +1,122 @@
+"""The command line, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.quant.models import batches, small
+
+import unfloat
+from unfloat.cli import main as cli
+
+RECIPE = """
+[input]
+size = [16, 16]
+resize = 20
+mean = [127.5, 127.5, 127.5]
+std = [60.0, 60.0, 60.0]
+"""
+MODULE = """
+from tests.quant.models import small
+def build():
+    return small()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets.py").write_text(MODULE)
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(9):
+        Image.fromarray(rng.integers(0, 256, (24 + i, 30, 3), dtype=np.uint8)).save(pictures / f"{i}.png")
+    np.savez(tmp_path / "data.npz", x=torch.cat(batches()).numpy())
+    torch.export.save(torch.export.export(small(), (batches()[0],), dynamic_shapes={"x": {0: torch.export.Dim.AUTO}}), tmp_path / "net.pt2")
+    yield tmp_path
+    sys.modules.pop("nets", None)
+
+
+def run(*words: str) -> int:
+    """The exit code of one command line."""
+    sys.argv = ["unfloat", *words]
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> object:
+    return json.loads(capsys.readouterr().out)
+
+
+def test_from_pictures_to_classes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("quantize", "nets:build", "--calibration", "pictures", "--recipe", "recipe.toml", "-o", "net.unfloat") == 0
+    text = capsys.readouterr().out
+    assert "mean" in text
+    assert "none reads or writes a float" in text
+    assert run("run", "net.unfloat", "pictures/0.png", "pictures/1.png", "--json", "--top", "2") == 0
+    record = said(capsys)
+    assert [r["input"] for r in record] == ["0.png", "1.png"]  # type: ignore[attr-defined, index]
+    from unfloat.formats.pictures.read import in_model_layout, read_picture
+
+    program = unfloat.load("net.unfloat")
+    spec = unfloat.Recipe.from_toml(program.metadata["recipe"]).input
+    assert spec is not None
+    x = in_model_layout(read_picture("pictures/0.png", spec)[None], program.inputs[0])
+    assert record[0]["top"][0]["class"] == int(program.compile()(x)[0].argmax())  # type: ignore[index]
+
+
+def test_from_arrays_to_every_other_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("quantize", "net.pt2", "--calibration", "data.npz", "-o", "net.unfloat", "--json") == 0
+    assert said(capsys)["integer_only"] is True  # type: ignore[index]
+    assert run("run", "net.unfloat", "data.npz", "-o", "out.npz") == 0
+    with np.load("out.npz") as saved:
+        expected = unfloat.load("net.unfloat").compile()(torch.cat(batches()).numpy())
+        assert np.array_equal(next(iter(saved.values())), expected)
+    for words in (["verify"], ["inspect"], ["bench", "--runs", "3", "--profile"]):
+        assert run(words[0], "net.unfloat", *words[1:]) == 0
+        assert run(words[0], "net.unfloat", *words[1:], "--json") == 0
+    assert run("export", "net.unfloat", "net.tflite") == 0
+    assert Path("net.tflite").read_bytes()[4:8] == b"TFL3"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["quantize", "nets:build", "--calibration", "pictures", "-o", "n.unfloat"], r"the recipe's \[input\] must say"),
+        (["quantize", "nets:nothing", "--calibration", "data.npz", "-o", "n.unfloat"], "nets:nothing: cannot be imported"),
+        (["quantize", "nets", "--calibration", "data.npz", "-o", "n.unfloat"], "MODEL must be"),
+        (["quantize", "none.pt2", "--calibration", "data.npz", "-o", "n.unfloat"], "not a loadable .pt2"),
+        (["quantize", "nets:build", "--calibration", "none.npz", "-o", "n.unfloat"], "none.npz: required"),
+        (["quantize", "nets:build", "--calibration", "nets.py", "-o", "n.unfloat"], "nets.py: required"),
+        (["quantize", "nets:build", "--calibration", "data.npz", "-o", "no/n.unfloat"], "cannot write no/n.unfloat"),
+        (["quantize", "nets:build", "--calibration", "data.npz", "-o", "n.exe"], "required a suffix among .tflite"),
+        (["verify", "nets.py"], "nets.py is not a whole .unfloat file"),
+        (["verify", "none.unfloat"], "none.unfloat"),
+    ],
+)
+def test_refusals_exit_with_1_and_say_why(
+    folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    import re
+
+    assert run(*words) == 1
+    error = capsys.readouterr().err
+    assert re.search(message, error), error
+    assert not list(folder.glob("n.*"))
+
+
+def test_a_wrong_command_line_exits_with_2() -> None:
+    assert run("quantize") == 2
+    assert run("fly") == 2

@@ -1,0 +1,389 @@
+// Every kernel of every family on awkward shapes, for sanitizer builds: no memory error, no undefined behaviour,
+// nothing written outside the output, and the bytes of the family's scalar kernel, whatever the number of threads.
+//
+//   cmake -S . -B build/asan -DUNFLOAT_PYTHON=OFF -DUNFLOAT_TESTS=ON -DUNFLOAT_SANITIZE=address,undefined
+//   cmake --build build/asan && ctest --test-dir build/asan --output-on-failure
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "engine/layer.h"
+#include "engine/level.h"
+
+namespace {
+
+using unfloat::Array;
+using unfloat::Buffer;
+using unfloat::DType;
+using unfloat::Instruction;
+using unfloat::Layer;
+using unfloat::Shape;
+using unfloat::Tensor;
+
+constexpr size_t kFence = 128;  // bytes on both sides of an output that must not change
+constexpr uint8_t kMark = 0xa5;
+
+std::mt19937 generator(1);
+
+int64_t draw(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(generator); }
+
+int64_t volume(const Shape &shape) {
+  int64_t product = 1;
+  for (const int64_t extent : shape) product *= extent;
+  return product;
+}
+
+// One call of one operator: an instruction, the shapes around it (batch first) and the arrays it refers to.
+struct Case {
+  Instruction instruction;
+  std::vector<Shape> inputs;
+  Shape output;
+  bool is_signed = true;
+  std::vector<std::vector<uint8_t>> arrays = {};
+};
+
+template <typename T>
+void add_constant(Case *test, const std::string &role, DType dtype, const Shape &shape, int64_t low, int64_t high) {
+  std::vector<uint8_t> bytes(static_cast<size_t>(volume(shape)) * sizeof(T));
+  for (size_t i = 0; i < bytes.size(); i += sizeof(T)) {
+    const T value = static_cast<T>(draw(low, high));
+    std::memcpy(&bytes[i], &value, sizeof(T));
+  }
+  test->arrays.push_back(std::move(bytes));
+  test->instruction.constants[role] = Array{test->arrays.back().data(), dtype, shape};
+}
+
+void add_output_stage(Case *test) {
+  auto &attributes = test->instruction.attributes;
+  const int64_t low = test->is_signed ? -128 : 0;
+  attributes["output_zero_point"] = low + draw(0, 255);
+  attributes["clamp_min"] = low + draw(0, 100);
+  attributes["clamp_max"] = low + draw(100, 255);
+  attributes["rounding"] = std::string(draw(0, 1) ? "double" : "single");
+}
+
+void add_linear(Case *test, const Shape &weight, int64_t outputs) {
+  add_output_stage(test);
+  test->instruction.attributes["input_zero_point"] = (test->is_signed ? -128 : 0) + draw(0, 255);
+  test->instruction.attributes["weight_zero_point"] = test->is_signed ? int64_t{0} : draw(1, 255);
+  if (test->is_signed) {
+    add_constant<int8_t>(test, "weight", DType::kInt8, weight, -127, 127);
+  } else {
+    add_constant<uint8_t>(test, "weight", DType::kUint8, weight, 1, 255);
+  }
+  add_constant<int32_t>(test, "bias", DType::kInt32, {outputs}, -100000, 100000);
+  add_constant<int32_t>(test, "multiplier", DType::kInt32, {outputs}, 1 << 30, INT32_MAX);
+  add_constant<int8_t>(test, "shift", DType::kInt8, {outputs}, -12, 3);
+}
+
+std::vector<int64_t> pair(int64_t a, int64_t b) { return {a, b}; }
+
+// A window of random geometry over an image; returns the output's rows and columns.
+Shape add_window(Case *test, const Shape &image, const Shape &kernel, bool pooling) {
+  auto &attributes = test->instruction.attributes;
+  const int64_t stride[] = {draw(1, 3), draw(1, 3)};
+  const int64_t dilation[] = {pooling ? 1 : draw(1, 2), pooling ? 1 : draw(1, 2)};
+  std::vector<int64_t> padding(4);
+  Shape places;
+  for (size_t axis = 0; axis < 2; ++axis) {
+    const int64_t span = (kernel[axis] - 1) * dilation[axis] + 1;
+    padding[axis] = draw(0, kernel[axis] - 1);
+    padding[axis + 2] = draw(0, kernel[axis] - 1);
+    while (image[axis + 1] + padding[axis] + padding[axis + 2] < span) ++padding[axis + 2];
+    places.push_back((image[axis + 1] + padding[axis] + padding[axis + 2] - span) / stride[axis] + 1);
+  }
+  attributes["stride"] = pair(stride[0], stride[1]);
+  attributes["padding"] = padding;
+  if (!pooling) attributes["dilation"] = pair(dilation[0], dilation[1]);
+  return places;
+}
+
+// --- one maker for each family; `channels` is the interesting number ---
+
+Shape image_of(int64_t channels) { return {draw(1, 3), draw(2, 9), draw(2, 9), channels}; }
+
+Case conv2d(int64_t channels) {
+  Case test;
+  test.is_signed = draw(0, 3) > 0;
+  const int64_t groups = channels % 4 == 0 && draw(0, 2) == 0 ? 4 : 1;
+  const int64_t outputs = groups * draw(1, 70 / groups);
+  const Shape image = image_of(channels), kernel = {draw(1, 3), draw(1, 3)};
+  const Shape places = add_window(&test, image, kernel, false);
+  test.instruction.attributes["groups"] = groups;
+  add_linear(&test, {outputs, kernel[0], kernel[1], channels / groups}, outputs);
+  test.inputs = {image};
+  test.output = {image[0], places[0], places[1], outputs};
+  return test;
+}
+
+Case depthwise_conv2d(int64_t channels) {
+  Case test;
+  test.is_signed = draw(0, 3) > 0;
+  const int64_t outputs = channels * (draw(0, 3) == 0 ? 2 : 1);
+  const Shape image = image_of(channels), kernel = {draw(1, 5), draw(1, 5)};
+  const Shape places = add_window(&test, image, kernel, false);
+  add_linear(&test, {kernel[0], kernel[1], outputs}, outputs);
+  test.inputs = {image};
+  test.output = {image[0], places[0], places[1], outputs};
+  return test;
+}
+
+Case fully_connected(int64_t channels) {
+  Case test;
+  test.is_signed = draw(0, 3) > 0;
+  const int64_t rows = draw(1, 9), outputs = draw(1, 70);
+  add_linear(&test, {outputs, channels}, outputs);
+  test.inputs = {{rows, channels}};
+  test.output = {rows, outputs};
+  return test;
+}
+
+Case pool2d(int64_t channels) {
+  Case test;
+  const Shape image = image_of(channels), kernel = {draw(1, 3), draw(1, 3)};
+  const Shape places = add_window(&test, image, kernel, true);
+  test.instruction.attributes["kernel"] = pair(kernel[0], kernel[1]);
+  test.is_signed = draw(0, 1) == 1;
+  test.inputs = {image};
+  test.output = {image[0], places[0], places[1], channels};
+  // Where the padding had to grow past the kernel the operator forbids the case: take another.
+  const auto &padding = std::get<std::vector<int64_t>>(test.instruction.attributes["padding"]);
+  for (size_t side = 0; side < 4; ++side) {
+    if (padding[side] >= kernel[side % 2]) return pool2d(channels);
+  }
+  return test;
+}
+
+void broadcast(Case *test, int64_t channels) {
+  test->output = image_of(channels);
+  test->inputs = {test->output, test->output};
+  Shape &second = test->inputs[draw(0, 1) == 0 ? 0 : 1];
+  for (size_t axis = 1; axis < 4; ++axis) {
+    if (draw(0, 2) == 0) second[axis] = 1;
+  }
+  add_output_stage(test);
+  test->instruction.attributes["input_zero_points"] = pair(draw(-128, 127), draw(-128, 127));
+}
+
+Case add(int64_t channels) {
+  Case test;
+  broadcast(&test, channels);
+  auto &attributes = test.instruction.attributes;
+  attributes["left_shift"] = int64_t{20};
+  attributes["input_multipliers"] = pair(draw(1 << 30, INT32_MAX), int64_t{1} << 30);
+  attributes["input_shifts"] = pair(draw(-6, -1), 0);
+  attributes["output_multiplier"] = draw(1 << 30, INT32_MAX);
+  attributes["output_shift"] = draw(-20, -16);
+  return test;
+}
+
+Case mul(int64_t channels) {
+  Case test;
+  broadcast(&test, channels);
+  test.instruction.attributes["multiplier"] = draw(1 << 30, INT32_MAX);
+  test.instruction.attributes["shift"] = draw(-12, 1);
+  return test;
+}
+
+Case mean(int64_t channels) {
+  Case test;
+  test.inputs = {image_of(channels)};
+  add_output_stage(&test);
+  auto &attributes = test.instruction.attributes;
+  attributes["input_zero_point"] = draw(-128, 127);
+  attributes["multiplier"] = draw(1 << 30, INT32_MAX);
+  attributes["shift"] = draw(-12, 0);
+  std::vector<int64_t> axes;
+  test.output = test.inputs[0];
+  for (int64_t axis = 1; axis < 4; ++axis) {
+    if (draw(0, 1) == 0) continue;
+    axes.push_back(axis);
+    test.output[static_cast<size_t>(axis)] = 1;
+  }
+  attributes["axes"] = axes;
+  return test;
+}
+
+Case rescale(int64_t channels) {
+  Case test;
+  test.inputs = {image_of(channels)};
+  test.output = test.inputs[0];
+  add_output_stage(&test);
+  test.instruction.attributes["input_zero_point"] = draw(-128, 127);
+  test.instruction.attributes["multiplier"] = draw(1 << 30, INT32_MAX);
+  test.instruction.attributes["shift"] = draw(-5, 2);
+  return test;
+}
+
+Case pad(int64_t channels) {
+  Case test;
+  test.inputs = {image_of(channels)};
+  test.output = test.inputs[0];
+  std::vector<int64_t> paddings = {0, 0};
+  for (size_t axis = 1; axis < 4; ++axis) {
+    for (int side = 0; side < 2; ++side) {
+      paddings.push_back(draw(0, 3));
+      test.output[axis] += paddings.back();
+    }
+  }
+  test.instruction.attributes["paddings"] = paddings;
+  test.instruction.attributes["value"] = draw(-128, 127);
+  return test;
+}
+
+Case concatenation(int64_t channels) {
+  Case test;
+  const auto axis = static_cast<size_t>(draw(1, 3));
+  const Shape image = image_of(channels);
+  test.output = image;
+  test.output[axis] = 0;
+  for (int64_t i = draw(1, 4); i > 0; --i) {
+    test.inputs.push_back(image);
+    test.inputs.back()[axis] = draw(1, 20);
+    test.output[axis] += test.inputs.back()[axis];
+  }
+  test.instruction.attributes["axis"] = static_cast<int64_t>(axis);
+  return test;
+}
+
+Case reshape(int64_t channels) {
+  Case test;
+  const Shape image = image_of(channels);
+  test.inputs = {image};
+  test.output = {image[0], volume(image) / image[0]};
+  return test;
+}
+
+Case transpose(int64_t channels) {
+  Case test;
+  std::vector<int64_t> permutation = {0, 1, 2, 3};
+  std::shuffle(permutation.begin() + 1, permutation.end(), generator);
+  test.inputs = {image_of(channels)};
+  for (const int64_t from : permutation) test.output.push_back(test.inputs[0][static_cast<size_t>(from)]);
+  test.instruction.attributes["permutation"] = permutation;
+  return test;
+}
+
+Case softmax(int64_t channels) {
+  Case test;
+  test.is_signed = draw(0, 1) == 1;
+  test.inputs = {{draw(1, 5), channels * draw(1, 20)}};
+  test.output = test.inputs[0];
+  test.instruction.attributes["multiplier"] = draw(1 << 30, INT32_MAX);
+  test.instruction.attributes["shift"] = draw(18, 26);
+  test.instruction.attributes["diff_min"] = -draw(1, 255);
+  return test;
+}
+
+const std::vector<std::pair<std::string, std::function<Case(int64_t)>>> kMakers = {
+    {"add", add},
+    {"average_pool2d", pool2d},
+    {"concatenation", concatenation},
+    {"conv2d", conv2d},
+    {"depthwise_conv2d", depthwise_conv2d},
+    {"fully_connected", fully_connected},
+    {"max_pool2d", pool2d},
+    {"mean", mean},
+    {"mul", mul},
+    {"pad", pad},
+    {"rescale", rescale},
+    {"reshape", reshape},
+    {"softmax", softmax},
+    {"transpose", transpose},
+};
+
+// --- running ---
+
+// An activation in memory of its own, so that a read or write outside is seen. The output stands between fences.
+Tensor tensor_of(const Shape &shape, bool is_signed, bool is_output) {
+  Tensor tensor = {{}, false, 0, volume(shape) / shape[0], Buffer()};
+  const auto size = static_cast<size_t>(volume(shape));
+  tensor.codes = Buffer(size + (is_output ? 2 * kFence : 0));
+  tensor.view.data = tensor.codes.data() + (is_output ? kFence : 0);
+  tensor.view.offset = is_signed ? 128 : 0;
+  tensor.view.rank = static_cast<int32_t>(shape.size());
+  for (size_t axis = 0; axis < shape.size(); ++axis) tensor.view.shape[axis] = static_cast<int32_t>(shape[axis]);
+  if (is_output) std::memset(tensor.codes.data(), kMark, tensor.codes.size());
+  return tensor;
+}
+
+// Sets every tensor's batch; to 1 where none are given.
+void set_batch(std::vector<Tensor> *tensors, const std::vector<int32_t> &batches) {
+  for (size_t i = 0; i < tensors->size(); ++i) (*tensors)[i].view.shape[0] = batches.empty() ? 1 : batches[i];
+}
+
+// Runs a layer as the engine does: scratch is measured at a batch of one. Returns the fenced output.
+std::vector<uint8_t> run(Layer *layer, int threads, std::vector<Tensor> *tensors, const std::vector<int32_t> &batches) {
+  const uf_kernel *kernel = layer->kernel;
+  set_batch(tensors, {});
+  const size_t scratch = kernel->scratch_size ? kernel->scratch_size(&layer->node) : 0;
+  const size_t stride = (scratch + UF_SLACK + UF_ALIGNMENT - 1) / UF_ALIGNMENT * UF_ALIGNMENT;
+  const Buffer memory(stride * static_cast<size_t>(threads));
+  layer->node.scratch = memory.data();
+  layer->node.scratch_stride = stride;
+  set_batch(tensors, batches);
+  const uf_tensor *output = layer->node.output;
+  const auto size = static_cast<size_t>(uf_size(output));
+  std::memset(output->data, kMark, size);
+  for (int thread = 0; thread < threads; ++thread) kernel->run(&layer->node, thread, threads);
+  const uint8_t *begin = output->data - kFence;
+  return {begin, begin + size + 2 * kFence};
+}
+
+bool fences_stand(const std::vector<uint8_t> &fenced) {
+  for (size_t i = 0; i < kFence; ++i) {
+    if (fenced[i] != kMark || fenced[fenced.size() - 1 - i] != kMark) return false;
+  }
+  return true;
+}
+
+int checks = 0, failures = 0;
+
+void check(const std::string &op, Case test) {
+  test.instruction.op = op;
+  test.instruction.name = op;
+  std::vector<Tensor> tensors;
+  std::vector<int32_t> batches;
+  for (const Shape &shape : test.inputs) {
+    tensors.push_back(tensor_of(shape, test.is_signed, false));
+    for (int64_t i = 0; i < volume(shape); ++i) tensors.back().view.data[i] = static_cast<uint8_t>(draw(0, 255));
+    test.instruction.inputs.push_back(static_cast<int64_t>(tensors.size()) - 1);
+  }
+  tensors.push_back(tensor_of(test.output, test.is_signed, true));
+  test.instruction.output = static_cast<int64_t>(tensors.size()) - 1;
+  for (const Tensor &tensor : tensors) batches.push_back(tensor.view.shape[0]);
+
+  std::vector<uint8_t> truth;
+  const std::vector<std::string> levels = unfloat::available_levels();
+  for (auto level = levels.rbegin(); level != levels.rend(); ++level) {  // scalar first: it says what is true
+    set_batch(&tensors, {});
+    const auto layer = unfloat::make_layer(test.instruction, tensors, unfloat::choose_level(*level));
+    for (const int threads : {1, 2, 3, 7}) {
+      const std::vector<uint8_t> found = run(layer.get(), threads, &tensors, batches);
+      if (truth.empty()) truth = found;
+      ++checks;
+      if (found == truth && fences_stand(found)) continue;
+      std::printf("%s, %d threads: %s\n", layer->kernel->name, threads, found == truth ? "wrote outside" : "differs");
+      ++failures;
+    }
+  }
+}
+
+}  // namespace
+
+int main(int argc, char **argv) {
+  const int rounds = argc > 1 ? std::atoi(argv[1]) : 20;
+  for (int round = 0; round < rounds; ++round) {
+    for (const int64_t channels : {1, 3, 4, 5, 15, 16, 17, 31, 32, 33, 63, 64, 65, 130}) {
+      for (const auto &[op, make] : kMakers) check(op, make(channels));
+    }
+  }
+  std::printf("%d checks, %d failures\n", checks, failures);
+  return failures == 0 ? 0 : 1;
+}

@@ -1,0 +1,1 @@
+"""Other people's runtimes, run as witnesses of exported files."""

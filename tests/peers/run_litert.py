@@ -1,0 +1,32 @@
+"""Run jobs in LiteRT's reference kernels. Executed by whatever Python has `ai_edge_litert`; see `call.py`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from protocol import main
+
+
+def run(model: bytes, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    """Run a model of batch 1 on each sample of the inputs [n, ...]; outputs [n, ...]."""
+    interpreter = Interpreter(model_content=model, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+    interpreter.allocate_tensors()
+    takes, gives = (
+        [d["index"] for d in ds] for ds in (interpreter.get_input_details(), interpreter.get_output_details())
+    )
+    results = []
+    for sample in zip(*inputs, strict=True):
+        for index, codes in zip(takes, sample, strict=True):
+            interpreter.set_tensor(index, codes[None])
+        interpreter.invoke()
+        results.append([interpreter.get_tensor(index) for index in gives])
+    return [np.concatenate(parts) for parts in zip(*results, strict=True)]
+
+
+if __name__ == "__main__":
+    main(run)
