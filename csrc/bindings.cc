@@ -34,6 +34,7 @@ using Int32Out = nb::ndarray<int32_t, nb::c_contig, nb::device::cpu>;
 using Int8Row = nb::ndarray<const int8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Int32Row = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Int32Table = nb::ndarray<int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Int16Table = nb::ndarray<int16_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using FloatArray = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
 using FloatOut = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
 
@@ -198,16 +199,34 @@ qmath_rounding rounding_of(const std::string &name) {
   return name == "single" ? QMATH_SINGLE : QMATH_DOUBLE;
 }
 
-void requantize(const Int32Table &accumulator, const Int32Row &multiplier, const Int8Row &shift,
-                const std::string &rounding) {
-  const auto rows = static_cast<int64_t>(accumulator.shape(0)), channels = static_cast<int64_t>(accumulator.shape(1));
-  const auto given = static_cast<int64_t>(multiplier.size());
-  require(static_cast<int64_t>(shift.size()) == given && (given == channels || given == 1),
+void check_factors(const Int32Row &multiplier, const Int8Row &shift, size_t count) {
+  require(multiplier.size() == count && shift.size() == count,
           "multiplier and shift must have one entry, or one for each channel");
-  for (int64_t i = 0; i < given; ++i) {
+  for (size_t i = 0; i < count; ++i) {
     require(-31 <= shift.data()[i] && shift.data()[i] <= 30, "shifts must lie in [-31, 30]");
     require(multiplier.data()[i] >= 0, "multipliers must not be negative");
   }
+}
+
+void finish(const Int32Table &accumulator, const Int32Row &bias, const Int32Row &multiplier, const Int8Row &shift,
+            std::tuple<int32_t, int32_t, int32_t> codes_of, const std::string &rounding, const Int16Table &out) {
+  const size_t rows = accumulator.shape(0), channels = accumulator.shape(1);
+  check_factors(multiplier, shift, channels);
+  require(bias.size() == channels, "the bias must have one entry for each channel");
+  require(out.shape(0) == rows && out.shape(1) == channels, "the codes must have the accumulator's shape");
+  const auto [zero_point, low, high] = codes_of;
+  require(-128 <= low && low <= high && high <= 255 && -128 <= zero_point && zero_point <= 255,
+          "zero point and clamp must be codes, in order");
+  const rows_output output{bias.data(), multiplier.data(), shift.data(), zero_point, low, high, rounding_of(rounding)};
+  const nb::gil_scoped_release release;
+  rows_finish(accumulator.data(), static_cast<int64_t>(rows), static_cast<int64_t>(channels), &output, out.data());
+}
+
+void requantize(const Int32Table &accumulator, const Int32Row &multiplier, const Int8Row &shift,
+                const std::string &rounding) {
+  const auto rows = static_cast<int64_t>(accumulator.shape(0)), channels = static_cast<int64_t>(accumulator.shape(1));
+  const size_t given = multiplier.size();
+  check_factors(multiplier, shift, given == 1 ? 1 : accumulator.shape(1));
   const qmath_rounding mode = rounding_of(rounding);
   const nb::gil_scoped_release release;
   rows_requantize(accumulator.data(), rows, channels, multiplier.data(), shift.data(), given != 1, mode);
@@ -232,6 +251,8 @@ void define_arithmetic(nb::module_ &m) {
   m.def("dequantize", &dequantize, "codes"_a.noconvert(), "scale"_a, "zero_point"_a, "out"_a.noconvert());
   m.def("requantize", &requantize, "accumulator"_a.noconvert(), "multiplier"_a.noconvert(), "shift"_a.noconvert(),
         "rounding"_a);
+  m.def("finish", &finish, "accumulator"_a.noconvert(), "bias"_a.noconvert(), "multiplier"_a.noconvert(),
+        "shift"_a.noconvert(), "codes"_a, "rounding"_a, "out"_a.noconvert());
   m.def(
       "srdhm", [](const Int32Array &a, const Int32Array &b, const Int32Out &out) { map2(a, b, out, qmath_srdhm); },
       "a"_a.noconvert(), "b"_a.noconvert(), "out"_a.noconvert());

@@ -82,3 +82,23 @@ void rows_requantize(int32_t *accumulators, int64_t rows, int64_t channels, cons
     requantize_row(accumulators + row * channels, channels, multiplier, shift, rounding);
   }
 }
+
+WIDE static void finish_row(const int32_t *restrict accumulators, int64_t channels, const rows_output *restrict output,
+                            int16_t *restrict codes) {
+  int32_t piece[PIECE];
+  for (int64_t begin = 0; begin < channels; begin += PIECE) {
+    const int64_t size = channels - begin < PIECE ? channels - begin : PIECE;
+    for (int64_t c = 0; c < size; ++c) piece[c] = accumulators[begin + c] + output->bias[begin + c];
+    requantize_row(piece, size, output->multiplier + begin, output->shift + begin, output->rounding);
+    for (int64_t c = 0; c < size; ++c) {
+      codes[begin + c] = (int16_t)qmath_clamp_sum(piece[c], output->zero_point, output->clamp_min, output->clamp_max);
+    }
+  }
+}
+
+void rows_finish(const int32_t *accumulators, int64_t rows, int64_t channels, const rows_output *output,
+                 int16_t *codes) {
+  for (int64_t row = 0; row < rows; ++row) {
+    finish_row(accumulators + row * channels, channels, output, codes + row * channels);
+  }
+}

@@ -31,6 +31,21 @@ void rows_dequantize(const uint8_t *codes, int64_t stride, int64_t count, bool i
 void rows_requantize(int32_t *accumulators, int64_t rows, int64_t channels, const int32_t *multiplier,
                      const int8_t *shift, bool per_channel, qmath_rounding rounding);
 
+// What follows the accumulator of a linear operator: one bias, multiplier and shift for each channel.
+typedef struct {
+  const int32_t *bias;
+  const int32_t *multiplier;
+  const int8_t *shift;
+  int32_t zero_point;
+  int32_t clamp_min;
+  int32_t clamp_max;
+  qmath_rounding rounding;
+} rows_output;
+
+// codes = clamp(requantize(accumulator + bias) + zero_point) of [rows, channels].
+void rows_finish(const int32_t *accumulators, int64_t rows, int64_t channels, const rows_output *output,
+                 int16_t *codes);
+
 #ifdef __cplusplus
 }
 #endif

@@ -169,11 +169,16 @@ UF_INLINE uf_row uf_own_row(uf_row row) {
   return own;
 }
 
+UF_INLINE uf_tile uf_own_tile(uf_tile tile) {
+  const uf_tile own = {uf_own_row(tile.r0), uf_own_row(tile.r1), uf_own_row(tile.r2),
+                       uf_own_row(tile.r3), uf_own_row(tile.r4), uf_own_row(tile.r5)};
+  return own;
+}
+
 UF_INLINE uf_tile uf_start_tile(const uf_block *block, int vectors) {
   const uf_row row = uf_load_row(block->start, vectors);
-  const uf_tile tile = {uf_own_row(row), uf_own_row(row), uf_own_row(row),
-                        uf_own_row(row), uf_own_row(row), uf_own_row(row)};
-  return tile;
+  const uf_tile tile = {row, row, row, row, row, row};
+  return uf_own_tile(tile);
 }
 
 // ---- Rescaling and storing

@@ -84,6 +84,17 @@ def requantize(
 ) -> None:
     """Rescale [rows, channels] in place (eq. 11 and 12); one multiplier and shift, or one for each channel."""
 
+def finish(
+    accumulator: NDArray[np.int32],
+    bias: NDArray[np.int32],
+    multiplier: NDArray[np.int32],
+    shift: NDArray[np.int8],
+    codes: tuple[int, int, int],
+    rounding: str,
+    out: NDArray[np.int16],
+) -> None:
+    """Write the codes of [rows, channels] accumulators to `out`; `codes` is (zero point, lowest, highest)."""
+
 def srdhm(a: NDArray[np.int32], b: NDArray[np.int32], out: NDArray[np.int32]) -> None:
     """`qmath_srdhm` of each pair (eq. 9)."""
 

@@ -325,8 +325,9 @@ UF_INLINE void run_tile(const tile_task *task, int columns, int band) {
   const uint8_t *w = (const uint8_t *)(task->block + 1);
   const size_t plane = task->plane;
   uf_tile tile = uf_start_tile(task->block, UF_TILE_VECTORS);
-  for (int32_t step = 0; step < task->steps; ++step, w += STEP_BYTES) {
-    const uint8_t *x = task->columns + task->offsets[step], *w2 = w + task->row_bytes;
+  const size_t *offset = task->offsets, *const end = offset + task->steps;
+  do {  // there is a step; a loop that said otherwise would make gcc 12 copy accumulators
+    const uint8_t *x = task->columns + *offset, *w2 = w + task->row_bytes;
 // One vector of every row: its weights are loaded once, and so are the columns that the rows of a band share.
 #define DOT(i, n)                                                                                           \
   tile.r##i.v##n = uf_dot4(tile.r##i.v##n, _mm512_loadu_si512(x + n * plane + i / band * UF_TILE_CHANNELS), \
@@ -345,7 +346,9 @@ UF_INLINE void run_tile(const tile_task *task, int columns, int band) {
     DOT_COLUMN(1);
     DOT_COLUMN(2);
     DOT_COLUMN(3);
-  }
+    w += STEP_BYTES;
+  } while (++offset != end);
+  tile = uf_own_tile(tile);
   uf_rescale_tile(&tile, task->block, columns * band, UF_TILE_VECTORS);
   const uf_clamp clamp = uf_load_clamp(task->block);
 #define STORE(i) store_row(task, uf_row_bytes(&tile.r##i, &clamp), i % band, i / band)

@@ -160,15 +160,22 @@ UF_INLINE void run_tile(const tile_task *task, int rows, arrangement kind) {
   const int8_t *w = (const int8_t *)(task->block + 1);
   const uint8_t *const *x = task->table;
   uf_tile tile = uf_start_tile(task->block, row_vectors(kind));
-  for (int64_t tap = 0; tap < task->taps; ++tap, x += task->table_stride) {
-    const int64_t begin = task->table_offset, end = begin + 4 * task->steps;
-    for (int64_t at = begin; at < end; at += 4, w += UF_ALIGNMENT * vectors) {
+  // There is a tap and a step; loops that said otherwise would make gcc 12 copy accumulators.
+  int64_t taps = task->taps;
+  do {
+    int64_t at = task->table_offset;
+    const int64_t end = at + 4 * task->steps;
+    do {
       const uf_row weights = uf_load_row(w, vectors);
 #define DOT_ROW(i) dot_row(&tile.r##i, x + i * pixels, at, &weights, kind)
       UF_EACH_ROW(rows, DOT_ROW);
 #undef DOT_ROW
-    }
-  }
+      w += UF_ALIGNMENT * vectors;
+      at += 4;
+    } while (at != end);
+    x += task->table_stride;
+  } while (--taps != 0);
+  tile = uf_own_tile(tile);
   uf_rescale_tile(&tile, task->block, rows, row_vectors(kind));
   const uf_clamp clamp = uf_load_clamp(task->block);
 #define STORE_ROW(i) store_row(task, &tile.r##i, i, &clamp, kind)

@@ -15,7 +15,7 @@ import numpy as np
 from unfloat.ir.graph import Attributes
 from unfloat.ir.instruction import Instruction, Tensor
 from unfloat.ops._operator import CLAMP, CODE, ROUNDING, Params, Request, WeightRule
-from unfloat.ops._rescaling import clamp_fields, code_span, requantize_to_codes, scale_of
+from unfloat.ops._rescaling import clamp_fields, code_span, scale_of
 from unfloat.spec.backend import Array, Backend
 from unfloat.spec.fixedpoint import quantize_multipliers, round_half_away, saturate
 from unfloat.spec.qparams import STORAGE, QParams, positive_scale, qparams_from_range
@@ -95,7 +95,10 @@ def lower_linear(request: Request, axis: int) -> tuple[dict[str, Any], dict[str,
 def derive_linear(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
     """`M[c] = (S_in * S_w[c]) / S_out` (eq. 7) as multipliers and shifts, and the three zero points."""
     label, channels = instruction.labels["weight"], instruction.constants["bias"].shape[0]
-    factors = scale_of(inputs[0]) * np.asarray(label.scale, np.float64) / scale_of(output)
+    products = scale_of(inputs[0]) * np.asarray(label.scale, np.float64)
+    if output.qparams.dtype == "uint8":  # TFLite's uint8 kernels round the product, the bias's scale, to float32 first
+        products = products.astype(np.float32).astype(np.float64)
+    factors = products / scale_of(output)
     multiplier, shift = quantize_multipliers(np.broadcast_to(factors, channels))
     return {
         "multiplier": multiplier,
@@ -124,6 +127,6 @@ def linear_accumulators(
 
 def finish_linear(b: Backend, attributes: Attributes, constants: Params, accumulator: Array) -> Array:
     """Bias, requantization, clamp: the second half of every linear operator (eq. 11 and 13)."""
-    return requantize_to_codes(
-        b, attributes, accumulator + constants["bias"], constants["multiplier"], constants["shift"]
-    )
+    factors = (constants["bias"], constants["multiplier"], constants["shift"])
+    codes = (attributes["output_zero_point"], attributes["clamp_min"], attributes["clamp_max"])
+    return b.finish(accumulator, factors, codes, attributes["rounding"])

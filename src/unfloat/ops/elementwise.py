@@ -14,6 +14,7 @@ from unfloat.ops._rescaling import clamp_fields, code_span, requantize_single, s
 from unfloat.spec.backend import Array, Backend
 from unfloat.spec.errors import NumericDomainError
 from unfloat.spec.fixedpoint import ADD_LEFT_SHIFT, quantize_multiplier
+from unfloat.spec.qparams import float32
 
 
 def broadcast_shape(attributes: Attributes, inputs: Sequence[Shape], params: Mapping[str, Shape]) -> Shape:
@@ -71,6 +72,8 @@ def _add(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence
 def _derive_mul(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
     """`M = (S1 * S2) / S_out` (eq. 22)."""
     factor = scale_of(inputs[0]) * scale_of(inputs[1]) / scale_of(output)
+    if output.qparams.dtype == "uint8":  # TFLite's uint8 kernel computes the factor in float32 throughout
+        factor = float32(float32(scale_of(inputs[0]) * scale_of(inputs[1])) / scale_of(output))
     return {"input_zero_points": _zero_points(inputs), **single_factor(factor, output)}
 
 

@@ -17,7 +17,7 @@ import torch.nn.functional as functional
 
 from unfloat import _native
 from unfloat.spec.backend import Pair, Padding
-from unfloat.spec.fixedpoint import requantize
+from unfloat.spec.fixedpoint import CodeRange, Factors, finish, requantize
 
 FLOAT32_EXACT = 2**24
 CODE_SPAN = 255  # the largest |q - Z| of an 8-bit code
@@ -99,6 +99,18 @@ class TorchBackend:
         _native.requantize(rows, multiplier.to(torch.int32).numpy(), shift.to(torch.int8).numpy(), rounding)
         return out
 
+    def finish(self, accumulator: torch.Tensor, factors: Factors, codes: CodeRange, rounding: str) -> torch.Tensor:
+        """See `Backend`; on a CPU the native kernel, int16 codes."""
+        bias, multiplier, shift = factors
+        if accumulator.device.type != "cpu":
+            wide = (bias.to(torch.int64), multiplier.to(torch.int64), shift.to(torch.int64))
+            return finish(accumulator.to(torch.int64), wide, codes, rounding).to(torch.int32)
+        rows = accumulator.to(torch.int32).contiguous().view(-1, accumulator.shape[-1])
+        out = torch.empty(rows.shape, dtype=torch.int16)
+        per_channel = (bias.numpy(), multiplier.numpy(), shift.to(torch.int8).numpy())
+        _native.finish(rows.numpy(), *per_channel, codes, rounding, out.numpy())
+        return out.view(accumulator.shape)
+
 
 def _accumulate(
     product: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
@@ -107,15 +119,19 @@ def _accumulate(
     *,
     splittable: bool,
 ) -> torch.Tensor:
-    """Run `product` in float32 where the bound allows, else on parts of the input channels, else in float64."""
+    """Run `product` in float32 where the bound allows, else on parts of the input channels, else in float64.
+
+    Returns:
+        Integers: float32 that are exact, or int32.
+    """
     others = tuple(range(1, weight.ndim))
     with exact_float32(x.device):
         bound = int(weight.abs().sum(dim=others).max()) * CODE_SPAN
         if bound < FLOAT32_EXACT:
-            return product(x.to(torch.float32), weight.to(torch.float32)).to(torch.int32)
+            return product(x.to(torch.float32), weight.to(torch.float32))
         depth = weight.shape[-1]
         if not splittable or depth == 1:
             return product(x.to(torch.float64), weight.to(torch.float64)).to(torch.int32)
         half = depth // 2
         low = _accumulate(product, x[..., :half], weight[..., :half], splittable=True)
-        return low + _accumulate(product, x[..., half:], weight[..., half:], splittable=True)
+        return low.to(torch.int32) + _accumulate(product, x[..., half:], weight[..., half:], splittable=True).to(torch.int32)

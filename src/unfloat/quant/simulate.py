@@ -140,10 +140,12 @@ class Simulation:
         return self._cached(node, "exact", make)
 
     def exact_value(self, node: Node, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        """A node's codes (int32): the Program's own."""
+        """A node's codes: the Program's own. Linear operators subtract and widen; others need int32 from the start."""
         operator = REGISTRY[node.op]
         if operator.vanishes:
             return inputs[0]
+        if operator.accumulate is None:
+            inputs = [codes.to(torch.int32) for codes in inputs]
         if not node.inputs:
             return self.constant_codes(node)
         instruction, constants = self.lowered(node)

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from unfloat.spec.fixedpoint import CodeRange, Factors, finish, requantize
+
 Array = Any
 Pair = tuple[int, int]
 Padding = tuple[int, int, int, int]  # top, left, bottom, right
@@ -47,6 +49,9 @@ class Backend(Protocol):
 
     def requantize(self, accumulator: Array, multiplier: Array, shift: Array, rounding: str) -> Array:
         """`spec.fixedpoint.requantize`, by whatever faster path gives the same integers."""
+
+    def finish(self, accumulator: Array, factors: Factors, codes: CodeRange, rounding: str) -> Array:
+        """`spec.fixedpoint.finish`, by whatever faster path gives the same integers."""
 
 
 class NumpyBackend:
@@ -109,6 +114,8 @@ class NumpyBackend:
 
     def requantize(self, accumulator: Array, multiplier: Array, shift: Array, rounding: str) -> Array:
         """See `Backend`."""
-        from unfloat.spec.fixedpoint import requantize
-
         return requantize(accumulator, multiplier, shift, rounding)
+
+    def finish(self, accumulator: Array, factors: Factors, codes: CodeRange, rounding: str) -> Array:
+        """See `Backend`."""
+        return finish(accumulator, factors, codes, rounding)

@@ -131,6 +131,17 @@ def requantize(accumulator: Array, multiplier: Array, shift: Array, rounding: st
     return rounding_divide_by_pot(high, left - shift)
 
 
+Factors = tuple[Array, Array, Array]  # bias, multiplier, shift of each channel
+CodeRange = tuple[int, int, int]  # zero point, lowest code, highest code
+
+
+def finish(accumulator: Array, factors: Factors, codes: CodeRange, rounding: str) -> Array:
+    """`clamp(Z + requantize(accumulator + bias))`: what follows the accumulator of every linear operator."""
+    bias, multiplier, shift = factors
+    zero_point, low, high = codes
+    return saturate(requantize(accumulator + bias, multiplier, shift, rounding) + zero_point, low, high)
+
+
 def average(total: Array, count: Array) -> Array:
     """`total / count` to nearest, ties away from code 0 (eq. 24): TFLite's average pool.
 

@@ -3,8 +3,8 @@
 Kernels recompute multipliers from the scales in the file, so nothing numeric is decided here. An instruction that
 TFLite cannot say raises `UnsayableError` with the reason.
 
-Softmax: where the exponentials of a row sum to 512 or more (that many nearly equal classes), every code is 0, but the
-public kernels shift by 32 bits and abort, or answer at random in a build without assertions.
+Softmax: where the exponentials of a row sum to 512 or more (that many nearly equal classes), every output stands for
+0, but the public kernels would shift by 32 bits: they abort, and without assertions their answer is undefined.
 """
 
 from __future__ import annotations

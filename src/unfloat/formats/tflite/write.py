@@ -1,9 +1,8 @@
 """Write a Program as a `.tflite` file with the same bits, or say by name why that cannot be.
 
 The same bits means: in TensorFlow Lite Micro's reference kernels (CMSIS-NN's defaults) for int8, and in LiteRT's
-reference kernels for uint8. LiteRT requantizes FULLY_CONNECTED in floating point, and its MUL forms the factor in
-float32: there results may differ by one code. Micro's kernels run only what their build registers; grouped
-convolutions (CONV_2D, version 6) are among it.
+reference kernels for uint8, which Micro does not know. Where LiteRT runs an int8 file, a code may differ by one: it
+requantizes FULLY_CONNECTED in floating point and forms MUL's factor in float32. Micro runs grouped convolutions too.
 """
 
 from __future__ import annotations
@@ -35,7 +34,8 @@ def write(program: Program, path: str | Path, *, float_border: bool = False) -> 
         program: What to write; its batch becomes 1.
         path: Where to.
         float_border: Take and give float32 in the Program's inner layout (NHWC): QUANTIZE at the entry, DEQUANTIZE at
-            the exit. Otherwise the border is codes.
+            the exit. Otherwise the border is codes. QUANTIZE overflows for reals past 2^31 scales, infinities among
+            them, where the engine's border saturates.
 
     Raises:
         ExportError: TFLite cannot say some instructions (the message lists all), or the path cannot be written.

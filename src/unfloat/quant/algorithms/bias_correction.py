@@ -42,7 +42,7 @@ def correct_biases(simulation: Simulation, samples: KeptSamples, advance: Callab
     def compute(node: Node, inputs: list[Value]) -> Value:
         nonlocal corrected
         advance()
-        chunks = [([c[0] for c in row], [c[1].to(torch.int32) for c in row]) for row in zip(*inputs, strict=True)]
+        chunks = [([c[0] for c in row], [c[1] for c in row]) for row in zip(*inputs, strict=True)]
         linear = REGISTRY[node.op].accumulate is not None
         if linear and simulation.recipe.wish(node.name, "bias_correction"):
             value, count = _correct(simulation, node, chunks, len(fit))
@@ -121,5 +121,6 @@ def _accumulator_scale(simulation: Simulation, node: Node) -> np.ndarray:
 
 
 def _channel_sum(values: torch.Tensor) -> torch.Tensor:
-    """The sum over all axes but the last."""
-    return values.reshape(-1, values.shape[-1]).sum(dim=0, dtype=torch.float32)
+    """The sum over all axes but the last, as a product with ones: far faster than a reduction over rows."""
+    rows = values.reshape(-1, values.shape[-1]).to(torch.float32)
+    return torch.mv(rows.T, torch.ones(rows.shape[0]))
