@@ -17,7 +17,7 @@ class Buffer {
  public:
   Buffer() = default;
   explicit Buffer(size_t size)
-      : bytes_(static_cast<uint8_t *>(::operator new (size + UF_SLACK, std::align_val_t{UF_ALIGNMENT}))), size_(size) {
+      : bytes_(static_cast<uint8_t *>(::operator new(size + UF_SLACK, std::align_val_t{UF_ALIGNMENT}))), size_(size) {
     std::memset(bytes_.get(), 0, size + UF_SLACK);
   }
   Buffer(const void *data, size_t size) : Buffer(size) {
@@ -29,7 +29,7 @@ class Buffer {
 
  private:
   struct Release {
-    void operator()(uint8_t *bytes) const { ::operator delete (bytes, std::align_val_t{UF_ALIGNMENT}); }
+    void operator()(uint8_t *bytes) const { ::operator delete(bytes, std::align_val_t{UF_ALIGNMENT}); }
   };
   std::unique_ptr<uint8_t, Release> bytes_;
   size_t size_ = 0;

@@ -27,7 +27,8 @@ void Barrier::wait() {
     phase_.store(phase + 1);
     // A thread parks after raising parked_ and finding the old phase; so either it sees the new one or we see it.
     if (parked_.load() > 0) {
-      { const std::lock_guard<std::mutex> lock(mutex_); }
+      mutex_.lock();  // whoever is about to sleep holds it until then
+      mutex_.unlock();
       opened_.notify_all();
     }
     return;

@@ -123,9 +123,10 @@ typedef struct {
   size_t scratch_stride;
 } uf_node;
 
-// A kernel. The functions that may be NULL say so. At load, in this order: supports, packed_size, pack, scratch_size.
-// Where packed_size() > 0 the engine frees `linear.weight` after pack(): run() must use `packed` for weights; bias,
-// multiplier and shift stay. None of the load-time answers may depend on the batch.
+// A kernel. The functions that may be NULL say so. The output overlaps no input, except that add, mul, rescale and
+// reshape may be given one of their inputs as the output. At load, in this order: supports, packed_size, pack,
+// scratch_size. Where packed_size() > 0 the engine frees `linear.weight` after pack(): run() must use `packed` for
+// weights; bias, multiplier and shift stay. None of the load-time answers may depend on the batch.
 typedef struct {
   const char *name;                            // "<family>__<variant>", the family being the operator's name
   uf_level level;                              // run() may use its instructions; the other functions too

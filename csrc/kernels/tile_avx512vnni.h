@@ -123,6 +123,26 @@ UF_INLINE __m512i uf_dot4(__m512i acc, __m512i x, __m512i w) {
   return acc;
 }
 
+UF_INLINE void uf_dot4_3(uf_row *acc, __m512i x0, __m512i w0, __m512i x1, __m512i w1, __m512i x2, __m512i w2) {
+  __asm__(
+      "vpdpbusd %4, %3, %0\n\t"
+      "vpdpbusd %6, %5, %1\n\t"
+      "vpdpbusd %8, %7, %2"
+      : "+&v"(acc->v0), "+&v"(acc->v1), "+&v"(acc->v2)
+      : "v"(x0), "v"(w0), "v"(x1), "v"(w1), "v"(x2), "v"(w2));
+}
+
+UF_INLINE void uf_dot4_4(uf_row *acc, __m512i x0, __m512i w0, __m512i x1, __m512i w1, __m512i x2, __m512i w2,
+                         __m512i x3, __m512i w3) {
+  __asm__(
+      "vpdpbusd %5, %4, %0\n\t"
+      "vpdpbusd %7, %6, %1\n\t"
+      "vpdpbusd %9, %8, %2\n\t"
+      "vpdpbusd %11, %10, %3"
+      : "+&v"(acc->v0), "+&v"(acc->v1), "+&v"(acc->v2), "+&v"(acc->v3)
+      : "v"(x0), "v"(w0), "v"(x1), "v"(w1), "v"(x2), "v"(w2), "v"(x3), "v"(w3));
+}
+
 // Four bytes of activations in every lane.
 UF_INLINE __m512i uf_broadcast4(const uint8_t *x) {
   int32_t four;

@@ -19,7 +19,7 @@ from unfloat.passes import prepare
 from unfloat.program.file import to_bytes
 from unfloat.program.interpret import interpret, trace
 from unfloat.quant.algorithms.bias_correction import correct_biases
-from unfloat.quant.calibrate import KeptSamples, calibrate
+from unfloat.quant.calibrate import calibrate
 from unfloat.quant.post_training import simulate
 from unfloat.quant.simulate import Simulation
 from unfloat.spec.qparams import quantize
@@ -36,25 +36,18 @@ RECIPES = [
 ]
 
 
-def calibrated(recipe: unfloat.Recipe) -> Simulation:
+def calibrated(recipe: unfloat.Recipe, correct: bool = False) -> Simulation:
     model = small()
     simulation = simulate(model, read(model, (batches()[0],)), recipe, prepare)
-    calibrate(simulation, batches(), lambda b: b)
+    kept = calibrate(simulation, batches(8), lambda b: b)
+    if correct:
+        assert correct_biases(simulation, kept, lambda: None) > 0
     return simulation
-
-
-def kept(count: int) -> KeptSamples:
-    samples = KeptSamples()
-    for batch in batches(count):
-        samples.offer([batch])
-    return samples
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: f"{r.scheme}-{r.ranges}-{r.rounding}-{r.weight_bits}")
 def test_simulation_program_and_engine_give_the_same_bits(recipe: unfloat.Recipe) -> None:
-    simulation = calibrated(recipe)
-    if recipe.bias_correction:
-        correct_biases(simulation, kept(4), lambda: None)
+    simulation = calibrated(recipe, recipe.bias_correction)
     program = simulation.convert()
     x = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(9))
     port = program.inputs[0]
@@ -195,9 +188,7 @@ def test_m_out_of_range_is_refused_by_layer() -> None:
 def test_bias_correction_is_kept_only_where_it_helps() -> None:
     """A weight of two bits shifts means; the correction brings the held-back outputs nearer, never further."""
     recipe = unfloat.Recipe(weight_bits=2)
-    simulation, plain = calibrated(recipe), calibrated(recipe)
-    corrected = correct_biases(simulation, kept(8), lambda: None)
-    assert corrected > 0
+    simulation, plain = calibrated(recipe, correct=True), calibrated(recipe)
     x = torch.cat(batches(8, seed=11))
     expected = small()(x).detach().numpy()
 

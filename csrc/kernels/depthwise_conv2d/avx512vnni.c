@@ -348,10 +348,10 @@ UF_INLINE void run_tile(const tile_task *task, int columns, int band) {
     DOT_COLUMN(3);
     w += STEP_BYTES;
   } while (++offset != end);
-  tile = uf_own_tile(tile);
-  uf_rescale_tile(&tile, task->block, columns * band, UF_TILE_VECTORS);
+  uf_tile sums = uf_own_tile(tile);
+  uf_rescale_tile(&sums, task->block, columns * band, UF_TILE_VECTORS);
   const uf_clamp clamp = uf_load_clamp(task->block);
-#define STORE(i) store_row(task, uf_row_bytes(&tile.r##i, &clamp), i % band, i / band)
+#define STORE(i) store_row(task, uf_row_bytes(&sums.r##i, &clamp), i % band, i / band)
   UF_EACH_ROW(columns * band, STORE);
 }
 

@@ -113,18 +113,17 @@ typedef struct {
 // One step of a row, whose pixels' runs are at x[0], x[1], ...
 UF_INLINE void dot_row(uf_row *acc, const uint8_t *const *x, int64_t at, const uf_row *weights, arrangement kind) {
   const __m512i a = uf_broadcast4(x[0] + at), b = row_pixels(kind) > 1 ? uf_broadcast4(x[1] + at) : a;
-  acc->v0 = uf_dot4(acc->v0, a, weights->v0);
   if (kind == CHANNELS_16) {
-    acc->v1 = uf_dot4(acc->v1, b, weights->v0);
-    acc->v2 = uf_dot4(acc->v2, uf_broadcast4(x[2] + at), weights->v0);
-    acc->v3 = uf_dot4(acc->v3, uf_broadcast4(x[3] + at), weights->v0);
+    const __m512i c = uf_broadcast4(x[2] + at), d = uf_broadcast4(x[3] + at);
+    uf_dot4_4(acc, a, weights->v0, b, weights->v0, c, weights->v0, d, weights->v0);
   } else if (kind == CHANNELS_24) {
-    acc->v1 = uf_dot4(acc->v1, _mm512_mask_mov_epi32(a, 0xff00, b), weights->v1);
-    acc->v2 = uf_dot4(acc->v2, b, weights->v0);
+    uf_dot4_3(acc, a, weights->v0, _mm512_mask_mov_epi32(a, 0xff00, b), weights->v1, b, weights->v0);
+  } else if (kind == CHANNELS_32) {
+    uf_dot4_4(acc, a, weights->v0, a, weights->v1, b, weights->v0, b, weights->v1);
+  } else if (kind == CHANNELS_48) {
+    uf_dot4_3(acc, a, weights->v0, a, weights->v1, a, weights->v2);
   } else {
-    acc->v1 = uf_dot4(acc->v1, a, weights->v1);
-    acc->v2 = uf_dot4(acc->v2, b, kind == CHANNELS_32 ? weights->v0 : weights->v2);
-    if (kind != CHANNELS_48) acc->v3 = uf_dot4(acc->v3, b, kind == CHANNELS_32 ? weights->v1 : weights->v3);
+    uf_dot4_4(acc, a, weights->v0, a, weights->v1, a, weights->v2, a, weights->v3);
   }
 }
 
@@ -175,10 +174,10 @@ UF_INLINE void run_tile(const tile_task *task, int rows, arrangement kind) {
     } while (at != end);
     x += task->table_stride;
   } while (--taps != 0);
-  tile = uf_own_tile(tile);
-  uf_rescale_tile(&tile, task->block, rows, row_vectors(kind));
+  uf_tile sums = uf_own_tile(tile);
+  uf_rescale_tile(&sums, task->block, rows, row_vectors(kind));
   const uf_clamp clamp = uf_load_clamp(task->block);
-#define STORE_ROW(i) store_row(task, &tile.r##i, i, &clamp, kind)
+#define STORE_ROW(i) store_row(task, &sums.r##i, i, &clamp, kind)
   UF_EACH_ROW(rows, STORE_ROW);
 #undef STORE_ROW
 }

@@ -43,7 +43,8 @@ class Sinker:
     Attributes:
         source: Shapes of the old values.
         pending: What each old value is.
-        shapes, nodes: The new values and nodes.
+        shapes: Shapes of the new values.
+        nodes: The new nodes by name, in order.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -59,10 +60,9 @@ class Sinker:
         self.shapes[node.name] = node.shape
         return node.name
 
-    def follow(self, node: Node, value: Pending, **changes: object) -> None:
+    def follow(self, node: Node, value: Pending) -> None:
         """Write the node on the value as it is stored: it gives what is stored, in the same order."""
-        shape = self.shapes[value.value]
-        self.emit(replace(node, inputs=(value.value,), shape=shape, **changes))  # type: ignore[arg-type]
+        self.emit(replace(node, inputs=(value.value,), shape=self.shapes[value.value]))
         self.pending[node.name] = replace(value, value=node.name)
 
     def settled(self, name: str, order: Axes | None = None) -> str:

@@ -76,14 +76,7 @@ class Simulation:
 
     def float_value(self, node: Node, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         """A node's float meaning with its slots applied: bias, folded norm, clamp."""
-        result = self.before_clamp(node, inputs)
-        if node.clamp is None:
-            return result
-        return (
-            result.clamp_(node.clamp.low, node.clamp.high)
-            if result is not inputs[0]
-            else result.clamp(node.clamp.low, node.clamp.high)
-        )
+        return clamped(node, self.before_clamp(node, inputs), inputs)
 
     def before_clamp(self, node: Node, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         """A node's float meaning with bias and norm, before its clamp."""
@@ -178,6 +171,14 @@ class Simulation:
         rules = {node.name: self.rule(node) for node in self.graph.nodes}
         quantization = Quantization(self.labels, rules, self.corrections, self.recipe.rounding)
         return lower(self.graph, quantization, self.fetch, metadata)
+
+
+def clamped(node: Node, values: torch.Tensor, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+    """A node's value with its clamp applied, in place where it is not one of the node's inputs."""
+    if node.clamp is None:
+        return values
+    bounds = (node.clamp.low, node.clamp.high)
+    return values.clamp(*bounds) if any(values is x for x in inputs) else values.clamp_(*bounds)
 
 
 def dequantize_codes(codes: torch.Tensor, label: QParams) -> torch.Tensor:

@@ -78,7 +78,7 @@ def read_outputs(
     ports = []
     for name, result in zip(names, mine, strict=False):
         if isinstance(result, Value):
-            ports.append(_port(name, result) if result.name != "?" else Port(name, "?", result.shape, ()))
+            ports.append(_port(name, result))
         elif not isinstance(result, Unknown):
             interpreter.problems.append(f"output {name}: it must be a tensor that depends on the inputs")
     return tuple(ports), structure
@@ -88,16 +88,14 @@ def _structure(spec: TreeSpec | None, interpreter: Interpreter) -> tuple[Structu
     """None and one name, ("tuple" | "list", n), or ("dict", keys). A named tuple is handed back as a tuple."""
     if spec is None or spec.is_leaf():
         return None, ["output"]
-    children = spec.children()
-    if not all(child.is_leaf() for child in children):
+    count = spec.num_children
+    if not all(child.is_leaf() for child in spec.children()):
         interpreter.problems.append(
             "output: a structure in a structure cannot be handed back; try: return one tuple, list or dict of tensors"
         )
-    if isinstance(spec.type, type) and issubclass(spec.type, dict):
-        found = spec.context if isinstance(spec.context, list) else range(len(children))
-        keys = tuple(str(key) for key in found)
+    if isinstance(spec.type, type) and issubclass(spec.type, dict) and len(spec.context) == count:
+        keys = tuple(map(str, spec.context))
         return ("dict", keys), list(keys)
-    kind = "list" if spec.type is list else "tuple"
     fields = getattr(spec.type, "_fields", None) or getattr(spec.context, "_fields", None)
-    names = list(fields) if fields else [f"output_{i}" for i in range(len(children))]
-    return (kind, len(children)), names
+    names = list(fields) if fields else [f"output_{i}" for i in range(count)]
+    return ("list" if spec.type is list else "tuple", count), names

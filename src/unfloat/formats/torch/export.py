@@ -96,7 +96,9 @@ def _trace(model: nn.Module, examples: Examples, dynamic: bool) -> ExportedProgr
 def _reason(error: Exception) -> str:
     """The user's own line, and the first line of what torch says."""
     frames = traceback.extract_tb(error.__traceback__)
-    user = [frame for frame in frames if not frame.filename.startswith(TORCH) and frame.filename != __file__]
+    foreign = (TORCH, __file__, "<string>")  # the last is code that torch generates
+    user = [frame for frame in frames if not frame.filename.startswith(foreign)]
     where = f"{user[-1].filename}:{user[-1].lineno}: " if user else ""
     first = str(error).strip().splitlines() or [""]
-    return f"{where}{type(error).__name__}: {first[0]}"
+    hint = "; try: no branch on the values of a tensor" if "data-dependent" in first[0] else ""
+    return f"{where}{type(error).__name__}: {first[0]}{hint}"

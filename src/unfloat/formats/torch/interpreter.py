@@ -135,7 +135,14 @@ class Interpreter:
             return self._stand_in(node.meta.get("val"))
         parameters = [leaf.param.name for leaf in operands if isinstance(leaf, Weight)]
         self.build.call = Call(node_name(node, parameters), source_line(node), self._expected(node, on_values))
-        return handler(self.build, **arguments)
+        return self._checked(handler(self.build, **arguments))
+
+    def _checked(self, result: Any) -> Any:
+        """The result, if it has the shape that torch gives it: a last guard against a wrong reading."""
+        expected = self.build.call.shape
+        if isinstance(result, Value) and expected is not None and result.shape != expected:
+            raise RefusedError(f"Unfloat reads it with a result of shape {result.shape}, torch with {expected}")
+        return result
 
     def _expected(self, node: fx.Node, on_values: bool) -> Shape | None:
         meta = node.meta.get("val")
