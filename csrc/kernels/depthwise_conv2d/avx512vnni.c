@@ -324,23 +324,28 @@ UF_INLINE void store_row(const tile_task *task, __m512i bytes, int row, int colu
 UF_INLINE void run_tile(const tile_task *task, int columns, int band) {
   const uint8_t *w = (const uint8_t *)(task->block + 1);
   const size_t plane = task->plane;
+  const int rows = columns * band;
   uf_tile tile = uf_start_tile(task->block, UF_TILE_VECTORS);
   const size_t *offset = task->offsets, *const end = offset + task->steps;
   do {  // there is a step; a loop that said otherwise would make gcc 12 copy accumulators
     const uint8_t *x = task->columns + *offset, *w2 = w + task->row_bytes;
 // One vector of every row: its weights are loaded once, and so are the columns that the rows of a band share.
-#define DOT(i, n)                                                                                           \
-  tile.r##i.v##n = uf_dot4(tile.r##i.v##n, _mm512_loadu_si512(x + n * plane + i / band * UF_TILE_CHANNELS), \
-                           i % band ? lower : upper)
-#define DOT_0(i) DOT(i, 0)
-#define DOT_1(i) DOT(i, 1)
-#define DOT_2(i) DOT(i, 2)
-#define DOT_3(i) DOT(i, 3)
+#define COLUMN(i, n) _mm512_loadu_si512(x + n * plane + i / band * UF_TILE_CHANNELS)
+#define WEIGHT(i) (i % band ? lower : upper)
+#define DOT(n, i) tile.r##i.v##n = uf_dot4(tile.r##i.v##n, COLUMN(i, n), WEIGHT(i))
+#define DOT_3(n, i, j, k)                                                                                      \
+  uf_dot4_3(&tile.r##i.v##n, &tile.r##j.v##n, &tile.r##k.v##n, COLUMN(i, n), WEIGHT(i), COLUMN(j, n), WEIGHT(j), \
+            COLUMN(k, n), WEIGHT(k))
 #define DOT_COLUMN(n)                                                        \
   do {                                                                       \
     const __m512i upper = _mm512_load_si512(w + 64 * n);                     \
     const __m512i lower = band > 1 ? _mm512_load_si512(w2 + 64 * n) : upper; \
-    UF_EACH_ROW(columns *band, DOT_##n);                                     \
+    if (rows > 2) DOT_3(n, 0, 1, 2);                                         \
+    if (rows > 5) DOT_3(n, 3, 4, 5);                                         \
+    if (rows < 3) DOT(n, 0);                                                 \
+    if (rows == 2) DOT(n, 1);                                                \
+    if (rows == 4 || rows == 5) DOT(n, 3);                                   \
+    if (rows == 5) DOT(n, 4);                                                \
   } while (0)
     DOT_COLUMN(0);
     DOT_COLUMN(1);
@@ -349,10 +354,10 @@ UF_INLINE void run_tile(const tile_task *task, int columns, int band) {
     w += STEP_BYTES;
   } while (++offset != end);
   uf_tile sums = uf_own_tile(tile);
-  uf_rescale_tile(&sums, task->block, columns * band, UF_TILE_VECTORS);
+  uf_rescale_tile(&sums, task->block, rows, UF_TILE_VECTORS);
   const uf_clamp clamp = uf_load_clamp(task->block);
 #define STORE(i) store_row(task, uf_row_bytes(&sums.r##i, &clamp), i % band, i / band)
-  UF_EACH_ROW(columns * band, STORE);
+  UF_EACH_ROW(rows, STORE);
 }
 
 #define TILE(columns, band) \

@@ -115,15 +115,15 @@ UF_INLINE void dot_row(uf_row *acc, const uint8_t *const *x, int64_t at, const u
   const __m512i a = uf_broadcast4(x[0] + at), b = row_pixels(kind) > 1 ? uf_broadcast4(x[1] + at) : a;
   if (kind == CHANNELS_16) {
     const __m512i c = uf_broadcast4(x[2] + at), d = uf_broadcast4(x[3] + at);
-    uf_dot4_4(acc, a, weights->v0, b, weights->v0, c, weights->v0, d, weights->v0);
+    uf_dot4_row(acc, a, weights->v0, b, weights->v0, c, weights->v0, d, weights->v0);
   } else if (kind == CHANNELS_24) {
-    uf_dot4_3(acc, a, weights->v0, _mm512_mask_mov_epi32(a, 0xff00, b), weights->v1, b, weights->v0);
+    uf_dot4_3(&acc->v0, &acc->v1, &acc->v2, a, weights->v0, _mm512_mask_blend_epi32(0xff00, a, b), weights->v1, b, weights->v0);
   } else if (kind == CHANNELS_32) {
-    uf_dot4_4(acc, a, weights->v0, a, weights->v1, b, weights->v0, b, weights->v1);
+    uf_dot4_row(acc, a, weights->v0, a, weights->v1, b, weights->v0, b, weights->v1);
   } else if (kind == CHANNELS_48) {
-    uf_dot4_3(acc, a, weights->v0, a, weights->v1, a, weights->v2);
+    uf_dot4_3(&acc->v0, &acc->v1, &acc->v2, a, weights->v0, a, weights->v1, a, weights->v2);
   } else {
-    uf_dot4_4(acc, a, weights->v0, a, weights->v1, a, weights->v2, a, weights->v3);
+    uf_dot4_row(acc, a, weights->v0, a, weights->v1, a, weights->v2, a, weights->v3);
   }
 }
 
