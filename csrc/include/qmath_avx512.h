@@ -26,8 +26,7 @@ typedef struct {
   int64_t low, high;
 } qmath_channel;
 
-// ---- Absorbed form: byte = clamp(((accumulator + offset) * factor >> 52) + addend)
-// -----------------------------------
+// --- Absorbed form: byte = clamp(((accumulator + offset) * factor >> 52) + addend). ---
 
 enum { QMATH_ABSORBED_BITS = 52 };  // what vpmadd52huq shifts by
 
@@ -79,7 +78,8 @@ typedef struct {
 static inline qmath_interval qmath_crossing_interval(const qmath_channel *channel, int64_t factor) {
   const qmath_int128 unit = (qmath_int128)1 << QMATH_ABSORBED_BITS, far = unit << 40;
   qmath_interval interval = {-far, far};
-  for (int32_t level = channel->clamp_min + 1; level <= channel->clamp_max; ++level) {
+  for (int32_t level = channel->clamp_min + 1; level <= channel->clamp_max && interval.least <= interval.most;
+       ++level) {
     const int64_t threshold = qmath_threshold(channel, level - channel->zero_point);
     const qmath_int128 reach = level * unit - (qmath_int128)threshold * factor;
     if (threshold <= channel->high && reach > interval.least) interval.least = reach;
@@ -132,8 +132,7 @@ static inline bool qmath_absorb(const qmath_channel *channel, qmath_absorbed *ab
          qmath_find_offset(&positive, factor, first, &absorbed->offset, &absorbed->addend);
 }
 
-// ---- Sixteen lanes
-// ---------------------------------------------------------------------------------------------------
+// --- Sixteen lanes. ---
 
 // Constants of 16 channels; 64-bit ones are split into [0] the even lanes and [1] the odd lanes.
 typedef struct {

@@ -57,8 +57,7 @@ static inline uf_lane_map uf_quarter_order(int channels) {
   return map;
 }
 
-// ---- Packing
-// ---------------------------------------------------------------------------------------------------------
+// --- Packing. ---
 
 // The sums of a channel's negative and positive weights: all that its bounds and its zero point correction depend on.
 typedef struct {
@@ -73,49 +72,63 @@ static inline void uf_add_weight(uf_weight_sums *sums, int8_t weight) {
   }
 }
 
+// The accumulator's value before any product, for which padding counts as zero.
+static inline int64_t uf_start_of(const uf_linear *linear, int64_t channel, const uf_weight_sums *sums) {
+  return linear->bias[channel] - linear->input_zero_point * (sums->negative + sums->positive);
+}
+
+static inline qmath_channel uf_channel_of(const uf_linear *linear, int64_t channel, const uf_weight_sums *sums) {
+  const uf_output *output = &linear->output;
+  const int64_t start = uf_start_of(linear, channel, sums);
+  const qmath_channel result = {
+      .multiplier = linear->multiplier[channel],
+      .shift = linear->shift[channel],
+      .rounding = output->rounding,
+      .zero_point = output->zero_point,
+      .clamp_min = output->clamp_min,
+      .clamp_max = output->clamp_max,
+      .low = start + UINT8_MAX * sums->negative,
+      .high = start + UINT8_MAX * sums->positive,
+  };
+  return result;
+}
+
+// Absorbs `count` channels; the form that serves them all.
+static inline uf_form uf_absorb_all(const qmath_channel *channels, int count, qmath_absorbed *absorbed) {
+  uf_form form = qmath_has_absorbed16() ? UF_ABSORBED : UF_EXACT;
+  for (int c = 0; c < count && form != UF_EXACT; ++c) {
+    if (!qmath_absorb(&channels[c], &absorbed[c])) form = UF_EXACT;
+    if (form == UF_ABSORBED && qmath_is_bent(&absorbed[c])) form = UF_BENT;
+  }
+  return form;
+}
+
 // Fills a block for the output channels [first, first + count), whose weights have these sums. Lanes whose channel is
 // not below `count` stay empty.
 static inline void uf_pack_block(const uf_linear *linear, int64_t first, int count, const uf_weight_sums *sums,
                                  const uf_lane_map *map, uf_block *block) {
   qmath_channel channels[UF_TILE_CHANNELS];
   qmath_absorbed absorbed[UF_TILE_CHANNELS];
+  for (int c = 0; c < count; ++c) channels[c] = uf_channel_of(linear, first + c, &sums[c]);
   memset(block, 0, sizeof *block);
-  block->form = qmath_has_absorbed16() ? UF_ABSORBED : UF_EXACT;
+  block->form = uf_absorb_all(channels, count, absorbed);
   block->clamp_min = 0x01010101u * (uint32_t)linear->output.clamp_min;
   block->clamp_max = 0x01010101u * (uint32_t)linear->output.clamp_max;
-  for (int c = 0; c < count; ++c) {
-    const int64_t correction = linear->input_zero_point * (sums[c].negative + sums[c].positive);
-    const int64_t start = linear->bias[first + c] - correction;
-    const qmath_channel channel = {
-        .multiplier = linear->multiplier[first + c],
-        .shift = linear->shift[first + c],
-        .rounding = linear->output.rounding,
-        .zero_point = linear->output.zero_point,
-        .clamp_min = linear->output.clamp_min,
-        .clamp_max = linear->output.clamp_max,
-        .low = start + UINT8_MAX * sums[c].negative,
-        .high = start + UINT8_MAX * sums[c].positive,
-    };
-    channels[c] = channel;
-    if (block->form != UF_EXACT && !qmath_absorb(&channel, &absorbed[c])) block->form = UF_EXACT;
-    if (block->form == UF_ABSORBED && qmath_is_bent(&absorbed[c])) block->form = UF_BENT;
-  }
   for (int lane = 0; lane < map->lanes; ++lane) {
     const int c = map->channel[lane];
     if (c >= count) continue;
-    const int64_t correction = linear->input_zero_point * (sums[c].negative + sums[c].positive);
-    const int64_t offset = block->form == UF_EXACT ? 0 : absorbed[c].offset;
-    block->start[lane] = (int32_t)(uint32_t)(linear->bias[first + c] - correction + offset);
+    const int64_t start = uf_start_of(linear, first + c, &sums[c]);
     if (block->form == UF_EXACT) {
+      block->start[lane] = (int32_t)(uint32_t)start;
       qmath_exact16_set(&block->rescale.exact[lane / 16], lane % 16, &channels[c]);
     } else {
+      block->start[lane] = (int32_t)(uint32_t)(start + absorbed[c].offset);
       qmath_absorbed16_set(&block->rescale.absorbed[lane / 16], lane % 16, &absorbed[c]);
     }
   }
 }
 
-// ---- Accumulating
-// ----------------------------------------------------------------------------------------------------
+// --- Accumulating. ---
 
 // acc + four products u8 * s8 in each lane. Assembly because gcc 12 copies the accumulator round _mm512_dpbusd_epi32.
 UF_INLINE __m512i uf_dot4(__m512i acc, __m512i x, __m512i w) {
@@ -143,6 +156,18 @@ UF_INLINE void uf_dot4_row(uf_row *acc, __m512i x0, __m512i w0, __m512i x1, __m5
       "vpdpbusd %11, %10, %3"
       : "+&v"(acc->v0), "+&v"(acc->v1), "+&v"(acc->v2), "+&v"(acc->v3)
       : "v"(x0), "v"(w0), "v"(x1), "v"(w1), "v"(x2), "v"(w2), "v"(x3), "v"(w3));
+}
+
+// The same value, but the compiler no longer knows from where. gcc 12 keeps whatever it can compute again out of a
+// loop, for which these loops have no register to spare.
+UF_INLINE __m512i uf_own(__m512i x) {
+  __asm__("" : "+v"(x));
+  return x;
+}
+
+UF_INLINE const void *uf_own_pointer(const void *x) {
+  __asm__("" : "+r"(x));
+  return x;
 }
 
 // Four bytes of activations in every lane.
@@ -179,32 +204,13 @@ UF_INLINE void uf_store_row(void *data, const uf_row *row) {
     if ((rows) > 5) DO(5);    \
   } while (0)
 
-// A value that the compiler takes for a new one. Rows that start as one value would else share it, and gcc 12 would keep
-// copying accumulators inside of the loops.
-UF_INLINE __m512i uf_own(__m512i x) {
-  __asm__("" : "+v"(x));
-  return x;
-}
-
-UF_INLINE uf_row uf_own_row(uf_row row) {
-  const uf_row own = {uf_own(row.v0), uf_own(row.v1), uf_own(row.v2), uf_own(row.v3)};
-  return own;
-}
-
-UF_INLINE uf_tile uf_own_tile(uf_tile tile) {
-  const uf_tile own = {uf_own_row(tile.r0), uf_own_row(tile.r1), uf_own_row(tile.r2),
-                       uf_own_row(tile.r3), uf_own_row(tile.r4), uf_own_row(tile.r5)};
-  return own;
-}
-
 UF_INLINE uf_tile uf_start_tile(const uf_block *block, int vectors) {
   const uf_row row = uf_load_row(block->start, vectors);
   const uf_tile tile = {row, row, row, row, row, row};
-  return uf_own_tile(tile);
+  return tile;
 }
 
-// ---- Rescaling and storing
-// -------------------------------------------------------------------------------------------
+// --- Rescaling and storing. ---
 
 UF_INLINE __m512i uf_rescale_vector(__m512i acc, const qmath_absorbed16_registers *registers,
                                     const qmath_absorbed16 *lanes, uf_form form) {

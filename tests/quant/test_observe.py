@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from unfloat.quant.observe import BINS, Histogram, MeanSquaredError, MinMax, MovingAverage, Percentile, make_observer
+from unfloat.quant.observe import BINS, Histogram, LeastError, MinMax, MovingAverage, Percentile, make_observer
 from unfloat.quant.recipe import Override, Recipe
 from unfloat.spec.errors import NumericDomainError
 
@@ -60,14 +60,14 @@ def test_percentile_leaves_outliers_out_and_100_keeps_all() -> None:
 
 
 def test_mse_clips_a_lone_outlier_but_not_a_uniform_range() -> None:
-    lone, uniform = MeanSquaredError(), MeanSquaredError()
+    lone, uniform = LeastError(), LeastError()
     lone.update(torch.cat([torch.randn(60_000, generator=torch.Generator().manual_seed(0)), torch.tensor([30.0])]))
     uniform.update(torch.linspace(-1, 1, 60_000))
     assert lone.qparams("int8", 4).scale[0] < 15 / 15
     assert uniform.qparams("int8", 8).scale[0] == pytest.approx(2 / 255, rel=0.02)
 
 
-@pytest.mark.parametrize("rule", ["mse", "minmax", "percentile", "moving_average"])
+@pytest.mark.parametrize("rule", ["norm", "mse", "minmax", "percentile", "moving_average"])
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_values_that_are_not_finite_are_refused(rule: str, bad: float) -> None:
     observer = make_observer(Recipe(ranges=rule), "layer")
@@ -75,7 +75,7 @@ def test_values_that_are_not_finite_are_refused(rule: str, bad: float) -> None:
         observer.update(torch.tensor([0.0, bad, 1.0]))
 
 
-@pytest.mark.parametrize("rule", ["mse", "minmax", "percentile", "moving_average"])
+@pytest.mark.parametrize("rule", ["norm", "mse", "minmax", "percentile", "moving_average"])
 def test_a_constant_zero_has_scale_one(rule: str) -> None:
     observer = make_observer(Recipe(ranges=rule), "layer")
     observer.update(torch.zeros(5))
@@ -86,4 +86,12 @@ def test_the_last_override_that_matches_wins() -> None:
     recipe = Recipe(overrides=(Override("features.*", ranges="minmax"), Override("features.3", ranges="percentile")))
     assert isinstance(make_observer(recipe, "features.3"), Percentile)
     assert type(make_observer(recipe, "features.1")) is MinMax
-    assert isinstance(make_observer(recipe, "classifier"), MeanSquaredError)
+    assert isinstance(make_observer(recipe, "classifier"), LeastError)
+
+
+def test_a_lower_norm_clips_no_less() -> None:
+    values = torch.cat([torch.randn(60_000, generator=torch.Generator().manual_seed(0)), torch.linspace(5, 12, 40)])
+    low, high = LeastError(norm=1.5), LeastError(norm=3.0)
+    low.update(values)
+    high.update(values)
+    assert low.qparams("int8", 8).scale[0] < high.qparams("int8", 8).scale[0]

@@ -30,6 +30,7 @@ RECIPES = [
     unfloat.Recipe(rounding="single"),
     unfloat.Recipe(weight_bits=4, activation_bits=6),
     unfloat.Recipe(ranges="percentile"),
+    unfloat.Recipe(ranges="mse"),
     unfloat.Recipe(ranges="moving_average"),
     unfloat.Recipe(ranges="minmax", bias_correction=False),
     unfloat.Recipe(overrides=(unfloat.Override("head*", weight_bits=2, activation_bits=3),)),

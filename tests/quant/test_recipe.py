@@ -37,6 +37,7 @@ def test_toml_round_trip(recipe: Recipe, tmp_path: Path) -> None:
         ("activation_bits = 1", "activation_bits"),
         ('ranges = "best"', "ranges: required one of"),
         ("percentile = 10.0", "percentile"),
+        ("norm = 0.5", "norm: required a number in"),
         ('rounding = "up"', "rounding"),
         ("weights_bits = 4", r"the recipe: required fields among .* found \['weights_bits'\]"),
         ("[[override]]\nweight_bits = 4", "override.*pattern"),

@@ -67,7 +67,7 @@ def convolutions(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, Geometry]:
     return x, weight, (stride, dilation, padding, groups)  # type: ignore[return-value]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(convolutions())
 def test_convolutions_of_every_geometry(case: tuple[np.ndarray, np.ndarray, Geometry]) -> None:
     expected = loops(*case)
@@ -190,6 +190,25 @@ def test_requantize(rounding: str) -> None:
     assert (found.numpy() == expected.transpose(0, 2, 1, 3)).all()
     found = TORCH.requantize(tensor, TORCH.constant(multiplier[:1]), TORCH.constant(shift[:1]), rounding)
     assert (found.numpy() == fp.requantize(accumulator, multiplier[:1], shift[:1], rounding)).all()
+
+
+@pytest.mark.parametrize("rounding", fp.ROUNDINGS)
+@pytest.mark.parametrize("codes", [(4, -128, 127), (-128, -128, 100), (0, 0, 255), (7, 7, 90)])
+def test_finish(codes: tuple[int, int, int], rounding: str) -> None:
+    """Bias, requantization, zero point and clamp in one go; several dimensions, some of them turned."""
+    rng = np.random.default_rng(5)
+    accumulator = rng.integers(-(2**24), 2**24, (2, 5, 3, 33))
+    factors = (rng.integers(-(2**24), 2**24, 33), rng.integers(2**30, 2**31, 33), rng.integers(-24, -12, 33))
+    zero_point, low, high = codes
+    steps = fp.requantize(accumulator + factors[0], factors[1], factors[2], rounding)
+    expected = np.clip(steps + zero_point, low, high)
+    assert len(np.unique(expected)) > 50
+    assert (NUMPY.finish(accumulator, factors, codes, rounding) == expected).all()
+    tensors = tuple(TORCH.constant(factor) for factor in factors)
+    found = TORCH.finish(TORCH.constant(accumulator), tensors, codes, rounding)
+    assert (np.asarray(found) == expected).all()
+    turned = TORCH.constant(accumulator.transpose(0, 2, 1, 3)).permute(0, 2, 1, 3)
+    assert (np.asarray(TORCH.finish(turned, tensors, codes, rounding)) == expected).all()
 
 
 @pytest.mark.parametrize("b", BACKENDS)

@@ -68,7 +68,8 @@ FORMS = (
     Forms("ties, shifts 0 and 1", 0, 1),
     Forms("ties, every shift", -31, 8),
     Forms("ties, every shift, ReLU", -31, 8, relu=True),
-    Forms("ties to the right, ReLU", -24, 0, zero_point=-128, relu=True),
+    Forms("ties to the right, ReLU from the least code", -24, 0, zero_point=-128, relu=True),
+    Forms("ties to the right, ReLU", -24, 0, relu=True),
     Forms("other factors to the right", -12, -1, (0.5, 0.625, 0.75, 0.875, 1 - 2**-20, 0.5 + 2**-20)),
     Forms("other factors, every shift", -31, 8, (0.5, 0.625, 0.75, 0.875, 1 - 2**-20, 0.5 + 2**-20)),
 )

@@ -57,8 +57,7 @@ static conv_plan make_plan(const uf_node *node) {
   return plan;
 }
 
-// ---- At load
-// ---------------------------------------------------------------------------------------------------------
+// --- At load. ---
 
 static bool supports(const uf_node *node) { return node->params.linear.weight_zero_point == 0; }
 
@@ -85,8 +84,7 @@ static size_t scratch_size(const uf_node *node) {
   return table_bytes(&plan) + (size_t)(plan.row_bytes * plan.window->kernel_h);
 }
 
-// ---- Pointers
-// --------------------------------------------------------------------------------------------------------
+// --- Pointers. ---
 
 // Output pixels [column, column + count) of one row.
 typedef struct {
@@ -180,8 +178,7 @@ static void point_behind(const conv_plan *plan, int64_t count, const uint8_t *ou
   }
 }
 
-// ---- Running
-// ---------------------------------------------------------------------------------------------------------
+// --- Running. ---
 
 // A thread's share: some pixels, and some blocks of the output channels of all groups.
 typedef struct {

@@ -90,8 +90,7 @@ static size_t offsets_bytes(const depthwise_plan *plan) {
   return ((size_t)plan->steps * sizeof(size_t) + UF_ALIGNMENT - 1) / UF_ALIGNMENT * UF_ALIGNMENT;
 }
 
-// ---- At load
-// ---------------------------------------------------------------------------------------------------------
+// --- At load. ---
 
 static bool supports(const uf_node *node) {
   return node->params.linear.weight_zero_point == 0 && node->output->shape[3] == node->inputs[0]->shape[3];
@@ -156,8 +155,7 @@ static void pack(const uf_node *node, void *packed) {
   }
 }
 
-// ---- Interleaving
-// ----------------------------------------------------------------------------------------------------
+// --- Interleaving. ---
 
 // Bytes of 64 / channels pixels, `step` apart, side by side.
 UF_INLINE __m512i gather_pixels(const uint8_t *x, int64_t step, int channels) {
@@ -288,8 +286,7 @@ static void interleave_span(const depthwise_plan *plan, const plane_layout *layo
   }
 }
 
-// ---- The kernel
-// ------------------------------------------------------------------------------------------------------
+// --- The kernel. ---
 
 typedef struct {
   const uf_block *block;  // its weights follow
@@ -323,29 +320,27 @@ UF_INLINE void store_row(const tile_task *task, __m512i bytes, int row, int colu
 // `columns` rows of the tile side by side in each of `band` output rows: row r of the tile is in output row r % band.
 UF_INLINE void run_tile(const tile_task *task, int columns, int band) {
   const uint8_t *w = (const uint8_t *)(task->block + 1);
-  const size_t plane = task->plane;
+  const uint8_t *const first = task->columns;
+  const size_t plane = task->plane, row_bytes = task->row_bytes;
   const int rows = columns * band;
   uf_tile tile = uf_start_tile(task->block, UF_TILE_VECTORS);
   const size_t *offset = task->offsets, *const end = offset + task->steps;
   do {  // there is a step; a loop that said otherwise would make gcc 12 copy accumulators
-    const uint8_t *x = task->columns + *offset, *w2 = w + task->row_bytes;
+    const uint8_t *x = first + *offset, *w2 = w + row_bytes;
 // One vector of every row: its weights are loaded once, and so are the columns that the rows of a band share.
-#define COLUMN(i, n) _mm512_loadu_si512(x + n * plane + i / band * UF_TILE_CHANNELS)
+#define COLUMN(i) _mm512_loadu_si512(x + i / band * UF_TILE_CHANNELS)
 #define WEIGHT(i) (i % band ? lower : upper)
-#define DOT(n, i) tile.r##i.v##n = uf_dot4(tile.r##i.v##n, COLUMN(i, n), WEIGHT(i))
-#define DOT_3(n, i, j, k)                                                                                      \
-  uf_dot4_3(&tile.r##i.v##n, &tile.r##j.v##n, &tile.r##k.v##n, COLUMN(i, n), WEIGHT(i), COLUMN(j, n), WEIGHT(j), \
-            COLUMN(k, n), WEIGHT(k))
+#define DOT(n, i) tile.r##i.v##n = uf_dot4(tile.r##i.v##n, COLUMN(i), WEIGHT(i))
+#define DOT_0(i) DOT(0, i)
+#define DOT_1(i) DOT(1, i)
+#define DOT_2(i) DOT(2, i)
+#define DOT_3(i) DOT(3, i)
 #define DOT_COLUMN(n)                                                        \
   do {                                                                       \
     const __m512i upper = _mm512_load_si512(w + 64 * n);                     \
     const __m512i lower = band > 1 ? _mm512_load_si512(w2 + 64 * n) : upper; \
-    if (rows > 2) DOT_3(n, 0, 1, 2);                                         \
-    if (rows > 5) DOT_3(n, 3, 4, 5);                                         \
-    if (rows < 3) DOT(n, 0);                                                 \
-    if (rows == 2) DOT(n, 1);                                                \
-    if (rows == 4 || rows == 5) DOT(n, 3);                                   \
-    if (rows == 5) DOT(n, 4);                                                \
+    UF_EACH_ROW(rows, DOT_##n);                                              \
+    x = uf_own_pointer(x + plane);                                           \
   } while (0)
     DOT_COLUMN(0);
     DOT_COLUMN(1);
@@ -353,20 +348,22 @@ UF_INLINE void run_tile(const tile_task *task, int columns, int band) {
     DOT_COLUMN(3);
     w += STEP_BYTES;
   } while (++offset != end);
-  uf_tile sums = uf_own_tile(tile);
-  uf_rescale_tile(&sums, task->block, rows, UF_TILE_VECTORS);
+  uf_rescale_tile(&tile, task->block, rows, UF_TILE_VECTORS);
   const uf_clamp clamp = uf_load_clamp(task->block);
-#define STORE(i) store_row(task, uf_row_bytes(&sums.r##i, &clamp), i % band, i / band)
+#define STORE(i) store_row(task, uf_row_bytes(&tile.r##i, &clamp), i % band, i / band)
   UF_EACH_ROW(rows, STORE);
 }
 
+// clang-format off
 #define TILE(columns, band) \
   static void run_tile_##columns##x##band(const tile_task *task) { run_tile(task, columns, band); }
-TILE(1, 1)
-TILE(2, 1) TILE(3, 1) TILE(4, 1) TILE(5, 1) TILE(6, 1) TILE(1, 2) TILE(2, 2)
-    TILE(3, 2) static void (*const kTile[2][UF_TILE_ROWS])(const tile_task *) = {
-        {run_tile_1x1, run_tile_2x1, run_tile_3x1, run_tile_4x1, run_tile_5x1, run_tile_6x1},
-        {run_tile_1x2, run_tile_2x2, run_tile_3x2, NULL, NULL, NULL}};
+TILE(1, 1) TILE(2, 1) TILE(3, 1) TILE(4, 1) TILE(5, 1) TILE(6, 1)
+TILE(1, 2) TILE(2, 2) TILE(3, 2)
+
+static void (*const kTile[2][UF_TILE_ROWS])(const tile_task *) = {
+  {run_tile_1x1, run_tile_2x1, run_tile_3x1, run_tile_4x1, run_tile_5x1, run_tile_6x1},
+  {run_tile_1x2, run_tile_2x2, run_tile_3x2, NULL, NULL, NULL}};
+// clang-format on
 
 // The pixels of a span, in `band` rows, from their interleaved columns.
 static void run_span(const depthwise_plan *plan, const plane_layout *layout, const depthwise_span *span, int32_t band,

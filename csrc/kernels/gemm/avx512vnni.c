@@ -117,7 +117,9 @@ UF_INLINE void dot_row(uf_row *acc, const uint8_t *const *x, int64_t at, const u
     const __m512i c = uf_broadcast4(x[2] + at), d = uf_broadcast4(x[3] + at);
     uf_dot4_row(acc, a, weights->v0, b, weights->v0, c, weights->v0, d, weights->v0);
   } else if (kind == CHANNELS_24) {
-    uf_dot4_3(&acc->v0, &acc->v1, &acc->v2, a, weights->v0, _mm512_mask_blend_epi32(0xff00, a, b), weights->v1, b, weights->v0);
+    const __m512i own = uf_own(b);  // not to be loaded again into a copy of `a`
+    uf_dot4_3(&acc->v0, &acc->v1, &acc->v2, a, weights->v0, _mm512_mask_blend_epi32(0xff00, a, own), weights->v1, own,
+              weights->v0);
   } else if (kind == CHANNELS_32) {
     uf_dot4_row(acc, a, weights->v0, a, weights->v1, b, weights->v0, b, weights->v1);
   } else if (kind == CHANNELS_48) {
@@ -166,6 +168,7 @@ UF_INLINE void run_tile(const tile_task *task, int rows, arrangement kind) {
     const int64_t end = at + 4 * task->steps;
     do {
       const uf_row weights = uf_load_row(w, vectors);
+      if (pixels > 1) x = uf_own_pointer(x);  // more than 6 pointers are better loaded in every step
 #define DOT_ROW(i) dot_row(&tile.r##i, x + i * pixels, at, &weights, kind)
       UF_EACH_ROW(rows, DOT_ROW);
 #undef DOT_ROW
@@ -174,10 +177,9 @@ UF_INLINE void run_tile(const tile_task *task, int rows, arrangement kind) {
     } while (at != end);
     x += task->table_stride;
   } while (--taps != 0);
-  uf_tile sums = uf_own_tile(tile);
-  uf_rescale_tile(&sums, task->block, rows, row_vectors(kind));
+  uf_rescale_tile(&tile, task->block, rows, row_vectors(kind));
   const uf_clamp clamp = uf_load_clamp(task->block);
-#define STORE_ROW(i) store_row(task, &sums.r##i, i, &clamp, kind)
+#define STORE_ROW(i) store_row(task, &tile.r##i, i, &clamp, kind)
   UF_EACH_ROW(rows, STORE_ROW);
 #undef STORE_ROW
 }

@@ -27,12 +27,13 @@ class KeptSamples:
     Attributes:
         fit: Samples to measure on.
         held_back: Samples to judge on.
-        sums: For each linear node the sum of its float values before the clamp, by channel, over the samples in `fit`.
+        means: For each linear node the means of its float values before the clamp: one [samples, channels] tensor for
+            each batch, over the samples in `fit`.
     """
 
     fit: list[list[torch.Tensor]] = field(default_factory=list)
     held_back: list[list[torch.Tensor]] = field(default_factory=list)
-    sums: dict[str, torch.Tensor] = field(default_factory=dict)
+    means: dict[str, list[torch.Tensor]] = field(default_factory=dict)
 
     def offer(self, inputs: list[torch.Tensor]) -> list[int]:
         """Keep samples until there are enough; the rows that went to `fit`."""
@@ -46,16 +47,12 @@ class KeptSamples:
             rows += [] if held_back else [row]
         return rows
 
-    def add(self, name: str, values: torch.Tensor) -> None:
-        """Add a batch of a node's values to its sums."""
-        total = channel_sum(values)
-        self.sums[name] = self.sums[name] + total if name in self.sums else total
 
-
-def channel_sum(values: torch.Tensor) -> torch.Tensor:
-    """The sum over all axes but the last, as a product with ones: far faster than a reduction over rows."""
-    rows = values.reshape(-1, values.shape[-1]).to(torch.float32)
-    return torch.mv(rows.T, torch.ones(rows.shape[0], device=rows.device)).to(torch.float64)
+def channel_means(values: torch.Tensor) -> torch.Tensor:
+    """The mean of each channel of each sample, [samples, channels]; a product with ones, far faster than a reduction."""
+    rows = values.reshape(values.shape[0], -1, values.shape[-1]).to(torch.float32)
+    ones = torch.full((1, rows.shape[1]), 1.0 / rows.shape[1], device=rows.device)
+    return torch.matmul(ones, rows)[:, 0].to(torch.float64)
 
 
 def calibrate(
@@ -99,7 +96,8 @@ def _observe(
     def compute(node: Node, values: list[torch.Tensor]) -> torch.Tensor:
         before = simulation.before_clamp(node, values)
         if rows and REGISTRY[node.op].accumulate is not None:
-            kept.add(node.name, before if len(rows) == len(before) else before[rows])
+            chosen = before if len(rows) == len(before) else before[rows]
+            kept.means.setdefault(node.name, []).append(channel_means(chosen))
         result = clamped(node, before, values)
         observer = watch.get(node.name)
         if observer is not None:

@@ -156,8 +156,14 @@ class Percentile(Histogram):
 
 
 @dataclass
-class MeanSquaredError(Histogram):
-    """The window whose rounding and clipping together err least, over shrunken copies of the least-greatest window."""
+class LeastError(Histogram):
+    """The window whose rounding and clipping together err least, over shrunken copies of the least-greatest window.
+
+    Attributes:
+        norm: The error is the sum of |x - quantized x|^norm; 2 is the squared error.
+    """
+
+    norm: float = 2.0
 
     def qparams(self, dtype: str, bits: int) -> QParams:
         """See `Observer`."""
@@ -167,19 +173,22 @@ class MeanSquaredError(Histogram):
         for step in range(_CANDIDATES):
             share = 1.0 - step / _CANDIDATES * 0.9
             candidate = qparams_from_range(self.low * share, self.high * share, dtype, bits)
-            error = _squared_error(centres, weights, candidate)
+            error = _error(centres, weights, candidate, self.norm)
             if error < least:
                 best, least = candidate, error
         return best
 
 
-def _squared_error(centres: np.ndarray, weights: np.ndarray, qparams: QParams) -> float:
-    """The weighted squared error of quantizing: rounding as uniform noise inside the window, the distance outside."""
+def _error(centres: np.ndarray, weights: np.ndarray, qparams: QParams, norm: float) -> float:
+    """The weighted error of quantizing: outside the window the distance; inside, rounding as uniform noise.
+
+    Noise uniform over a step S has a mean |e|^p of (S / 2)^p / (p + 1). Zero is exact.
+    """
     scale, zero_point = qparams.scale[0], qparams.zero_point
     low, high = (qparams.qmin - zero_point) * scale, (qparams.qmax - zero_point) * scale
     outside = np.maximum(centres - high, 0) + np.maximum(low - centres, 0)
     inside = (outside == 0) & (centres != 0)
-    return float((weights * outside**2).sum() + (weights * inside).sum() * scale**2 / 12)
+    return float((weights * outside**norm).sum() + (weights * inside).sum() * (scale / 2) ** norm / (norm + 1))
 
 
 def make_observer(recipe: Recipe, layer: str) -> Observer:
@@ -189,4 +198,6 @@ def make_observer(recipe: Recipe, layer: str) -> Observer:
         return Percentile(percentile=recipe.percentile)
     if rule == "moving_average":
         return MovingAverage(recipe.momentum)
-    return MeanSquaredError() if rule == "mse" else MinMax()
+    if rule == "minmax":
+        return MinMax()
+    return LeastError(norm=2.0 if rule == "mse" else recipe.norm)

@@ -22,7 +22,7 @@ else:
     import tomli as tomllib
 
 SCHEMES = ("int8", "uint8")
-RANGES = ("mse", "minmax", "moving_average", "percentile")
+RANGES = ("norm", "mse", "minmax", "moving_average", "percentile")
 CHANNEL_ORDERS = ("RGB", "BGR")
 T = TypeVar("T")
 
@@ -98,7 +98,9 @@ class Recipe:
         scheme: "int8" (weights symmetric per channel, TFLite's specification) or "uint8" (the paper's: both affine,
             per tensor, weight codes 1 to 255).
         weight_bits, activation_bits: 2 to 8.
-        ranges: How calibration chooses activation ranges: "mse", "minmax", "moving_average", "percentile".
+        ranges: How calibration chooses activation ranges: "norm" (the range whose quantization error has the least
+            p-norm), "mse" (the same with p = 2), "minmax", "moving_average", "percentile".
+        norm: For "norm": the p. Below 2 it clips rare outliers more readily than the squared error does.
         percentile: For "percentile": the share of values inside, in percent.
         momentum: For "moving_average": the weight of the past.
         rounding: "double" (the paper, TFLite, CMSIS-NN) or "single".
@@ -110,7 +112,8 @@ class Recipe:
     scheme: str = "int8"
     weight_bits: int = 8
     activation_bits: int = 8
-    ranges: str = "mse"
+    ranges: str = "norm"
+    norm: float = 1.75
     percentile: float = 99.99
     momentum: float = 0.9
     rounding: str = "double"
@@ -122,6 +125,7 @@ class Recipe:
         """Refuse what cannot be meant."""
         _require(self.scheme in SCHEMES, "scheme", f"one of {SCHEMES}", self.scheme)
         _check_layer("", self.weight_bits, self.activation_bits, self.ranges)
+        _require(1 <= self.norm <= 4, "norm", "a number in [1, 4]", self.norm)
         _require(50 < self.percentile <= 100, "percentile", "a number above 50, at most 100", self.percentile)
         _require(0 <= self.momentum < 1, "momentum", "a number in [0, 1)", self.momentum)
         _require(self.rounding in ROUNDINGS, "rounding", f"one of {ROUNDINGS}", self.rounding)

@@ -3,8 +3,8 @@
 Quantizing weights and inputs shifts the mean of a channel; every pixel shares the shift, so it does not average out
 downstream (Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019).
 Calibration has summed each channel's float values over the samples to fit. The sweep runs the exact integers on them
-and, beside the float values, on the samples held back. At a linear node the mean difference of each channel is its
-correction, kept where it lowers the output error on the held-back samples. Later nodes see the corrected codes.
+and, beside the float values, on the samples held back. At a linear node a channel's correction is the median, over samples, of its mean difference; it is kept
+where it lowers the output error on the held-back samples. Later nodes see the corrected codes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 
 from unfloat.ir.graph import Node
 from unfloat.ops import REGISTRY
-from unfloat.quant.calibrate import KeptSamples, channel_sum
+from unfloat.quant.calibrate import KeptSamples, channel_means
 from unfloat.quant.simulate import Simulation, clamped, dequantize_codes
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ def correct_biases(simulation: Simulation, samples: KeptSamples, advance: Callab
         advance()
         linear = REGISTRY[node.op].accumulate is not None
         if linear and simulation.recipe.wish(node.name, "bias_correction"):
-            corrected += _correct(simulation, node, inputs, samples.sums[node.name])
+            corrected += _correct(simulation, node, inputs, torch.cat(samples.means[node.name]))
         return _run(simulation, node, inputs)
 
     with torch.no_grad():
@@ -107,7 +107,7 @@ def _rows(columns: list[list[T]]) -> list[list[T]]:
     return [[c[i] if len(c) > 1 else c[0] for c in columns] for i in range(count)]
 
 
-def _correct(simulation: Simulation, node: Node, inputs: list[Value], float_sum: torch.Tensor) -> int:
+def _correct(simulation: Simulation, node: Node, inputs: list[Value], float_means: torch.Tensor) -> int:
     """Measure one linear node's correction, and keep it for the channels where it helps."""
     accumulate, finish = REGISTRY[node.op].accumulate, REGISTRY[node.op].finish
     assert accumulate is not None and finish is not None
@@ -116,13 +116,9 @@ def _correct(simulation: Simulation, node: Node, inputs: list[Value], float_sum:
     def accumulators(codes: list[torch.Tensor]) -> torch.Tensor:
         return accumulate(simulation.backend, instruction.attributes, constants, codes)
 
-    total, count = torch.zeros((), dtype=torch.float64), 0
-    for codes in _rows([v.fit for v in inputs]):
-        result = accumulators(codes)
-        rows = result.numel() // result.shape[-1]
-        total = total + channel_sum(result) + rows * constants["bias"]
-        count += rows
-    shift = ((float_sum - total * _accumulator_scale(simulation, node)) / count).numpy()
+    means = torch.cat([channel_means(accumulators(codes)) for codes in _rows([v.fit for v in inputs])])
+    differences = float_means - (means + constants["bias"]) * _accumulator_scale(simulation, node)
+    shift = differences.median(dim=0).values.numpy()  # of samples: a few with clipped outliers must not speak for all
 
     wanted, found = [], []
     for row in _rows([v.held_back for v in inputs]):
@@ -134,7 +130,7 @@ def _correct(simulation: Simulation, node: Node, inputs: list[Value], float_sum:
         now, tensors = simulation.lowered(node)
         label = simulation.labels[node.name]
         results = [dequantize_codes(finish(simulation.backend, now.attributes, tensors, a), label) for a in found]
-        return torch.stack([channel_sum((r - w) ** 2) for r, w in zip(results, wanted, strict=True)]).sum(dim=0)
+        return torch.cat([channel_means((r - w) ** 2) for r, w in zip(results, wanted, strict=True)]).mean(dim=0)
 
     before = error()
     simulation.corrections[node.name] = shift
