@@ -43,7 +43,6 @@ def unfloat_call(path: str, threads: int) -> Callable[[], object]:
 def torch_call(name: str, threads: int) -> Callable[[], object]:
     """The float32 model in PyTorch."""
     import torch
-
     from benchmarks.networks import NETWORKS
 
     torch.set_num_threads(threads)

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from benchmarks import data, results
+from benchmarks.networks import PRETRAINED
 from torch import nn
 
 import unfloat
-from benchmarks import data, results
-from benchmarks.networks import PRETRAINED
 
 CALIBRATION, EVALUATION, BATCH = 125, 650, 25
 STATISTICS = {"efficientnet_lite0": data.LITE_STATISTICS, "mobilenet_v2": data.IMAGENET_STATISTICS}
@@ -131,7 +131,9 @@ def recipes(ranges: bool) -> dict[str, unfloat.Recipe]:
     default = unfloat.Recipe()
     if not ranges:
         return {"int8 (default)": default, "uint8, the paper's": replace(default, scheme="uint8")}
-    rules = {f"{rule}": replace(default, ranges=rule) for rule in ("minmax", "moving_average", "percentile", "mse", "norm")}
+    rules = {
+        f"{rule}": replace(default, ranges=rule) for rule in ("minmax", "moving_average", "percentile", "mse", "norm")
+    }
     rules["percentile 99.999"] = replace(default, ranges="percentile", percentile=99.999)
     rules["norm 1.5"] = replace(default, norm=1.5)
     plain = {f"{label}, no correction": replace(recipe, bias_correction=False) for label, recipe in rules.items()}

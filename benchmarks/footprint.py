@@ -16,11 +16,11 @@ import time
 from pathlib import Path
 
 import torch
-
-import unfloat
 from benchmarks import data, results
 from benchmarks.accuracy import BATCH, CALIBRATION, STATISTICS, batches
 from benchmarks.networks import NETWORKS, PRETRAINED
+
+import unfloat
 
 ROOT = Path(__file__).parent.parent
 FIRST_ANSWER = """

@@ -12,10 +12,10 @@ import time
 
 import numpy as np
 import torch
-
-import unfloat
 from benchmarks import results
 from benchmarks.networks import NETWORKS
+
+import unfloat
 from unfloat import _native
 from unfloat.formats.torch.read import read
 from unfloat.passes import prepare

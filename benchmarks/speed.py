@@ -13,10 +13,10 @@ import tempfile
 from pathlib import Path
 
 import torch
-
-import unfloat
 from benchmarks import results
 from benchmarks.networks import NETWORKS
+
+import unfloat
 
 TRIALS = ("mobilenet_v2", "resnet50", "mobilenet_v1", "efficientnet_lite0")
 

@@ -140,7 +140,8 @@ def main() -> None:
     views = [view for picture in shots.values() for view in crops(picture)]
     batches = list(as_batch(views).split(CALIBRATION_BATCH))
     console.print(
-        f"EfficientNet-Lite0, {sum(p.numel() for p in model.parameters()):,} parameters; calibrating on {len(views)} views of {len(shots)} pictures"
+        f"EfficientNet-Lite0, {sum(p.numel() for p in model.parameters()):,} parameters; "
+        f"calibrating on {len(views)} views of {len(shots)} pictures"
     )
     start = time.perf_counter()
     program = unfloat.quantize(model, batches, RECIPE, progress=True)

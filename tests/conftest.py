@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 _NEEDS = {
-    "data": lambda: "" if os.environ.get("UNFLOAT_DATA") else "UNFLOAT_DATA does not name the folder of pictures and models",
+    "data": lambda: (
+        "" if os.environ.get("UNFLOAT_DATA") else "UNFLOAT_DATA does not name the folder of pictures and models"
+    ),
     "cross": lambda: "" if shutil.which("qemu-aarch64-static") else "qemu-aarch64-static is not installed",
     "fuzz": lambda: "" if shutil.which("clang") else "clang is not installed",
 }

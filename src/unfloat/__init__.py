@@ -6,6 +6,7 @@ from unfloat.quant.recipe import InputSpec, Override, Recipe
 from unfloat.spec.errors import (
     CalibrationError,
     ExportError,
+    InputError,
     InvalidGraphError,
     InvalidProgramError,
     MissingExtraError,
@@ -19,6 +20,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CalibrationError",
     "ExportError",
+    "InputError",
     "InputSpec",
     "InvalidGraphError",
     "InvalidProgramError",

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.quant.models import batches, small
 
 import unfloat
+from tests.quant.models import batches, small
 from unfloat.cli import main as cli
 
 RECIPE = """
@@ -41,7 +41,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for i in range(9):
         Image.fromarray(rng.integers(0, 256, (24 + i, 30, 3), dtype=np.uint8)).save(pictures / f"{i}.png")
     np.savez(tmp_path / "data.npz", x=torch.cat(batches()).numpy())
-    torch.export.save(torch.export.export(small(), (batches()[0],), dynamic_shapes={"x": {0: torch.export.Dim.AUTO}}), tmp_path / "net.pt2")
+    torch.export.save(
+        torch.export.export(small(), (batches()[0],), dynamic_shapes={"x": {0: torch.export.Dim.AUTO}}),
+        tmp_path / "net.pt2",
+    )
     yield tmp_path
     sys.modules.pop("nets", None)
 
@@ -61,7 +64,9 @@ def said(capsys: pytest.CaptureFixture[str]) -> object:
 
 
 def test_from_pictures_to_classes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("quantize", "nets:build", "--calibration", "pictures", "--recipe", "recipe.toml", "-o", "net.unfloat") == 0
+    assert (
+        run("quantize", "nets:build", "--calibration", "pictures", "--recipe", "recipe.toml", "-o", "net.unfloat") == 0
+    )
     text = capsys.readouterr().out
     assert "mean" in text
     assert "none reads or writes a float" in text
@@ -94,8 +99,14 @@ def test_from_arrays_to_every_other_command(folder: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["quantize", "nets:build", "--calibration", "pictures", "-o", "n.unfloat"], r"the recipe's \[input\] must say"),
-        (["quantize", "nets:nothing", "--calibration", "data.npz", "-o", "n.unfloat"], "nets:nothing: cannot be imported"),
+        (
+            ["quantize", "nets:build", "--calibration", "pictures", "-o", "n.unfloat"],
+            r"the recipe's \[input\] must say",
+        ),
+        (
+            ["quantize", "nets:nothing", "--calibration", "data.npz", "-o", "n.unfloat"],
+            "nets:nothing: cannot be imported",
+        ),
         (["quantize", "nets", "--calibration", "data.npz", "-o", "n.unfloat"], "MODEL must be"),
         (["quantize", "none.pt2", "--calibration", "data.npz", "-o", "n.unfloat"], "not a loadable .pt2"),
         (["quantize", "nets:build", "--calibration", "none.npz", "-o", "n.unfloat"], "none.npz: required"),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from tests.conformance.generate import DRAWS, Draw, all_cases, build, codes_for
 from tests.conformance.witness import Witness, by_engine, by_interpreter, by_oracle, by_torch
-
 from unfloat import _native
 from unfloat.ops import REGISTRY
 from unfloat.ops._operator import Case, Operator

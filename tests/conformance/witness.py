@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from tests import oracle
 
+from tests import oracle
 from unfloat.ir.instruction import Instruction
 from unfloat.ops import REGISTRY
 from unfloat.program.interpret import interpret

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
-from tests.program.nets import small_codes, small_net
 
 import unfloat
+from tests.program.nets import small_codes, small_net
 from unfloat.program.file import KEY, from_bytes, to_bytes
 from unfloat.program.interpret import interpret
 from unfloat.spec.errors import ExportError, InvalidProgramError
@@ -190,7 +190,7 @@ def test_an_unchanged_edit_is_accepted() -> None:
 
 @pytest.mark.parametrize("length", [0, 1, 7, 8, 9, 100, len(CONTENT) // 2, len(CONTENT) - 1])
 def test_truncated_files_are_refused(length: int) -> None:
-    with pytest.raises(InvalidProgramError, match="not a whole .unfloat file"):
+    with pytest.raises(InvalidProgramError, match=r"not a whole .unfloat file"):
         from_bytes(CONTENT[:length])
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.program.nets import small_net
 
+from tests.program.nets import small_net
 from unfloat.program.plan import ALIGNMENT, Plan, check, plan, tensor_bytes
 from unfloat.spec.errors import InvalidProgramError
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from tests.conformance.generate import DRAWS, all_cases, build
 from tests.program.nets import small_net
-
 from unfloat.ops import REGISTRY
 from unfloat.program.verify import verify
 from unfloat.spec.backend import NumpyBackend

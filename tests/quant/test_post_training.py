@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.quant.models import batches, small
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import unfloat
+from tests.quant.models import batches, small
 from unfloat.formats.torch.read import read
 from unfloat.passes import prepare
 from unfloat.program.file import to_bytes
@@ -143,7 +143,9 @@ def test_weights_that_are_not_finite_are_refused_by_layer(value: float) -> None:
     model = small()
     with torch.no_grad():
         model.point.weight[0, 0, 0, 0] = value
-    with pytest.raises(unfloat.NumericDomainError, match="layer point .*weight, parameter point.weight, must hold finite"):
+    with pytest.raises(
+        unfloat.NumericDomainError, match=r"layer point .*weight, parameter point.weight, must hold finite"
+    ):
         unfloat.quantize(model, batches())
 
 
@@ -151,7 +153,7 @@ def test_activations_that_overflow_are_refused_by_layer() -> None:
     model = small()
     with torch.no_grad():
         model.point.weight.fill_(3e38)
-    with pytest.raises(unfloat.CalibrationError, match="layer point .*finite activations"):
+    with pytest.raises(unfloat.CalibrationError, match=r"layer point .*finite activations"):
         unfloat.quantize(model, batches())
 
 
@@ -182,7 +184,7 @@ def test_m_out_of_range_is_refused_by_layer() -> None:
     simulation = calibrated(unfloat.Recipe())
     node = next(n for n in simulation.graph.nodes if n.name == "point")
     simulation.labels["point"] = unfloat.spec.qparams.QParams((float(np.float32(1e-30)),), 0)
-    with pytest.raises(unfloat.NumericDomainError, match="layer point .*a rescaling factor must be below"):
+    with pytest.raises(unfloat.NumericDomainError, match=r"layer point .*a rescaling factor must be below"):
         simulation.instruction(node)
 
 
@@ -225,3 +227,30 @@ def test_unsupported_operators_are_listed_all_at_once() -> None:
     assert "sin" in str(caught.value)
     assert "cumsum" in str(caught.value)
     assert "test_post_training.py" in str(caught.value)
+
+
+class Branches(nn.Module):
+    """Two convolutions joined, one of them read again elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = nn.Conv2d(3, 4, 3, padding=1)
+        self.right = nn.Conv2d(3, 4, 3, padding=1)
+        self.last = nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        left, right = self.left(x), self.right(x)
+        return (self.last(torch.cat([left, right], 1)) + right).mean((2, 3))
+
+
+def test_ties_are_cut_where_a_value_is_read_elsewhere_or_has_other_bits() -> None:
+    program = unfloat.quantize(Branches(), batches())
+    joined = next(i for i in program.instructions if i.op == "concatenation")
+    assert joined.inputs[0] == "left"
+    assert joined.inputs[1] == "cat:rescale"
+    recipe = unfloat.Recipe(overrides=(unfloat.Override("left", activation_bits=5),))
+    program = unfloat.quantize(Branches(), batches(), recipe)
+    joined = next(i for i in program.instructions if i.op == "concatenation")
+    assert program.tensors["left"].qparams.bits == 5
+    assert program.tensors[joined.name].qparams.bits == 8
+    assert all(name.startswith("cat:rescale") for name in joined.inputs)

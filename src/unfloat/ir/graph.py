@@ -104,7 +104,7 @@ class Port:
 
     @property
     def layout(self) -> str:
-        """ "NHWC" where the border permutes an image, else "as given"."""
+        """Say "NHWC" where the border permutes an image, else "as given"."""
         return "NHWC" if self.permutation in ((0, 2, 3, 1), (0, 3, 1, 2)) else "as given"
 
 

@@ -6,8 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from unfloat.ir.graph import Attributes, Clamp, Shape
 from unfloat.ir.instruction import Instruction
-from unfloat.ops._linear import LINEAR_CONSTANTS, LINEAR_FIELDS, LINEAR_SLOTS
-from unfloat.ops._linear import derive_linear, finish_linear, linear_accumulators, lower_linear
+from unfloat.ops._linear import (
+    LINEAR_CONSTANTS,
+    LINEAR_FIELDS,
+    LINEAR_SLOTS,
+    derive_linear,
+    finish_linear,
+    linear_accumulators,
+    lower_linear,
+)
 from unfloat.ops._operator import PADDING, PAIR, SIZE, Case, Domain, Operator, Params, QuantRecord
 from unfloat.ops._spatial import require_rank, windows
 from unfloat.spec.backend import Array, Backend

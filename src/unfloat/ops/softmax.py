@@ -38,8 +38,8 @@ def _derive(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) 
     """The factor from codes to Q5.26, and the least difference whose exponential is not zero."""
     factor = min(scale_of(inputs[0]) * 2 ** (31 - DIFFERENCE_BITS), 2**31 - 1.0)
     multiplier, shift = quantize_multiplier(factor, most=31)
-    if shift < 0:
-        raise NumericDomainError(f"softmax needs an input scale of at least 2^-27, found {scale_of(inputs[0])}")
+    if factor <= 1:
+        raise NumericDomainError(f"softmax needs an input scale above 2^-26, found {scale_of(inputs[0])}")
     return {
         "multiplier": multiplier,
         "shift": shift,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from unfloat.ir.graph import Graph, Shape
 from unfloat.ir.verify import verify
@@ -35,16 +36,16 @@ PIPELINE: tuple[Pass, ...] = (
     fuse_pad.run,
     remove_identity.run,
     remove_dead.run,
-    share_ranges.run,  # last: it counts readers
 )
 
 
-def prepare(graph: Graph, param_shapes: Mapping[str, Shape]) -> Graph:
+def prepare(graph: Graph, param_shapes: Mapping[str, Shape], bits: Callable[[str], int] = lambda name: 8) -> Graph:
     """Make the fused Graph that quantization starts from: channels last, norms and clamps in slots, ties explicit.
 
     Args:
         graph: As a reader made it.
         param_shapes: The shape of each of the model's parameters and buffers, by name.
+        bits: The activation bits that the recipe wishes for a value.
 
     Returns:
         An equivalent Graph, verified after each pass.
@@ -53,7 +54,8 @@ def prepare(graph: Graph, param_shapes: Mapping[str, Shape]) -> Graph:
         InvalidGraphError: The reader or a pass broke a rule.
     """
     verify(graph, REGISTRY, param_shapes)
-    for rewrite in PIPELINE:
+    ties: Pass = partial(share_ranges.run, bits=bits)  # last: it counts readers
+    for rewrite in (*PIPELINE, ties):
         graph = rewrite(graph)
         verify(graph, REGISTRY, param_shapes)
     return graph

@@ -1,12 +1,12 @@
 """Make ties structural: an operator that shares its QParams with several inputs gets inputs that are free to share.
 
-A value that something else reads too, a border value, a constant or a fixed range (softmax) keeps its own QParams; an
-explicit `rescale` (TFLite's QUANTIZE) stands between it and, say, a concatenation.
+A value that something else reads too, a border value, a constant, a fixed range (softmax) or one of other bits keeps
+its own QParams; an explicit `rescale` (TFLite's QUANTIZE) stands between it and, say, a concatenation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from unfloat.ir.graph import Graph, Node
@@ -14,8 +14,13 @@ from unfloat.ops import REGISTRY
 from unfloat.passes._edit import fresh
 
 
-def run(graph: Graph) -> Graph:
-    """The Graph with a rescale wherever a tie would bind a value that must stay free."""
+def run(graph: Graph, bits: Callable[[str], int] = lambda name: 8) -> Graph:
+    """The Graph with a rescale wherever a tie would bind a value that must stay free.
+
+    Args:
+        graph: After all other passes.
+        bits: The activation bits wished for a value.
+    """
     readers = graph.readers()
     made = {node.name: node for node in graph.nodes}
     shapes = graph.shapes()
@@ -25,7 +30,7 @@ def run(graph: Graph) -> Graph:
         if REGISTRY[node.op].quant.output == "same" and len(node.inputs) > 1:
             inputs = list(node.inputs)
             for i, name in enumerate(inputs):
-                if not _may_share(name, made, readers):
+                if bits(name) != bits(node.name) or not _may_share(name, made, readers):
                     inputs[i] = fresh(f"{node.name}:rescale", taken)
                     taken.add(inputs[i])
                     nodes.append(Node(inputs[i], "rescale", (name,), shapes[name]))

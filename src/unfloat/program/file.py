@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,7 +63,7 @@ def write_atomically(path: str | Path, content: bytes) -> None:
             temporary = Path(file.name)
             file.write(content)
         temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         if temporary is not None:
             with contextlib.suppress(OSError):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from unfloat.ir.instruction import Instruction
 from unfloat.ops import REGISTRY
 from unfloat.program.program import Program
 from unfloat.spec.errors import InvalidProgramError
@@ -111,35 +112,36 @@ def check(program: Program, candidate: Plan) -> None:
     Raises:
         InvalidProgramError: An activation would be overwritten before its last reader, or lies outside the arena.
     """
-    writer = np.full(candidate.size // ALIGNMENT, -1, np.int64)
-    activations = [name for name, tensor in program.tensors.items() if tensor.data is None]
-    number = {name: i for i, name in enumerate(activations)}
-
-    def cells(name: str) -> slice:
-        start, size = candidate.offsets[name], tensor_bytes(program, name)
-        if start < 0 or start % ALIGNMENT or start + size > candidate.size:
-            raise InvalidProgramError(
-                f"memory plan: {name} at {start} to {start + size} leaves the arena of {candidate.size} bytes"
-            )
-        return slice(start // ALIGNMENT, (start + size) // ALIGNMENT)
-
-    def read(name: str, reader: str) -> None:
-        if not (writer[cells(name)] == number[name]).all():
-            raise InvalidProgramError(f"memory plan: {name} is overwritten before {reader} reads it")
-
+    cells = {name: _cells(program, candidate, name) for name, t in program.tensors.items() if t.data is None}
+    writer = np.full(candidate.size // ALIGNMENT, "", object)
     for port in program.inputs:
-        writer[cells(port.value)] = number[port.value]
+        writer[cells[port.value]] = port.value
     for instruction in program.instructions:
-        out = cells(instruction.name)
         for name in instruction.inputs:
-            if name not in number:
-                continue
-            read(name, instruction.name)
-            source = cells(name)
-            overlaps = source.start < out.stop and out.start < source.stop
-            if overlaps and not (REGISTRY[instruction.op].in_place and source == out):
-                raise InvalidProgramError(f"memory plan: {instruction.name} would overwrite its own input {name}")
-        writer[out] = number[instruction.name]
+            if name in cells:
+                _check_read(writer, cells[name], name, instruction.name)
+                _check_overlap(instruction, cells[name], cells[instruction.name], name)
+        writer[cells[instruction.name]] = instruction.name
     for port in program.outputs:
-        if port.value in number:
-            read(port.value, f"output {port.name}")
+        if port.value in cells:
+            _check_read(writer, cells[port.value], port.value, f"output {port.name}")
+
+
+def _cells(program: Program, candidate: Plan, name: str) -> slice:
+    """The aligned cells of the arena that an activation takes."""
+    start, size = candidate.offsets[name], tensor_bytes(program, name)
+    if start < 0 or start % ALIGNMENT or start + size > candidate.size:
+        where = f"{name} at {start} to {start + size}"
+        raise InvalidProgramError(f"memory plan: {where} leaves the arena of {candidate.size} bytes")
+    return slice(start // ALIGNMENT, (start + size) // ALIGNMENT)
+
+
+def _check_read(writer: np.ndarray, cells: slice, name: str, reader: str) -> None:
+    if not (writer[cells] == name).all():
+        raise InvalidProgramError(f"memory plan: {name} is overwritten before {reader} reads it")
+
+
+def _check_overlap(instruction: Instruction, source: slice, out: slice, name: str) -> None:
+    overlaps = source.start < out.stop and out.start < source.stop
+    if overlaps and not (REGISTRY[instruction.op].in_place and source == out):
+        raise InvalidProgramError(f"memory plan: {instruction.name} would overwrite its own input {name}")

@@ -264,7 +264,7 @@ def _accumulator_bound(
     low, high, shift = operator.accumulators(instruction, inputs)
     least, greatest = int((low << shift).min()), int((high << shift).max())
     _require(
-        INT32_MIN <= least and greatest <= INT32_MAX,
+        least >= INT32_MIN and greatest <= INT32_MAX,
         where,
         "accumulators that fit int32 after their left shift",
         f"[{least}, {greatest}]; the output's range is too small or the layer too deep",

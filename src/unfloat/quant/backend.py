@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as functional
 
 from unfloat import _native
-from unfloat.spec.backend import Pair, Padding
+from unfloat.spec.backend import Padding, Pair
 from unfloat.spec.fixedpoint import CodeRange, Factors, finish, requantize
 
 FLOAT32_EXACT = 2**24
@@ -134,4 +134,6 @@ def _accumulate(
             return product(x.to(torch.float64), weight.to(torch.float64)).to(torch.int32)
         half = depth // 2
         low = _accumulate(product, x[..., :half], weight[..., :half], splittable=True)
-        return low.to(torch.int32) + _accumulate(product, x[..., half:], weight[..., half:], splittable=True).to(torch.int32)
+        return low.to(torch.int32) + _accumulate(product, x[..., half:], weight[..., half:], splittable=True).to(
+            torch.int32
+        )

@@ -85,9 +85,7 @@ def calibrate(
     return kept
 
 
-def _observe(
-    simulation: Simulation, inputs: list[torch.Tensor], watch: dict[str, Observer], kept: KeptSamples
-) -> None:
+def _observe(simulation: Simulation, inputs: list[torch.Tensor], watch: dict[str, Observer], kept: KeptSamples) -> None:
     rows = kept.offer(inputs)
     inner = simulation.to_inner([x.to(simulation.backend.device) for x in inputs])
     for port, x in zip(simulation.graph.inputs, inner, strict=True):

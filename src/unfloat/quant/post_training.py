@@ -21,7 +21,7 @@ from unfloat.quant.recipe import Recipe
 from unfloat.quant.simulate import Simulation
 
 Read = Callable[..., Graph]
-Prepare = Callable[[Graph, Mapping[str, Shape]], Graph]
+Prepare = Callable[[Graph, Mapping[str, Shape], Callable[[str], int]], Graph]
 
 
 def quantize(
@@ -48,7 +48,8 @@ def simulate(model: Any, graph: Graph, recipe: Recipe, prepare: Prepare) -> Simu
     """A Simulation of a freshly read Graph, its passes applied, over the model's live parameters."""
     parameters = live_parameters(model)
     shapes = {name: tuple(p.shape) for name, p in parameters.items()}
-    return Simulation(prepare(graph, shapes), parameters, recipe)
+    prepared = prepare(graph, shapes, lambda value: recipe.wish(value, "activation_bits"))
+    return Simulation(prepared, parameters, recipe)
 
 
 def live_parameters(model: Any) -> dict[str, torch.Tensor]:
@@ -67,4 +68,3 @@ def _progress(show: bool | None) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     visible = sys.stderr.isatty() if show is None else show
     return Progress(*columns, console=Console(stderr=True), disable=not visible)
-

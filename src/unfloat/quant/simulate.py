@@ -99,7 +99,7 @@ class Simulation:
         if node.norm is not None:
             slots = (node.norm.mean, node.norm.variance, node.norm.weight, node.norm.bias)
             names += [p.name for p in slots if p is not None]
-        versions = tuple(self.parameters[name]._version for name in names if name in self.parameters)  # noqa: SLF001
+        versions = tuple(self.parameters[name]._version for name in names if name in self.parameters)
         labels = tuple(self.labels.get(name) for name in (*node.inputs, node.name))
         stamp = (versions, labels, id(self.corrections.get(node.name)))
         found = self._cache.get((node.name, kind))

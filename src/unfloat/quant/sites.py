@@ -42,6 +42,7 @@ def find_sites(graph: Graph, recipe: Recipe) -> list[Site]:
 
     order = {name: i for i, name in enumerate(parent)}
     makers = {port.value for port in graph.inputs}
+    joins = {node.name for node in graph.nodes if REGISTRY[node.op].quant.output == "same" and len(node.inputs) > 1}
     fixed: dict[str, QParams] = {}
     for node in graph.nodes:
         record = REGISTRY[node.op].quant
@@ -56,13 +57,15 @@ def find_sites(graph: Graph, recipe: Recipe) -> list[Site]:
     groups: dict[str, list[str]] = {}
     for name in parent:
         groups.setdefault(root(name), []).append(name)
-    return [_site(values, makers, fixed, recipe) for values in groups.values()]
+    return [_site(values, makers, joins, fixed, recipe) for values in groups.values()]
 
 
-def _site(values: list[str], makers: set[str], fixed: Mapping[str, QParams], recipe: Recipe) -> Site:
+def _site(values: list[str], makers: set[str], joins: set[str], fixed: Mapping[str, QParams], recipe: Recipe) -> Site:
+    """One site. Its bits are wished for what joins its values, or else for what makes them."""
     made = tuple(v for v in values if v in makers)
     dictated = {fixed[v] for v in values if v in fixed}
     if len(dictated) > 1:
         raise InvalidGraphError(f"{', '.join(values)} would share QParams, but two operators dictate different ones")
-    bits = max(recipe.wish(v, "activation_bits") for v in made)
+    asked = [v for v in values if v in joins] or made
+    bits = max(recipe.wish(v, "activation_bits") for v in asked)
     return Site(values[0], tuple(values), made, next(iter(dictated), None), bits)

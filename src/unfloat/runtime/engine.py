@@ -14,14 +14,10 @@ from unfloat import _native
 from unfloat.ir.graph import Port
 from unfloat.program.plan import plan
 from unfloat.program.program import Program
-from unfloat.spec.errors import NumericDomainError, UnfloatError
+from unfloat.spec.errors import InputError, NumericDomainError
 from unfloat.spec.qparams import STORAGE, QParams
 
 LEVEL_VARIABLE = "UNFLOAT_ISA"
-
-
-class InputError(UnfloatError, ValueError):
-    """An array given to an Engine is not what its Program takes."""
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,10 @@ class CalibrationError(UnfloatError, ValueError):
     """Calibration data are missing, of the wrong shape or dtype, or not finite."""
 
 
+class InputError(UnfloatError, ValueError):
+    """An array given to an Engine is not what its Program takes."""
+
+
 class ExportError(UnfloatError):
     """The target format cannot say what the Program says."""
 

@@ -146,7 +146,8 @@ def average(total: Array, count: Array) -> Array:
     """`total / count` to nearest, ties away from code 0 (eq. 24): TFLite's average pool.
 
     Args:
-        total: int64 sums of raw codes. count: int64, at least 1; broadcast.
+        total: int64 sums of raw codes.
+        count: int64, at least 1; broadcast.
     """
     xp = array_namespace(total)
     magnitude = (xp.abs(total) + count // 2) // count

@@ -2,9 +2,10 @@
 
 Quantizing weights and inputs shifts the mean of a channel; every pixel shares the shift, so it does not average out
 downstream (Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019).
-Calibration has summed each channel's float values over the samples to fit. The sweep runs the exact integers on them
-and, beside the float values, on the samples held back. At a linear node a channel's correction is the median, over samples, of its mean difference; it is kept
-where it lowers the output error on the held-back samples. Later nodes see the corrected codes.
+Calibration has taken the mean of each channel's float values for each sample to fit. The sweep runs the exact integers
+on them and, beside the float values, on the samples held back. At a linear node a channel's correction is the median,
+over samples, of its mean difference; it is kept where it lowers the output error on the held-back samples. Later nodes
+see the corrected codes.
 """
 
 from __future__ import annotations
