@@ -1,6 +1,7 @@
-// Vector forms of qmath.h for AVX-512 (C11): rescaling 16 accumulators to bytes, with the bits of qmath_requantize.
+// Vector forms of qmath.h and qmath_add.h for AVX-512 VNNI (C11): rescaling 16 accumulators to bytes, with the bits of
+// qmath_requantize, and adding 16 pairs of bytes.
 //
-// Two forms. The *exact* form follows the definition with 64-bit products, and takes any multiplier and shift. The
+// Rescaling has two forms. The *exact* form follows the definition with 64-bit products, and takes any multiplier and shift. The
 // *absorbed* form costs a third of it and is what kernels run nearly always: the roundings and the zero point vanish
 // into the accumulator's start value and one added constant, found at load (see qmath_absorb).
 
@@ -12,6 +13,7 @@
 #include <stdint.h>
 
 #include "qmath.h"
+#include "qmath_add.h"
 
 #define QMATH_INLINE static inline __attribute__((always_inline))
 
@@ -245,6 +247,29 @@ QMATH_INLINE __m512i qmath_rescale_exact16(__m512i accumulator, const qmath_exac
   const __m512i raised = _mm512_max_epi32(qmath_merge_even_odd(even, odd), _mm512_load_si512(lanes->floor));
   return _mm512_add_epi32(_mm512_min_epi32(raised, _mm512_load_si512(lanes->ceiling)),
                           _mm512_load_si512(lanes->zero_point));
+}
+
+// --- Sixteen additions. ---
+
+// A plane of qmath_add.h in registers.
+typedef struct {
+  __m512i low_factors, high_factors, low_constant, high_constant;
+  __m128i shift;
+} qmath_half_plane16;
+
+QMATH_INLINE qmath_half_plane16 qmath_half_plane16_set(const qmath_half_plane *plane) {
+  const qmath_half_plane16 registers = {
+      _mm512_set1_epi32(plane->low_factors), _mm512_set1_epi32(plane->high_factors),
+      _mm512_set1_epi32(plane->low_constant), _mm512_set1_epi32(plane->high_constant),
+      _mm_cvtsi32_si128(plane->shift)};
+  return registers;
+}
+
+// The heights, not clamped, over 16 pairs of 16-bit numbers. The low sum never exceeds 2^25, the high one 2^31.
+QMATH_INLINE __m512i qmath_add_on_plane16(__m512i pairs, const qmath_half_plane16 *plane) {
+  const __m512i low = _mm512_dpwssd_epi32(plane->low_constant, pairs, plane->low_factors);
+  const __m512i high = _mm512_add_epi32(_mm512_srai_epi32(low, 16), plane->high_constant);
+  return _mm512_sra_epi32(_mm512_dpwssd_epi32(high, pairs, plane->high_factors), plane->shift);
 }
 
 #endif  // UNFLOAT_QMATH_AVX512_H_

@@ -12,9 +12,10 @@ static inline void uf_widen(const uint8_t *x, int64_t count, int32_t zero_point,
   for (int64_t i = 0; i < count; ++i) widened[i] = (int16_t)(x[i] - zero_point);
 }
 
-// sum (w - zero_point) * x. Both factors fit 16 bits, and saying so lets compilers use their 16-bit multiply-add.
-static inline int32_t uf_dot(const int16_t *x, const int8_t *w, int64_t count, int32_t zero_point) {
-  int32_t sum = 0;
+// bias + sum (w - zero_point) * x. It starts from the bias because the proof that no accumulator overflows does: the
+// products alone may not fit. Both factors fit 16 bits, and saying so lets compilers use their 16-bit multiply-add.
+static inline int32_t uf_dot(int32_t bias, const int16_t *x, const int8_t *w, int64_t count, int32_t zero_point) {
+  int32_t sum = bias;
   for (int64_t i = 0; i < count; ++i) sum += x[i] * (int16_t)(w[i] - zero_point);
   return sum;
 }

@@ -22,6 +22,7 @@ Peer = Callable[[Sequence[Job]], list[Arrays | str]]
 PACKAGES = {  # module to look for, package to install
     "tflm": ("tflite_micro", "tflite-micro"),
     "litert": ("ai_edge_litert", "ai-edge-litert"),
+    "xnnpack": ("ai_edge_litert", "ai-edge-litert"),
     "vela": ("ethosu", "ethos-u-vela"),
 }
 VARIABLE = "UNFLOAT_PEERS_PYTHON"

@@ -12,9 +12,11 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from protocol import main
 
 
-def run(model: bytes, inputs: list[np.ndarray]) -> list[np.ndarray]:
+def run(
+    model: bytes, inputs: list[np.ndarray], resolver: OpResolverType = OpResolverType.BUILTIN_REF
+) -> list[np.ndarray]:
     """Run a model of batch 1 on each sample of the inputs [n, ...]; outputs [n, ...]."""
-    interpreter = Interpreter(model_content=model, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+    interpreter = Interpreter(model_content=model, experimental_op_resolver_type=resolver)
     interpreter.allocate_tensors()
     takes, gives = (
         [d["index"] for d in ds] for ds in (interpreter.get_input_details(), interpreter.get_output_details())

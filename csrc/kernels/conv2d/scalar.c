@@ -52,7 +52,7 @@ static void run(const uf_node *node, int thread, int threads) {
     gather(node, &pixel, &work);
     for (int32_t o = 0; o < channels; ++o) {
       const int16_t *x = work.patch + o / per_group * count;
-      work.sums[o] = linear->bias[o] + uf_dot(x, linear->weight + o * count, count, linear->weight_zero_point);
+      work.sums[o] = uf_dot(linear->bias[o], x, linear->weight + o * count, count, linear->weight_zero_point);
     }
     uf_emit_channels(linear, work.sums, 0, channels, node->output->data + index * channels);
   }

@@ -20,7 +20,7 @@ static void run(const uf_node *node, int thread, int threads) {
   for (int64_t row = 0; row < rows; ++row) {
     uf_widen(input->data + row * depth, depth, linear->input_zero_point, x);
     for (int64_t o = share.begin; o < share.end; ++o) {
-      sums[o] = linear->bias[o] + uf_dot(x, linear->weight + o * depth, depth, linear->weight_zero_point);
+      sums[o] = uf_dot(linear->bias[o], x, linear->weight + o * depth, depth, linear->weight_zero_point);
     }
     uf_emit_channels(linear, sums + share.begin, share.begin, share.end - share.begin,
                      output->data + row * channels + share.begin);
