@@ -27,7 +27,7 @@ format: $(STAMP)-test
 	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.c' 'csrc/*.h' 'csrc/*.cc')
 
 bench: $(STAMP)-demo           ## speed against PyTorch float32, one process each, alternating
-	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python -m benchmarks.speed
 
 mutate: $(STAMP)-test          ## each of 12 named mutations must turn a test red
 	$(BIN)/python benchmarks/mutate.py

@@ -1,7 +1,7 @@
 """How near the integers stay to the float network: EfficientNet-Lite0 and MobileNetV2, real weights, val650.
 
-python benchmarks/accuracy.py                    the default recipe, and the paper's uint8 beside it
-python benchmarks/accuracy.py --ranges           every range rule, with and without bias correction
+python -m benchmarks.accuracy                    the default recipe, and the paper's uint8 beside it
+python -m benchmarks.accuracy --ranges           every range rule, with and without bias correction
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Size, start-up and calibration cost.
 
-python benchmarks/footprint.py
+python -m benchmarks.footprint
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The ladder on whole networks: interpreter = Simulation in eval = scalar C = every vector level, 0 mismatches.
 
-python benchmarks/ladder.py [NETWORK ...]
+python -m benchmarks.ladder [NETWORK ...]
 
 Random weights; batch-norm statistics measured on noise. Batches of 1 and 3; 1, 2 and 3 threads.
 """

@@ -36,7 +36,8 @@ def write(
 
 def command() -> str:
     """The command line that made the results."""
-    return " ".join(["python", *sys.argv])
+    module = ".".join(Path(sys.argv[0]).resolve().relative_to(FOLDER.parents[1]).with_suffix("").parts)
+    return " ".join(["python -m", module, *sys.argv[1:]])
 
 
 def machine() -> str:

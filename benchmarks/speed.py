@@ -1,6 +1,6 @@
 """The engine against PyTorch float32 on this machine: one process each, alternating, medians of ratios.
 
-python benchmarks/speed.py [--rounds 5]
+python -m benchmarks.speed [--rounds 5]
 """
 
 from __future__ import annotations

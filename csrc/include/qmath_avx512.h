@@ -1,9 +1,9 @@
 // Vector forms of qmath.h and qmath_add.h for AVX-512 VNNI (C11): rescaling 16 accumulators to bytes, with the bits of
 // qmath_requantize, and adding 16 pairs of bytes.
 //
-// Rescaling has two forms. The *exact* form follows the definition with 64-bit products, and takes any multiplier and shift. The
-// *absorbed* form costs a third of it and is what kernels run nearly always: the roundings and the zero point vanish
-// into the accumulator's start value and one added constant, found at load (see qmath_absorb).
+// Rescaling has two forms. The *exact* form follows the definition with 64-bit products, and takes any multiplier and
+// shift. The *absorbed* form costs a third of it and is what kernels run nearly always: the roundings and the zero
+// point vanish into the accumulator's start value and one added constant, found at load (see qmath_absorb).
 
 #ifndef UNFLOAT_QMATH_AVX512_H_
 #define UNFLOAT_QMATH_AVX512_H_
@@ -258,10 +258,9 @@ typedef struct {
 } qmath_half_plane16;
 
 QMATH_INLINE qmath_half_plane16 qmath_half_plane16_set(const qmath_half_plane *plane) {
-  const qmath_half_plane16 registers = {
-      _mm512_set1_epi32(plane->low_factors), _mm512_set1_epi32(plane->high_factors),
-      _mm512_set1_epi32(plane->low_constant), _mm512_set1_epi32(plane->high_constant),
-      _mm_cvtsi32_si128(plane->shift)};
+  const qmath_half_plane16 registers = {_mm512_set1_epi32(plane->low_factors), _mm512_set1_epi32(plane->high_factors),
+                                        _mm512_set1_epi32(plane->low_constant), _mm512_set1_epi32(plane->high_constant),
+                                        _mm_cvtsi32_si128(plane->shift)};
   return registers;
 }
 

@@ -27,7 +27,8 @@ class Draw:
         scheme: "int8" or "uint8".
         rounding: "double" or "single".
         ties: Every scale a power of two: multipliers are 2^30, and many quotients fall half-way.
-        loud: The output's scale is small, so that many results saturate and some factors exceed 1.
+        loud: The output's scale is small, so that many results saturate. Where the bits are few, hence the weights'
+            scales large, some factors of linear operators reach 1 (left shifts).
         bits: Activation and weight bits.
     """
 
@@ -46,9 +47,11 @@ DRAWS = (
     Draw("int8-single", rounding="single"),
     Draw("int8-single-ties", rounding="single", ties=True),
     Draw("int8-4bits", bits=4, ties=True),
+    Draw("int8-loud-4bits", bits=4, ties=True, loud=True),
     Draw("uint8", scheme="uint8"),
     Draw("uint8-ties", scheme="uint8", ties=True),
     Draw("uint8-3bits", scheme="uint8", bits=3),
+    Draw("uint8-single-loud-3bits", scheme="uint8", rounding="single", bits=3, loud=True),
 )
 
 

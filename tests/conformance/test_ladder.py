@@ -10,6 +10,7 @@ from tests.conformance.witness import Witness, by_engine, by_interpreter, by_ora
 from unfloat import _native
 from unfloat.ops import REGISTRY
 from unfloat.ops._operator import Case, Operator
+from unfloat.spec.fixedpoint import ROUNDINGS
 
 CASES = [pytest.param(operator, case, id=f"{operator.name}: {case.label}") for operator, case in all_cases()]
 ORACLE_WORK = 60_000  # multiply-accumulates of one sample that the plain Python oracle is asked for
@@ -25,6 +26,24 @@ def test_every_operator_has_cases() -> None:
     for operator in REGISTRY.values():
         if operator.integer_meaning is not None:
             assert len(list(operator.cases())) >= 2, operator.name
+
+
+LINEAR = sorted(operator.name for operator in REGISTRY.values() if "shift" in operator.constants)
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.parametrize("name", LINEAR)
+def test_factors_lie_on_both_sides_of_one(name: str, rounding: str) -> None:
+    """Left shifts, none and right shifts: each is a branch of its own in every rung."""
+    programs = (
+        build(operator, case, draw)
+        for draw in DRAWS
+        if draw.rounding == rounding
+        for operator, case in all_cases()
+        if operator.name == name
+    )
+    signs = {int(sign) for program in programs for sign in np.sign(program.instructions[0].constants["shift"])}
+    assert signs == {-1, 0, 1}
 
 
 @pytest.mark.parametrize("draw", DRAWS, ids=lambda d: d.name)

@@ -2,27 +2,31 @@
 
 #include "../scalar.h"
 
-static size_t scratch_size(const uf_node *node) { return (size_t)node->output->shape[3] * sizeof(int32_t); }
+static size_t scratch_size(const uf_node *node) { return (size_t)node->output->shape[3] * sizeof(uint32_t); }
 
-static void emit(const int32_t *sums, int32_t channels, int32_t count, int32_t offset, uint8_t *out) {
+// Sums of bytes may wrap; less their offsets they are small again.
+static void emit(const uint32_t *sums, int32_t channels, int32_t count, int32_t offset, uint8_t *out) {
+  const uint32_t offsets = (uint32_t)count * (uint32_t)offset;
   if (count > QMATH_RECIPROCAL_COUNTS) {
-    for (int32_t c = 0; c < channels; ++c) out[c] = (uint8_t)(qmath_average(sums[c] - count * offset, count) + offset);
+    for (int32_t c = 0; c < channels; ++c) {
+      out[c] = (uint8_t)(qmath_average((int32_t)(sums[c] - offsets), count) + offset);
+    }
     return;
   }
   const uint32_t reciprocal = qmath_count_reciprocal(count);
   for (int32_t c = 0; c < channels; ++c) {
-    out[c] = (uint8_t)(qmath_average_by_reciprocal(sums[c] - count * offset, count, reciprocal) + offset);
+    out[c] = (uint8_t)(qmath_average_by_reciprocal((int32_t)(sums[c] - offsets), count, reciprocal) + offset);
   }
 }
 
 static void run(const uf_node *node, int thread, int threads) {
   const uf_window *window = &node->params.window;
   const int32_t channels = node->output->shape[3], offset = node->output->offset;
-  int32_t *sums = uf_scratch(node, thread);
+  uint32_t *sums = uf_scratch(node, thread);
   const uf_range pixels = uf_share(uf_volume(node->output, 0, 3), 1, thread, threads);
   for (int64_t index = pixels.begin; index < pixels.end; ++index) {
     const uf_pixel pixel = uf_pixel_at(node, window, index);
-    memset(sums, 0, (size_t)channels * sizeof(int32_t));
+    memset(sums, 0, (size_t)channels * sizeof(uint32_t));
     for (int32_t i = pixel.rows.begin; i < pixel.rows.end; ++i) {
       for (int32_t j = pixel.columns.begin; j < pixel.columns.end; ++j) {
         const uint8_t *x = uf_tap(node, window, &pixel, i, j);

@@ -5,18 +5,19 @@
 #include "kernel.h"
 
 static size_t scratch_size(const uf_node *node) {
-  return (size_t)uf_volume(node->output, 1, node->output->rank) * sizeof(int32_t);
+  return (size_t)uf_volume(node->output, 1, node->output->rank) * sizeof(uint32_t);
 }
 
-// Sums one sample into `sums`, indexed as the output. `stride` is the output's, 0 along a reduced axis.
-static void sum_axes(const uint8_t **x, const uf_tensor *input, const int64_t *stride, int axis, int32_t *sums) {
+// Sums one sample into `sums`, indexed as the output. `stride` is the output's, 0 along a reduced axis. Sums of bytes
+// may wrap: what is proven to fit is the sum less the zero points.
+static void sum_axes(const uint8_t **x, const uf_tensor *input, const int64_t *stride, int axis, uint32_t *sums) {
   const int32_t size = input->shape[axis];
   if (axis < input->rank - 1) {
     for (int32_t i = 0; i < size; ++i) sum_axes(x, input, stride, axis + 1, sums + i * stride[axis]);
     return;
   }
   if (stride[axis] == 0) {
-    int32_t sum = 0;
+    uint32_t sum = 0;
     for (int32_t i = 0; i < size; ++i) sum += (*x)[i];
     *sums += sum;
   } else {
@@ -35,16 +36,17 @@ static void run(const uf_node *node, int thread, int threads) {
     outputs *= input->shape[axis];
   }
   const int64_t cells = uf_volume(input, 1, input->rank);
-  const int32_t zero = (int32_t)(cells / outputs * mean->input_zero_point[0]);
-  int32_t *sums = uf_scratch(node, thread);
+  const uint32_t zero = (uint32_t)(cells / outputs * mean->input_zero_point[0]);
+  uint32_t *sums = uf_scratch(node, thread);
   const uf_range samples = uf_share(input->shape[0], 1, thread, threads);
   for (int64_t sample = samples.begin; sample < samples.end; ++sample) {
     const uint8_t *x = input->data + sample * cells;
-    memset(sums, 0, (size_t)outputs * sizeof(int32_t));
+    memset(sums, 0, (size_t)outputs * sizeof(uint32_t));
     sum_axes(&x, input, stride, 1, sums);
     uint8_t *out = node->output->data + sample * outputs;
-    for (int64_t i = 0; i < outputs; ++i)
-      out[i] = uf_emit(sums[i] - zero, mean->multiplier, mean->shift, &mean->output);
+    for (int64_t i = 0; i < outputs; ++i) {
+      out[i] = uf_emit((int32_t)(sums[i] - zero), mean->multiplier, mean->shift, &mean->output);
+    }
   }
 }
 

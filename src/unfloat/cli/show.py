@@ -18,7 +18,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
     """Print a table; columns whose number is in `numeric` align to the right."""
     result = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
-        result.add_column(column, justify="right" if number in numeric else "left")
+        result.add_column(column, justify="right" if number in numeric else "left", overflow="fold")
     for row in rows:
         result.add_row(*map(str, row))
     console.print(result)
