@@ -19,12 +19,12 @@ lint: $(STAMP)-test            ## style, types, import directions, native format
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.c' 'csrc/*.h' 'csrc/*.cc')
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.c' 'csrc/*.h' 'csrc/*.cc' 'tests/native/*')
 
 format: $(STAMP)-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.c' 'csrc/*.h' 'csrc/*.cc')
+	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.c' 'csrc/*.h' 'csrc/*.cc' 'tests/native/*')
 
 bench: $(STAMP)-demo           ## speed against PyTorch float32, one process each, alternating
 	$(BIN)/python -m benchmarks.speed
@@ -36,7 +36,7 @@ clean:
 	rm -rf $(VENV) build demo_output
 
 $(STAMP): $(SOURCES)
-	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) --editable '.[torch,tflite]'
 	touch $@
 

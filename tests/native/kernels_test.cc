@@ -45,6 +45,7 @@ struct Case {
   std::vector<Shape> inputs;
   Shape output;
   bool is_signed = true;
+  int64_t least_byte = 0;  // of the inputs
   std::vector<std::vector<uint8_t>> arrays = {};
 };
 
@@ -281,6 +282,38 @@ Case softmax(int64_t channels) {
   return test;
 }
 
+// Products whose sum exceeds int32, and a bias that brings every accumulator back: legal, as the accumulators fit.
+Case deep(const Shape &weight) {
+  Case test;
+  test.least_byte = 250;
+  add_linear(&test, weight, 1);
+  test.instruction.attributes["input_zero_point"] = int64_t{-128};
+  add_constant<int8_t>(&test, "weight", DType::kInt8, weight, 127, 127);
+  add_constant<int32_t>(&test, "bias", DType::kInt32, {1}, -1200000000, -1200000000);
+  add_constant<int8_t>(&test, "shift", DType::kInt8, {1}, -24, -22);
+  return test;
+}
+
+constexpr int64_t kDeep = 70000;
+
+Case deep_conv2d() {
+  Case test = deep({1, 1, 1, kDeep});
+  auto &attributes = test.instruction.attributes;
+  attributes["stride"] = attributes["dilation"] = pair(1, 1);
+  attributes["padding"] = std::vector<int64_t>(4);
+  attributes["groups"] = int64_t{1};
+  test.inputs = {{1, 1, 2, kDeep}};
+  test.output = {1, 1, 2, 1};
+  return test;
+}
+
+Case deep_fully_connected() {
+  Case test = deep({1, kDeep});
+  test.inputs = {{2, kDeep}};
+  test.output = {2, 1};
+  return test;
+}
+
 const std::vector<std::pair<std::string, std::function<Case(int64_t)>>> kMakers = {
     {"add", add},
     {"average_pool2d", pool2d},
@@ -352,7 +385,8 @@ void check(const std::string &op, Case test) {
   std::vector<int32_t> batches;
   for (const Shape &shape : test.inputs) {
     tensors.push_back(tensor_of(shape, test.is_signed, false));
-    for (int64_t i = 0; i < volume(shape); ++i) tensors.back().view.data[i] = static_cast<uint8_t>(draw(0, 255));
+    for (int64_t i = 0; i < volume(shape); ++i)
+      tensors.back().view.data[i] = static_cast<uint8_t>(draw(test.least_byte, 255));
     test.instruction.inputs.push_back(static_cast<int64_t>(tensors.size()) - 1);
   }
   tensors.push_back(tensor_of(test.output, test.is_signed, true));
@@ -384,6 +418,8 @@ int main(int argc, char **argv) {
       for (const auto &[op, make] : kMakers) check(op, make(channels));
     }
   }
+  check("conv2d", deep_conv2d());
+  check("fully_connected", deep_fully_connected());
   std::printf("%d checks, %d failures\n", checks, failures);
   return failures == 0 ? 0 : 1;
 }

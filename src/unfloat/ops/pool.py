@@ -66,6 +66,14 @@ def _average(b: Backend, attributes: Attributes, constants: Params, inputs: Sequ
     return average(*_window_sum(b, attributes, inputs[0]))
 
 
+def _average_accumulators(
+    instruction: Instruction, inputs: Sequence[Tensor]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A window's sum of raw codes."""
+    cells, label = math.prod(instruction.attributes["kernel"]), inputs[0].qparams
+    return np.array([cells * label.qmin]), np.array([cells * label.qmax]), np.array([0])
+
+
 def _max_float(b: Backend, attributes: Attributes, inputs: Sequence[Array], params: Params) -> Array:
     return _maximum(b, attributes, inputs[0], -math.inf)
 
@@ -159,6 +167,7 @@ OPERATORS = (
         float_meaning=_average_float,
         integer_meaning=_average,
         quant=QuantRecord(output="same"),
+        accumulators=_average_accumulators,
         cases=pool_cases,
     ),
     Operator(
