@@ -113,15 +113,14 @@ def linear_accumulators(
     instruction: Instruction, inputs: Sequence[Tensor], axis: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The exact least and greatest accumulator of each channel over all inputs (eq. 16), and its left shift."""
-    weight = (
-        np.moveaxis(instruction.constants["weight"], axis, 0).astype(np.int64)
-        - instruction.attributes["weight_zero_point"]
-    )
-    weight = weight.reshape(weight.shape[0], -1)
-    low, high = code_span(inputs[0])
+    codes = np.moveaxis(instruction.constants["weight"], axis, 0)
+    weight = codes.reshape(codes.shape[0], -1).astype(np.int16) - np.int16(instruction.attributes["weight_zero_point"])
+    low, high = code_span(inputs[0])  # low <= 0 <= high, so a weight's sign decides which end gives its most
+    positive = np.maximum(weight, 0).sum(axis=1, dtype=np.int64)
+    negative = np.minimum(weight, 0).sum(axis=1, dtype=np.int64)
     bias = instruction.constants["bias"].astype(np.int64)
-    greatest = bias + np.maximum(weight * low, weight * high).sum(axis=1)
-    least = bias + np.minimum(weight * low, weight * high).sum(axis=1)
+    greatest = bias + positive * high + negative * low
+    least = bias + positive * low + negative * high
     return least, greatest, np.maximum(instruction.constants["shift"].astype(np.int64), 0)
 
 
