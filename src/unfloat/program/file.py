@@ -21,7 +21,7 @@ from safetensors.numpy import save as save_arrays
 from unfloat.ir.graph import Port
 from unfloat.ir.instruction import Instruction, Tensor
 from unfloat.program.program import VERSION, Program
-from unfloat.program.verify import verify
+from unfloat.program.verify import check
 from unfloat.spec.errors import ExportError, InvalidProgramError, NumericDomainError
 from unfloat.spec.qparams import QParams
 
@@ -104,7 +104,7 @@ def from_bytes(content: bytes, name: str = "program") -> Program:
     if arrays:
         raise InvalidProgramError(f"{name}: required every array to be used, found {sorted(arrays)[:3]} left over")
     try:
-        verify(program)
+        check(program)
     except InvalidProgramError as error:
         raise InvalidProgramError(f"{name}: {error}") from error
     return program
@@ -191,7 +191,7 @@ def _read_qparams(value: dict[str, Any], arrays: dict[str, np.ndarray]) -> QPara
         array = arrays.pop(_typed(record["scale"], str))
         if array.dtype != np.float32 or array.ndim != 1:
             raise TypeError(f"scales must be float32 in one dimension, found {array.dtype} {array.shape}")
-        scale = tuple(float(s) for s in array)
+        scale = tuple(array.tolist())
     return QParams(
         scale, _typed(record["zero_point"], int), _typed(record["dtype"], str),
         _typed(record["bits"], int), axis, _typed(record["narrow"], bool),

@@ -13,7 +13,7 @@ from unfloat.ir.instruction import Instruction, Tensor
 from unfloat.ops import REGISTRY
 from unfloat.ops._operator import Request, WeightRule
 from unfloat.program.program import Program
-from unfloat.program.verify import verify
+from unfloat.program.verify import check
 from unfloat.spec.errors import NumericDomainError
 from unfloat.spec.qparams import QParams, quantize
 
@@ -143,5 +143,5 @@ def lower(graph: Graph, quantization: Quantization, fetch: Fetch, metadata: Mapp
         instructions.append(make_instruction(node, params, inputs, tensors[node.name], rule, quantization.rounding))
     outputs = tuple(replace(port, value=alias[port.value]) for port in graph.outputs)
     program = Program(graph.inputs, outputs, tensors, tuple(instructions), graph.structure, metadata)
-    verify(program)
+    check(program)
     return program

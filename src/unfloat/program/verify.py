@@ -66,7 +66,23 @@ class Certificate:
 
 
 def verify(program: Program) -> Certificate:
-    """Check every rule; raise InvalidProgramError naming the instruction, what was required and what was found."""
+    """Check every rule and say what holds.
+
+    Raises:
+        InvalidProgramError: As `check`.
+    """
+    bounds = check(program)
+    constants = [a.nbytes for i in program.instructions for a in i.constants.values()]
+    constants += [t.data.nbytes for t in program.tensors.values() if t.data is not None]
+    return Certificate(len(program.instructions), _macs(program), sum(constants), bounds, program.digest())
+
+
+def check(program: Program) -> tuple[LayerBound, ...]:
+    """Check every rule; the exact accumulator bounds.
+
+    Raises:
+        InvalidProgramError: A rule is broken; the message names the instruction, what was required and what was found.
+    """
     _check_tensors(program)
     _check_ports(program)
     bounds = []
@@ -80,9 +96,7 @@ def verify(program: Program) -> Certificate:
         _require(port.value in known, f"output {port.name}", "a tensor that an instruction makes", port.value)
     unmade = set(program.tensors) - known
     _require(not unmade, "program", "every activation to be made by an instruction", sorted(unmade)[:3])
-    constants = [a.nbytes for i in program.instructions for a in i.constants.values()]
-    constants += [t.data.nbytes for t in program.tensors.values() if t.data is not None]
-    return Certificate(len(program.instructions), _macs(program), sum(constants), tuple(bounds), program.digest())
+    return tuple(bounds)
 
 
 def _require(condition: bool, where: str, required: str, found: object) -> None:
