@@ -134,8 +134,6 @@ def recipes(ranges: bool) -> dict[str, unfloat.Recipe]:
     rules = {
         f"{rule}": replace(default, ranges=rule) for rule in ("minmax", "moving_average", "percentile", "mse", "norm")
     }
-    rules["percentile 99.999"] = replace(default, ranges="percentile", percentile=99.999)
-    rules["norm 1.5"] = replace(default, norm=1.5)
     plain = {f"{label}, no correction": replace(recipe, bias_correction=False) for label, recipe in rules.items()}
     return {**rules, **plain}
 

@@ -1,8 +1,12 @@
 #include "engine.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <exception>
+#include <mutex>
 #include <stdexcept>
+#include <thread>
 #include <utility>
 
 #include "level.h"
@@ -49,9 +53,33 @@ Engine::Engine(const std::vector<TensorSpec> &tensors, const std::vector<Instruc
   for (const TensorSpec &spec : tensors) add_tensor(spec, arena_bytes_per_sample);
   check_ports();
   const uf_level chosen = choose_level(level);
-  for (const Instruction &instruction : instructions) layers_.push_back(make_layer(instruction, tensors_, chosen));
+  for (const Instruction &instruction : instructions) layers_.push_back(make_layer(instruction, tensors_));
+  prepare_layers(chosen);
   make_scratch();
   stamps_.resize(layers_.size() + 1);
+}
+
+// Choosing kernels and packing weights takes most of the load's time, and layers do not depend on each other.
+void Engine::prepare_layers(uf_level level) {
+  std::atomic<size_t> next{0};
+  std::mutex mutex;
+  std::exception_ptr error;
+  const auto work = [&] {
+    for (size_t i = next++; i < layers_.size(); i = next++) {
+      try {
+        prepare_layer(*layers_[i], level);
+      } catch (...) {
+        const std::lock_guard<std::mutex> lock(mutex);
+        if (error == nullptr) error = std::current_exception();
+      }
+    }
+  };
+  const size_t workers = std::min<size_t>(std::thread::hardware_concurrency(), layers_.size());
+  std::vector<std::thread> helpers;
+  for (size_t i = 1; i < workers; ++i) helpers.emplace_back(work);
+  work();
+  for (std::thread &helper : helpers) helper.join();
+  if (error != nullptr) std::rethrow_exception(error);
 }
 
 void Engine::add_tensor(const TensorSpec &spec, int64_t arena_bytes_per_sample) {

@@ -47,6 +47,7 @@ class Engine {
   bool profiling = false;  // whether run() fills each layer's nanoseconds
 
  private:
+  void prepare_layers(uf_level level);
   void add_tensor(const TensorSpec &spec, int64_t arena_bytes_per_sample);
   void check_ports() const;
   void make_scratch();

@@ -50,7 +50,7 @@ const Tensor &tensor_at(const std::vector<Tensor> &tensors, int64_t index, const
 
 }  // namespace
 
-std::unique_ptr<Layer> make_layer(const Instruction &instruction, const std::vector<Tensor> &tensors, uf_level level) {
+std::unique_ptr<Layer> make_layer(const Instruction &instruction, const std::vector<Tensor> &tensors) {
   auto layer = std::make_unique<Layer>();
   layer->name = instruction.name;
   layer->op = instruction.op;
@@ -67,9 +67,12 @@ std::unique_ptr<Layer> make_layer(const Instruction &instruction, const std::vec
   Loader loader(instruction, *layer);
   loader.require(!output.constant && !all_constant, "its output and one input at least must be activations");
   load_parameters(instruction.op, loader);
-  layer->kernel = choose_kernel(*layer, level);
-  pack(*layer);
   return layer;
+}
+
+void prepare_layer(Layer &layer, uf_level level) {
+  layer.kernel = choose_kernel(layer, level);
+  pack(layer);
 }
 
 }  // namespace unfloat

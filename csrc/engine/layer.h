@@ -33,10 +33,13 @@ struct Layer {
   int64_t nanoseconds = 0;  // of the last profiled run
 };
 
-// Checks an instruction against its operator's rules and makes its layer: parameters, constants, kernel, packed
-// weights. Throws std::invalid_argument, naming the layer, where anything is missing or does not fit. Scratch is the
-// engine's.
-std::unique_ptr<Layer> make_layer(const Instruction &instruction, const std::vector<Tensor> &tensors, uf_level level);
+// Checks an instruction against its operator's rules and makes its layer: parameters and constants. Throws
+// std::invalid_argument, naming the layer, where anything is missing or does not fit. Scratch is the engine's.
+std::unique_ptr<Layer> make_layer(const Instruction &instruction, const std::vector<Tensor> &tensors);
+
+// Chooses a layer's kernel and packs its weights. Reads nothing but the layer and its tensors' views, so that different
+// layers may be prepared at the same time.
+void prepare_layer(Layer &layer, uf_level level);
 
 }  // namespace unfloat
 

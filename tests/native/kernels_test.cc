@@ -397,7 +397,8 @@ void check(const std::string &op, Case test) {
   const std::vector<std::string> levels = unfloat::available_levels();
   for (auto level = levels.rbegin(); level != levels.rend(); ++level) {  // scalar first: it says what is true
     set_batch(&tensors, {});
-    const auto layer = unfloat::make_layer(test.instruction, tensors, unfloat::choose_level(*level));
+    const auto layer = unfloat::make_layer(test.instruction, tensors);
+    unfloat::prepare_layer(*layer, unfloat::choose_level(*level));
     for (const int threads : {1, 2, 3, 7}) {
       const std::vector<uint8_t> found = run(layer.get(), threads, &tensors, batches);
       if (truth.empty()) truth = found;
