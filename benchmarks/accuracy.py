@@ -19,7 +19,7 @@ from torch import nn
 import unfloat
 
 CALIBRATION, EVALUATION, BATCH = 125, 650, 25
-STATISTICS = {"efficientnet_lite0": data.LITE_STATISTICS, "mobilenet_v2": data.IMAGENET_STATISTICS}
+STATISTICS = {"mobilenet_v2": data.IMAGENET_STATISTICS, "efficientnet_lite0": data.LITE_STATISTICS}
 
 
 @dataclass(frozen=True)
@@ -111,19 +111,20 @@ def main() -> None:
     parser.add_argument("--ranges", action="store_true")
     parser.add_argument("--limit", type=int, default=EVALUATION)
     arguments = parser.parse_args()
+    page, title = (
+        ("ranges", "Range rules and bias correction") if arguments.ranges else ("accuracy", "Integer beside float")
+    )
+    notes = [
+        f"Calibration: {CALIBRATION} pictures of train1000; "
+        f"evaluation: {arguments.limit} of val650, not a random sample of ImageNet."
+    ]
     rows = []
     for name in STATISTICS:
         bench = Bench(name, arguments.limit)
         for label, recipe in recipes(arguments.ranges).items():
             rows.append([name, label, *bench.measure(recipe).cells()])
             print(*rows[-1], flush=True)
-    page, title = (
-        ("ranges", "Range rules and bias correction") if arguments.ranges else ("accuracy", "Integer beside float")
-    )
-    notes = [
-        f"Calibration: {CALIBRATION} pictures of train1000; evaluation: {arguments.limit} of val650, not a random sample of ImageNet."
-    ]
-    results.write(page, title, ("network", "recipe", *COLUMNS), rows, notes)
+        results.write(page, title, ("network", "recipe", *COLUMNS), rows, notes)
 
 
 def recipes(ranges: bool) -> dict[str, unfloat.Recipe]:
