@@ -24,6 +24,8 @@ else:
 SCHEMES = ("int8", "uint8")
 RANGES = ("norm", "mse", "minmax", "moving_average", "percentile")
 CHANNEL_ORDERS = ("RGB", "BGR")
+NORM_MODES = ("batch", "average", "correct")
+TRAINED_RANGES = ("moving_average", "learned")
 T = TypeVar("T")
 
 
@@ -91,6 +93,39 @@ class Override:
 
 
 @dataclass(frozen=True)
+class Training:
+    """How a student trains (paper, section 3). Steps are forward passes in `train()`.
+
+    Attributes:
+        ranges: "moving_average" (of each batch's least and greatest value) or "learned" (LSQ: scales are parameters).
+        momentum: For "moving_average": the weight of the past.
+        start_after: Steps before activations are quantized; ranges are observed meanwhile.
+        freeze_ranges_after: Steps after which activation ranges stay as they are; None for never.
+        norm: How batch norm is folded: "batch" (batch statistics, CVPR eq. 14), "average" (moving averages, arXiv
+            eq. 14) or "correct" (moving averages in the weights, batch statistics by a correction of the accumulator,
+            whitepaper eq. 22 to 31).
+        freeze_norm_after: Steps after which every norm uses its moving averages and leaves them alone; None for never.
+    """
+
+    ranges: str = "moving_average"
+    momentum: float = 0.99
+    start_after: int = 0
+    freeze_ranges_after: int | None = None
+    norm: str = "correct"
+    freeze_norm_after: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        _require(self.ranges in TRAINED_RANGES, "training.ranges", f"one of {TRAINED_RANGES}", self.ranges)
+        _require(self.norm in NORM_MODES, "training.norm", f"one of {NORM_MODES}", self.norm)
+        _require(0 <= self.momentum < 1, "training.momentum", "a number in [0, 1)", self.momentum)
+        for name in ("start_after", "freeze_ranges_after", "freeze_norm_after"):
+            steps = getattr(self, name)
+            fine = steps is None or (isinstance(steps, int) and steps >= 0)
+            _require(fine, f"training.{name}", "a number of steps, at least 0", steps)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How to quantize.
 
@@ -105,6 +140,8 @@ class Recipe:
         momentum: For "moving_average": the weight of the past.
         rounding: "double" (the paper, TFLite, CMSIS-NN) or "single".
         bias_correction: Measure each channel's bias error and correct it where that helps on held-back samples.
+        equalize: Before anything else, even out channel ranges between neighbouring layers (`passes/equalize.py`).
+        training: How a student trains; post-training quantization does not read it.
         overrides: Per-layer wishes; the last that matches wins.
         input: How pictures become inputs, or None where inputs are arrays.
     """
@@ -118,6 +155,8 @@ class Recipe:
     momentum: float = 0.9
     rounding: str = "double"
     bias_correction: bool = True
+    equalize: bool = False
+    training: Training = Training()
     overrides: tuple[Override, ...] = ()
     input: InputSpec | None = None
 
@@ -152,6 +191,7 @@ class Recipe:
     def to_toml(self) -> str:
         """The Recipe as TOML."""
         record = {k: v for k, v in asdict(self).items() if v is not None and k != "overrides"}
+        record["training"] = {k: v for k, v in asdict(self.training).items() if v is not None}
         if self.input is not None:
             record["input"] = {k: v for k, v in asdict(self.input).items() if v is not None}
         if self.overrides:
@@ -186,7 +226,8 @@ class Recipe:
         overrides = tuple(_build(Override, o, "[[override]]") for o in record.pop("override", []))
         picture = record.pop("input", None)
         spec = None if picture is None else _build(InputSpec, picture, "[input]")
-        return _build(cls, {**record, "overrides": overrides, "input": spec}, "the recipe")
+        training = _build(Training, record.pop("training", {}), "[training]")
+        return _build(cls, {**record, "overrides": overrides, "input": spec, "training": training}, "the recipe")
 
 
 def _build(kind: type[T], record: Mapping[str, Any], where: str) -> T:
