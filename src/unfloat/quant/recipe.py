@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -156,7 +156,7 @@ class Recipe:
     rounding: str = "double"
     bias_correction: bool = True
     equalize: bool = False
-    training: Training = Training()
+    training: Training = field(default_factory=Training)
     overrides: tuple[Override, ...] = ()
     input: InputSpec | None = None
 
