@@ -17,8 +17,8 @@ from unfloat.ir.instruction import Instruction, Tensor
 from unfloat.ops._operator import CLAMP, CODE, ROUNDING, Params, Request, WeightRule
 from unfloat.ops._rescaling import clamp_fields, code_span, scale_of
 from unfloat.spec.backend import Array, Backend
-from unfloat.spec.fixedpoint import quantize_multipliers, round_half_away, saturate
-from unfloat.spec.qparams import STORAGE, QParams, positive_scale, qparams_from_range
+from unfloat.spec.fixedpoint import array_namespace, quantize_multipliers, round_half_away, saturate
+from unfloat.spec.qparams import STORAGE, TINY, QParams, qparams_from_range
 
 LINEAR_SLOTS = frozenset({"bias", "norm", "clamp"})
 LINEAR_CONSTANTS = ("weight", "bias", "multiplier", "shift")
@@ -40,6 +40,26 @@ class Folded:
     bias: np.ndarray
 
 
+def norm_gain(params: Mapping[str, Array]) -> Array | None:
+    """What a norm multiplies each channel by, `g / sqrt(v + eps)`; None without a norm. NumPy or PyTorch, float64."""
+    if "norm.variance" not in params:
+        return None
+    variance = params["norm.variance"]
+    return params.get("norm.weight", 1.0) / array_namespace(variance).sqrt(variance + params["norm.eps"])
+
+
+def norm_bias(params: Mapping[str, Array], gain: Array | None) -> Array:
+    """The bias of each channel, norm and correction included (eq. 19): `(b - m) * gain + beta + correction`.
+
+    Returns:
+        An array of one number a channel, or 0.0 where there is neither bias nor norm.
+    """
+    bias = params.get("bias", 0.0)
+    if gain is not None:
+        bias = (bias - params["norm.mean"]) * gain + params.get("norm.bias", 0.0)
+    return bias + params["correction"] if "correction" in params else bias
+
+
 def fold_norm(params: Mapping[str, np.ndarray], channel_axis: int) -> Folded:
     """Fold batch normalisation into weight and bias: `w * g / sqrt(v + eps)`, `(b - m) * g / sqrt(v + eps) + beta`.
 
@@ -48,58 +68,105 @@ def fold_norm(params: Mapping[str, np.ndarray], channel_axis: int) -> Folded:
             "norm.bias", and "correction", a shift of the final bias measured by calibration.
         channel_axis: The weight's output channel axis.
     """
-    weight = params["weight"]
+    weight, gain = params["weight"], norm_gain(params)
     channels = weight.shape[channel_axis]
-    bias = params.get("bias", np.zeros(channels))
-    if "norm.variance" in params:
-        gain = params.get("norm.weight", np.ones(channels)) / np.sqrt(params["norm.variance"] + params["norm.eps"])
-        weight = weight * _along(gain, channel_axis, weight.ndim)
-        bias = (bias - params["norm.mean"]) * gain + params.get("norm.bias", np.zeros(channels))
-    return Folded(weight, bias + params.get("correction", np.zeros(channels)))
+    bias = np.broadcast_to(np.asarray(norm_bias(params, gain), np.float64), (channels,))
+    return Folded(weight if gain is None else weight * along(gain, channel_axis, weight.ndim), bias)
 
 
-def _along(values: np.ndarray, axis: int, rank: int) -> np.ndarray:
+def along(values: Array, axis: int, rank: int) -> Array:
+    """One number a channel, shaped to broadcast along `axis` of an array of `rank` dimensions."""
     return values.reshape([-1 if d == axis % rank else 1 for d in range(rank)])
 
 
-def weight_label(folded: Folded, input_scale: float, rule: WeightRule, axis: int) -> QParams:
-    """Choose the weight's QParams so that every bias fits: `S_w >= |b| / (S_in * 2^24)` (eq. 20).
+def least_scales(bias: Array, input_scale: float) -> Array:
+    """The least weight scales for which every bias fits its code: `|b| / (S_in * 2^24)` (eq. 20)."""
+    return abs(bias) / (input_scale * 2**BIAS_BITS)
 
-    int8 weights are symmetric; uint8 ones affine, per tensor, the paper's scheme. A channel of zeros without a bias
-    takes the largest scale of the others: any positive one is exact.
+
+def symmetric_scales(reach: Array, least: Array, rule: WeightRule) -> Array:
+    """Symmetric weight scales, float32 values in float64: one a channel, or one in all (eq. 20).
+
+    A channel of zeros without a bias takes the largest scale of the others: any positive one is exact.
+
+    Args:
+        reach: The greatest magnitude of each channel's folded weight, float64.
+        least: See `least_scales`.
+        rule: Bits, and whether each channel has its own scale.
     """
-    least = np.abs(folded.bias) / (input_scale * 2**BIAS_BITS)
+    xp = array_namespace(reach)
+    scales = xp.maximum(reach / (2 ** (rule.bits - 1) - 1), least)
+    greatest = xp.max(scales)
+    if not rule.per_channel:
+        scales = xp.reshape(greatest, (1,))
+    scales = xp.where(scales > 0, scales, xp.where(greatest > 0, greatest, xp.ones_like(greatest)))
+    return xp.astype(xp.clip(xp.astype(scales, xp.float32), TINY, None), xp.float64)
+
+
+def weight_label(folded: Folded, input_scale: float, rule: WeightRule, axis: int) -> QParams:
+    """Choose the weight's QParams so that every bias fits (eq. 20).
+
+    int8 weights are symmetric; uint8 ones affine, per tensor, the paper's scheme.
+    """
+    least = least_scales(folded.bias, input_scale)
     if rule.dtype == "uint8":
         low, high = float(folded.weight.min()), float(folded.weight.max())
         return qparams_from_range(low, high, rule.dtype, rule.bits, narrow=True, least_scale=float(least.max()))
     others = tuple(d for d in range(folded.weight.ndim) if d != axis % folded.weight.ndim)
-    reach = np.abs(folded.weight).max(axis=others) / (2 ** (rule.bits - 1) - 1)
-    scales = np.maximum(reach, least) if rule.per_channel else np.array([max(reach.max(), least.max())])
-    scales = np.where(scales > 0, scales, scales.max() if scales.max() > 0 else 1.0)
-    label_axis = axis % folded.weight.ndim if rule.per_channel else None
-    return QParams(tuple(positive_scale(float(s)) for s in scales), 0, rule.dtype, rule.bits, label_axis, narrow=True)
+    return symmetric_label(symmetric_scales(np.abs(folded.weight).max(axis=others), least, rule), rule, axis)
+
+
+def symmetric_label(scales: np.ndarray, rule: WeightRule, axis: int) -> QParams:
+    """The QParams of symmetric weights with these scales."""
+    label_axis = axis if rule.per_channel else None
+    return QParams(tuple(scales.tolist()), 0, rule.dtype, rule.bits, label_axis, narrow=True)
 
 
 def lower_linear(request: Request, axis: int) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, QParams]]:
     """Weight codes, bias codes and clamp codes of a linear operator: the one maker of these constants."""
     folded = fold_norm(request.params, axis)
     input_scale = scale_of(request.inputs[0])
-    label = weight_label(folded, input_scale, request.weights, axis)
+    label = _label(request, folded, input_scale, axis)
     scales = label.scales(folded.weight.ndim).astype(np.float64)
     codes = saturate(round_half_away(folded.weight / scales) + label.zero_point, label.qmin, label.qmax)
-    bias = round_half_away(folded.bias / (input_scale * scales.reshape(-1)))
+    bias = bias_codes(folded.bias, input_scale, scales.reshape(-1))
     constants = {"weight": codes.astype(STORAGE[label.dtype]), "bias": bias.astype(np.int32)}
     return {**request.attributes, **clamp_fields(request)}, constants, {"weight": label}
 
 
-def derive_linear(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
-    """`M[c] = (S_in * S_w[c]) / S_out` (eq. 7) as multipliers and shifts, and the three zero points."""
-    label, channels = instruction.labels["weight"], instruction.constants["bias"].shape[0]
-    products = scale_of(inputs[0]) * np.asarray(label.scale, np.float64)
-    if output.qparams.dtype == "uint8":  # TFLite's uint8 kernels round the product, the bias's scale, to float32 first
+def _label(request: Request, folded: Folded, input_scale: float, axis: int) -> QParams:
+    """The weight's QParams: with learned scales where training has learned them, else from the weight's range."""
+    if "weight_scale" not in request.params:
+        return weight_label(folded, input_scale, request.weights, axis)
+    scales = learned_scales(request.params["weight_scale"], least_scales(folded.bias, input_scale))
+    return symmetric_label(scales, request.weights, axis)
+
+
+def learned_scales(learned: Array, least: Array) -> Array:
+    """Weight scales that training has learned (LSQ), large enough that every bias fits; float32 values in float64."""
+    xp = array_namespace(learned)
+    scales = xp.maximum(learned, least if learned.shape == least.shape else xp.max(least))
+    return xp.astype(xp.clip(xp.astype(scales, xp.float32), TINY, None), xp.float64)
+
+
+def bias_codes(bias: Array, input_scale: float, scales: Array) -> Array:
+    """`round(b / (S_in * S_w))` (eq. 11)."""
+    return round_half_away(bias / (input_scale * scales))
+
+
+def linear_factors(input_scale: float, scales: np.ndarray, output: QParams, channels: int) -> np.ndarray:
+    """`M[c] = (S_in * S_w[c]) / S_out` (eq. 7), float64, one a channel."""
+    products = input_scale * scales
+    if output.dtype == "uint8":  # TFLite's uint8 kernels round the product, the bias's scale, to float32 first
         products = products.astype(np.float32).astype(np.float64)
-    factors = products / scale_of(output)
-    multiplier, shift = quantize_multipliers(np.broadcast_to(factors, channels))
+    return np.broadcast_to(products / scale_of(output), channels)
+
+
+def derive_linear(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
+    """`M[c]` as multipliers and shifts, and the three zero points."""
+    label, channels = instruction.labels["weight"], instruction.constants["bias"].shape[0]
+    factors = linear_factors(scale_of(inputs[0]), np.asarray(label.scale, np.float64), output.qparams, channels)
+    multiplier, shift = quantize_multipliers(factors)
     return {
         "multiplier": multiplier,
         "shift": shift,

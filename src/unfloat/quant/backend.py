@@ -51,12 +51,13 @@ class TorchBackend:
     ) -> torch.Tensor:
         """See `Backend`."""
         top, left, bottom, right = padding
-        image = x.permute(0, 3, 1, 2)
+        image, kernel = x.permute(0, 3, 1, 2), weight.permute(0, 3, 1, 2)
+        if x.shape[3] == 1:  # oneDNN 3.12 errs where one channel is said to be channels-last and the output is narrow
+            image, kernel = x.reshape(image.shape), weight.reshape(kernel.shape)
         if (top, left) == (bottom, right):
             symmetric = (top, left)
         else:
             image, symmetric = functional.pad(image, (left, right, top, bottom)), (0, 0)
-        kernel = weight.permute(0, 3, 1, 2)
         out = functional.conv2d(image, kernel, None, stride, symmetric, dilation, groups)
         return out.permute(0, 2, 3, 1)
 

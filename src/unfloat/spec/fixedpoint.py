@@ -29,7 +29,7 @@ def array_namespace(x: Array) -> Any:
     return wrapped_namespace(x)
 
 
-def round_half_away(x: np.ndarray) -> np.ndarray:
+def round_half_away(x: Array) -> Array:
     """Round to the nearest integer, ties away from zero; exact for every float64 (`x + 0.5` is not).
 
     Args:
@@ -38,10 +38,11 @@ def round_half_away(x: np.ndarray) -> np.ndarray:
     Returns:
         An array of the same dtype holding integers.
     """
-    whole = np.trunc(x)
+    xp = array_namespace(x)
+    whole = xp.trunc(x)
     with np.errstate(invalid="ignore"):  # inf - inf; an infinity is already whole
-        away = np.abs(x - whole) >= 0.5
-    return whole + np.where(away, np.sign(x), x.dtype.type(0))
+        away = xp.abs(x - whole) >= 0.5
+    return whole + xp.where(away, xp.sign(x), xp.zeros_like(x))
 
 
 def round_to_int(x: float) -> int:

@@ -11,7 +11,7 @@ from unfloat.spec.fixedpoint import round_half_away, round_to_int
 
 STORAGE = {"int8": np.dtype(np.int8), "uint8": np.dtype(np.uint8)}
 BITS_MIN, BITS_MAX = 2, 8
-_TINY = float(np.finfo(np.float32).tiny)  # the smallest normal float32: a scale below it would lose bits
+TINY = float(np.finfo(np.float32).tiny)  # the smallest normal float32: a scale below it would lose bits
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def float32(x: float) -> float:
 
 def positive_scale(x: float) -> float:
     """The nearest float32 to `x`, at least the smallest normal one."""
-    return max(float32(x), _TINY)
+    return max(float32(x), TINY)
 
 
 def qparams_from_range(
