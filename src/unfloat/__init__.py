@@ -1,8 +1,8 @@
 """Unfloat turns a floating-point network into one that computes with integers only, the same bits everywhere."""
 
-from unfloat.api import compile_program, export, load, quantize
+from unfloat.api import compile_program, convert, export, load, prepare, quantize
 from unfloat.program.program import Program
-from unfloat.quant.recipe import InputSpec, Override, Recipe
+from unfloat.quant.recipe import InputSpec, Override, Recipe, Training
 from unfloat.spec.errors import (
     CalibrationError,
     ExportError,
@@ -12,6 +12,8 @@ from unfloat.spec.errors import (
     MissingExtraError,
     NumericDomainError,
     RecipeError,
+    TrainingError,
+    TrainingWarning,
     UnfloatError,
     UnsupportedError,
 )
@@ -30,10 +32,15 @@ __all__ = [
     "Program",
     "Recipe",
     "RecipeError",
+    "Training",
+    "TrainingError",
+    "TrainingWarning",
     "UnfloatError",
     "UnsupportedError",
     "compile_program",
+    "convert",
     "export",
     "load",
+    "prepare",
     "quantize",
 ]

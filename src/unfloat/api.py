@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
 
+    from unfloat.quant.student import Student
     from unfloat.runtime.engine import Engine
 
 
@@ -50,6 +51,54 @@ def quantize(
     result: Program = post_training.quantize(
         model, calibration, recipe or Recipe(), reader.read, passes.prepare, progress
     )
+    return result
+
+
+def prepare(
+    model: nn.Module,
+    example_inputs: Any,
+    recipe: Recipe | None = None,
+    calibration: Iterable[Any] | None = None,
+    *,
+    progress: bool | None = None,
+) -> Student:
+    """Make a student of a model: train it as ever, and `convert` it to the integers that its `eval()` computes.
+
+    Args:
+        model: Any `torch.export`-able module of supported operators. It is copied, not changed.
+        example_inputs: What the model is called with: a tensor, a tuple of arguments, or a dict by name.
+        recipe: Scheme, bits, `training`; int8 by default.
+        calibration: Batches from which the first ranges come (see `quantize`); the example inputs where there are none.
+        progress: Show progress bars on standard error; None shows them on a terminal.
+
+    Returns:
+        A module with the model's parameter names, call and output structure. Its `eval()` output is the Program's,
+        dequantized, and carries no gradient.
+
+    Raises:
+        UnsupportedError: Operators Unfloat does not know, all of them listed.
+        CalibrationError: The data are missing, of a wrong shape or dtype, or not finite.
+        TrainingError: A name in the model is one that a student needs.
+    """
+    train = _room("unfloat.quant.train", "torch")
+    reader = _room("unfloat.formats.torch.read", "torch")
+    passes = _room("unfloat.passes", "torch")
+    student: Student = train.prepare(
+        model, example_inputs, recipe or Recipe(), calibration, reader.read, passes.prepare, progress
+    )
+    return student
+
+
+def convert(student: nn.Module) -> Program:
+    """The Program of a student: the integers that its `eval()` computes.
+
+    Args:
+        student: From `prepare`, or what DistributedDataParallel, torch.compile or AveragedModel made of it.
+
+    Raises:
+        TrainingError: It is no student, or no range was observed yet.
+    """
+    result: Program = _room("unfloat.quant.train", "torch").convert(student)
     return result
 
 

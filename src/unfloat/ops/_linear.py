@@ -135,18 +135,13 @@ def lower_linear(request: Request, axis: int) -> tuple[dict[str, Any], dict[str,
 
 
 def _label(request: Request, folded: Folded, input_scale: float, axis: int) -> QParams:
-    """The weight's QParams: with learned scales where training has learned them, else from the weight's range."""
-    if "weight_scale" not in request.params:
+    """The weight's QParams: clipped where training has learned to, else over the weight's whole range."""
+    if "weight_clip" not in request.params:
         return weight_label(folded, input_scale, request.weights, axis)
-    scales = learned_scales(request.params["weight_scale"], least_scales(folded.bias, input_scale))
+    others = tuple(d for d in range(folded.weight.ndim) if d != axis)
+    reach = np.abs(folded.weight).max(axis=others) * request.params["weight_clip"]
+    scales = symmetric_scales(reach, least_scales(folded.bias, input_scale), request.weights)
     return symmetric_label(scales, request.weights, axis)
-
-
-def learned_scales(learned: Array, least: Array) -> Array:
-    """Weight scales that training has learned (LSQ), large enough that every bias fits; float32 values in float64."""
-    xp = array_namespace(learned)
-    scales = xp.maximum(learned, least if learned.shape == least.shape else xp.max(least))
-    return xp.astype(xp.clip(xp.astype(scales, xp.float32), TINY, None), xp.float64)
 
 
 def bias_codes(bias: Array, input_scale: float, scales: Array) -> Array:
@@ -189,6 +184,11 @@ def linear_accumulators(
     greatest = bias + positive * high + negative * low
     least = bias + positive * low + negative * high
     return least, greatest, np.maximum(instruction.constants["shift"].astype(np.int64), 0)
+
+
+def centred(codes: Array, zero_point: int) -> Array:
+    """`q - Z`; no copy where nothing is subtracted."""
+    return codes - zero_point if zero_point else codes
 
 
 def finish_linear(b: Backend, attributes: Attributes, constants: Params, accumulator: Array) -> Array:

@@ -143,6 +143,8 @@ class Operator:
             multipliers, shifts, zero points. Used to make them and, at load, to check them.
         accumulators: (instruction, inputs) -> exact (low, high) of the int32 accumulator and its left shift, arrays.
         accumulate, finish: For operators that are linear in their input: the two halves of `integer_meaning`.
+        noise: For what acts only in training (dropout): (backend, attributes, inputs) -> result.
+        moves: True where the float meaning, applied to steps `q - Z`, is the integer meaning: nothing is computed.
         in_place: True where an output may overwrite an input of the same shape, cell by cell.
         vanishes: True where the node is no instruction at all (dropout at inference).
         macs: (attributes, input shapes, output shape, constants' shapes) -> multiply-accumulates a sample.
@@ -166,6 +168,8 @@ class Operator:
     accumulators: Callable[[Instruction, Sequence[Tensor]], tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None
     accumulate: Callable[[Backend, Attributes, Params, Sequence[Array]], Array] | None = None
     finish: Callable[[Backend, Attributes, Params, Array], Array] | None = None
+    noise: Callable[[Backend, Attributes, Sequence[Array]], Array] | None = None
+    moves: bool = False
     in_place: bool = False
     vanishes: bool = False
     macs: Callable[[Instruction, Sequence[Shape], Shape], int] = lambda instruction, inputs, output: 0

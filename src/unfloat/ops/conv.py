@@ -10,6 +10,7 @@ from unfloat.ops._linear import (
     LINEAR_CONSTANTS,
     LINEAR_FIELDS,
     LINEAR_SLOTS,
+    centred,
     derive_linear,
     finish_linear,
     linear_accumulators,
@@ -61,7 +62,8 @@ def _depthwise_float(b: Backend, attributes: Attributes, inputs: Sequence[Array]
 
 def _conv_accumulate(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
     a = attributes
-    x, weight = inputs[0] - a["input_zero_point"], constants["weight"] - a["weight_zero_point"]
+    x = centred(inputs[0], a["input_zero_point"])
+    weight = centred(constants["weight"], a["weight_zero_point"])
     return b.accumulate_convolution(x, weight, a["stride"], a["dilation"], a["padding"], a["groups"])
 
 

@@ -56,6 +56,7 @@ OPERATORS = (
         integer_meaning=None,
         quant=QuantRecord(output="same"),
         vanishes=True,
+        noise=lambda b, attributes, inputs: b.dropout(inputs[0], attributes["rate"], bool(attributes["channels"])),
         cases=_no_cases,
     ),
 )

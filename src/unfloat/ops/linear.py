@@ -10,6 +10,7 @@ from unfloat.ops._linear import (
     LINEAR_CONSTANTS,
     LINEAR_FIELDS,
     LINEAR_SLOTS,
+    centred,
     derive_linear,
     finish_linear,
     linear_accumulators,
@@ -33,7 +34,8 @@ def _float(b: Backend, attributes: Attributes, inputs: Sequence[Array], params: 
 
 
 def _accumulate(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
-    x, weight = inputs[0] - attributes["input_zero_point"], constants["weight"] - attributes["weight_zero_point"]
+    x = centred(inputs[0], attributes["input_zero_point"])
+    weight = centred(constants["weight"], attributes["weight_zero_point"])
     return b.accumulate_matmul(x, weight)
 
 

@@ -124,6 +124,7 @@ OPERATORS = (
         integer_meaning=_pad,
         quant=SAME,
         derive=_derive_pad,
+        moves=True,
         cases=pad_cases,
     ),
     Operator(
@@ -135,6 +136,7 @@ OPERATORS = (
         float_meaning=_swapped(_concatenate),
         integer_meaning=_concatenate,
         quant=SAME,
+        moves=True,
         cases=concatenation_cases,
     ),
     Operator(
@@ -147,6 +149,7 @@ OPERATORS = (
         integer_meaning=_reshape,
         quant=SAME,
         in_place=True,
+        moves=True,
         cases=reshape_cases,
     ),
     Operator(
@@ -158,6 +161,7 @@ OPERATORS = (
         float_meaning=_swapped(_transpose),
         integer_meaning=_transpose,
         quant=SAME,
+        moves=True,
         cases=transpose_cases,
     ),
 )

@@ -179,6 +179,7 @@ OPERATORS = (
         float_meaning=_max_float,
         integer_meaning=_max,
         quant=QuantRecord(output="same"),
+        moves=True,
         cases=pool_cases,
     ),
     Operator(

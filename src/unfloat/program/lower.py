@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from unfloat.ir.graph import EMPTY, Graph, Node, Param
+from unfloat.ir.graph import EMPTY, Graph, Node, Norm, Param
 from unfloat.ir.instruction import Instruction, Tensor
 from unfloat.ops import REGISTRY
 from unfloat.ops._operator import Request, WeightRule
 from unfloat.program.program import Program
 from unfloat.program.verify import check
 from unfloat.spec.errors import NumericDomainError
+from unfloat.spec.fixedpoint import array_namespace
 from unfloat.spec.qparams import QParams, quantize
 
 Fetch = Callable[[str], np.ndarray]  # a parameter's value by name, float64
@@ -27,20 +28,23 @@ class Quantization:
     Attributes:
         labels: QParams of every value.
         weights: How each node's weight becomes codes.
-        corrections: Shifts of biases that calibration measured, by node.
+        extras: What nodes have beside their parameters, by node and role: "correction", a shift of the bias that
+            calibration measured; "weight_clip", the share of its range that training
+            learned to keep.
         rounding: "double" or "single".
     """
 
     labels: Mapping[str, QParams]
     weights: Mapping[str, WeightRule] = field(default_factory=lambda: EMPTY)
-    corrections: Mapping[str, np.ndarray] = field(default_factory=lambda: EMPTY)
+    extras: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=lambda: EMPTY)
     rounding: str = "double"
 
 
 def view(array: Any, param: Param) -> Any:
-    """A parameter seen through its views."""
+    """A parameter, a NumPy array or a PyTorch tensor, seen through its views."""
     for step in param.views:
-        array = array.transpose(step.argument) if step.kind == "permute" else array.reshape(step.argument)
+        permute = step.kind == "permute"
+        array = array_namespace(array).permute_dims(array, step.argument) if permute else array.reshape(step.argument)
     return array
 
 
@@ -59,15 +63,15 @@ def node_params(node: Node, fetch: Fetch) -> dict[str, np.ndarray]:
 
     params = {role: value(role, param) for role, param in node.params.items()}
     if node.norm is not None:
-        slots = {
-            "mean": node.norm.mean,
-            "variance": node.norm.variance,
-            "weight": node.norm.weight,
-            "bias": node.norm.bias,
-        }
-        params |= {f"norm.{role}": value(role, param) for role, param in slots.items() if param is not None}
+        params |= {role: value(role, param) for role, param in norm_slots(node.norm).items()}
         params["norm.eps"] = np.asarray(node.norm.eps, np.float64)
     return params
+
+
+def norm_slots(norm: Norm) -> dict[str, Param]:
+    """The parameters of a norm by role, as "norm.mean" and so on; those that it has."""
+    slots = {"mean": norm.mean, "variance": norm.variance, "weight": norm.weight, "bias": norm.bias}
+    return {f"norm.{role}": param for role, param in slots.items() if param is not None}
 
 
 def make_instruction(
@@ -135,8 +139,7 @@ def lower(graph: Graph, quantization: Quantization, fetch: Fetch, metadata: Mapp
         if not node.inputs:
             tensors[node.name] = constant_tensor(node, params, labels[node.name])
             continue
-        if node.name in quantization.corrections:
-            params["correction"] = quantization.corrections[node.name]
+        params |= quantization.extras.get(node.name, EMPTY)
         inputs = [tensors[alias[name]] for name in node.inputs]
         tensors[node.name] = Tensor(node.name, node.shape, labels[node.name])
         rule = quantization.weights.get(node.name, WeightRule())

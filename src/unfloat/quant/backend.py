@@ -19,6 +19,7 @@ from unfloat import _native
 from unfloat.spec.backend import Padding, Pair
 from unfloat.spec.fixedpoint import CodeRange, Factors, finish, requantize
 
+Product = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 FLOAT32_EXACT = 2**24
 CODE_SPAN = 255  # the largest |q - Z| of an 8-bit code
 
@@ -88,6 +89,13 @@ class TorchBackend:
         """See `Backend`."""
         return torch.exp(x)
 
+    def dropout(self, x: torch.Tensor, rate: float, channels: bool) -> torch.Tensor:
+        """See `Backend`."""
+        if not channels:
+            return functional.dropout(x, rate)
+        kept = functional.dropout(x.new_ones((x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1])), rate)
+        return x * kept
+
     def requantize(
         self, accumulator: torch.Tensor, multiplier: torch.Tensor, shift: torch.Tensor, rounding: str
     ) -> torch.Tensor:
@@ -113,8 +121,57 @@ class TorchBackend:
         return out.view(accumulator.shape)
 
 
+class TrainingBackend(TorchBackend):
+    """Exact products that autograd follows: parts of the input channels are added in float64, not as integers.
+
+    Attributes:
+        span: The least and greatest `q - Z` of the operand.
+    """
+
+    def __init__(self, device: torch.device | str, span: tuple[int, int]) -> None:
+        """Operands lie within `span`."""
+        super().__init__(device)
+        self.span = span
+
+    def accumulate_convolution(
+        self, x: torch.Tensor, weight: torch.Tensor, stride: Pair, dilation: Pair, padding: Padding, groups: int
+    ) -> torch.Tensor:
+        """See `Backend`; float32 or float64."""
+
+        def product(x_part: torch.Tensor, weight_part: torch.Tensor) -> torch.Tensor:
+            return self.convolve(x_part, weight_part, stride, dilation, padding, groups)
+
+        return self._sum_of_parts(product, x, weight, splittable=groups == 1)
+
+    def accumulate_matmul(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """See `Backend`; float32 or float64."""
+        return self._sum_of_parts(self.matmul, x, weight, splittable=True)
+
+    def _sum_of_parts(
+        self, product: Product, x: torch.Tensor, weight: torch.Tensor, *, splittable: bool
+    ) -> torch.Tensor:
+        with exact_float32(x.device):
+            if self._bound(weight.detach()) < FLOAT32_EXACT:
+                return product(x, weight)
+            depth = weight.shape[-1]
+            if not splittable or depth == 1:
+                return product(x.to(torch.float64), weight.to(torch.float64))
+            half = depth // 2
+            low = self._sum_of_parts(product, x[..., :half], weight[..., :half], splittable=True)
+            high = self._sum_of_parts(product, x[..., half:], weight[..., half:], splittable=True)
+            return low.to(torch.float64) + high.to(torch.float64)
+
+    def _bound(self, weight: torch.Tensor) -> float:
+        """No partial sum of an output channel is greater: positive and negative terms apart."""
+        others = tuple(range(1, weight.ndim))
+        magnitude, balance = weight.abs().sum(dim=others), weight.sum(dim=others)
+        positive, negative = (magnitude + balance) / 2, (magnitude - balance) / 2
+        low, high = -self.span[0], self.span[1]
+        return float(torch.maximum(positive * high + negative * low, positive * low + negative * high).max())
+
+
 def _accumulate(
-    product: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    product: Product,
     x: torch.Tensor,
     weight: torch.Tensor,
     *,

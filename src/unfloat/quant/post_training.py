@@ -31,17 +31,23 @@ def quantize(
     first, batches = non_empty(calibration)
     graph = read(model, example_of(first, model))
     simulation = simulate(model, graph, recipe, prepare)
+    choose(simulation, batches, progress, _length(calibration))
+    return with_counts(simulation.convert({"recipe": recipe.to_toml()}), simulation.counts)
+
+
+def choose(simulation: Simulation, batches: Iterable[Any], progress: bool | None, total: int | None = None) -> None:
+    """Fill a Simulation's labels and corrections from calibration batches, with progress bars."""
     with _progress(progress) as bars:
-        kept = calibrate(
-            simulation, batches, lambda b: bars.track(b, total=_length(calibration), description="calibrating")
-        )
-        if recipe.bias_correction and kept.held_back:
+        kept = calibrate(simulation, batches, lambda b: bars.track(b, total=total, description="calibrating"))
+        if simulation.recipe.bias_correction and kept.held_back:
             task = bars.add_task("correcting biases", total=len(simulation.graph.nodes))
             corrected = correct_biases(simulation, kept, lambda: bars.advance(task))
             simulation.counts["corrected_channels"] = corrected
-    program = simulation.convert({"recipe": recipe.to_toml()})
-    counts = {**simulation.counts, **count_unusual(program)}
-    return replace(program, metadata={**program.metadata, "counts": counts})
+
+
+def with_counts(program: Program, counts: Mapping[str, int]) -> Program:
+    """The Program with what was unusual in it counted in its metadata."""
+    return replace(program, metadata={**program.metadata, "counts": {**counts, **count_unusual(program)}})
 
 
 def simulate(model: Any, graph: Graph, recipe: Recipe, prepare: Prepare) -> Simulation:

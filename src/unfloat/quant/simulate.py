@@ -19,12 +19,21 @@ from unfloat.ir.instruction import Instruction, Tensor
 from unfloat.ops import REGISTRY
 from unfloat.ops._linear import fold_norm
 from unfloat.ops._operator import WeightRule
-from unfloat.program.lower import Quantization, constant_tensor, lower, make_instruction, node_params
+from unfloat.program.lower import (
+    Quantization,
+    constant_tensor,
+    lower,
+    make_instruction,
+    node_params,
+    norm_slots,
+    view,
+)
 from unfloat.program.program import Program
 from unfloat.quant.backend import TorchBackend
 from unfloat.quant.recipe import Recipe
+from unfloat.spec.errors import NumericDomainError
+from unfloat.spec.fixedpoint import round_half_away
 from unfloat.spec.qparams import QParams
-from unfloat.spec.qparams import quantize as quantize_array
 
 Value = TypeVar("Value")
 
@@ -39,6 +48,7 @@ class Simulation:
         recipe: The user's wishes.
         labels: QParams of every value, filled by calibration.
         corrections: Shifts of biases by node, filled by bias correction.
+        weight_clips: Shares of weights' ranges that are kept, by node, where training learns them.
         counts: What was unusual but normal, for the summary.
     """
 
@@ -47,14 +57,47 @@ class Simulation:
     recipe: Recipe
     labels: dict[str, QParams] = field(default_factory=dict)
     corrections: dict[str, np.ndarray] = field(default_factory=dict)
+    weight_clips: Mapping[str, torch.Tensor] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     _cache: dict[tuple[str, str], tuple[Any, Any]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         """Constants live where the parameters live."""
-        device = next((p.device for p in self.parameters.values()), torch.device("cpu"))
-        self.backend = TorchBackend(device)
         self.shapes = self.graph.shapes()
+        self.use(self.parameters)
+
+    def use(self, parameters: Mapping[str, torch.Tensor]) -> None:
+        """Take these parameters from now on: a module's own may have been replaced, or moved to another device."""
+        self.parameters = parameters
+        self.backend = TorchBackend(next((p.device for p in parameters.values()), torch.device("cpu")))
+
+    def forget(self) -> None:
+        """Make all constants anew when they are asked for next."""
+        self._cache.clear()
+
+    def parameter(self, name: str) -> torch.Tensor:
+        """A live parameter, or one of the Graph's own constants on the device."""
+        if name not in self.graph.constants:
+            return self.parameters[name]
+        made: torch.Tensor = torch.from_numpy(np.array(self.graph.constants[name], np.float32))
+        return made.to(self.backend.device)
+
+    def live_params(self, node: Node) -> dict[str, Any]:
+        """A node's parameters by role with their gradients: the weight float32, the others, one a channel, float64."""
+        params = {role: view(self.parameter(p.name), p) for role, p in node.params.items()}
+        if node.norm is not None:
+            params |= {role: view(self.parameter(p.name), p) for role, p in norm_slots(node.norm).items()}
+        wide = {role: t.to(torch.float32 if role == "weight" else torch.float64) for role, t in params.items()}
+        return wide if node.norm is None else {**wide, "norm.eps": node.norm.eps}
+
+    def extras(self, node: Node) -> dict[str, np.ndarray]:
+        """What the node has beside its parameters; see `program.lower.Quantization`."""
+        found = {}
+        if node.name in self.corrections:
+            found["correction"] = self.corrections[node.name]
+        if node.name in self.weight_clips:
+            found["weight_clip"] = self.weight_clips[node.name].detach().cpu().to(torch.float64).numpy()
+        return found
 
     def fetch(self, name: str) -> np.ndarray:
         """A parameter's value, float64."""
@@ -97,9 +140,11 @@ class Simulation:
         """`make(node)`, made again only when a parameter it reads, a label or a correction has changed."""
         names = [p.name for p in node.params.values()]
         if node.norm is not None:
-            slots = (node.norm.mean, node.norm.variance, node.norm.weight, node.norm.bias)
-            names += [p.name for p in slots if p is not None]
-        versions = tuple(self.parameters[name]._version for name in names if name in self.parameters)
+            names += [p.name for p in norm_slots(node.norm).values()]
+        read = [self.parameters[name] for name in names if name in self.parameters]
+        if node.name in self.weight_clips:
+            read.append(self.weight_clips[node.name])
+        versions = tuple((p._version, p.data_ptr(), _checksum(p)) for p in read)
         labels = tuple(self.labels.get(name) for name in (*node.inputs, node.name))
         stamp = (versions, labels, id(self.corrections.get(node.name)))
         found = self._cache.get((node.name, kind))
@@ -117,9 +162,7 @@ class Simulation:
 
     def instruction(self, node: Node) -> Instruction:
         """The node's instruction under the present parameters and labels."""
-        params = node_params(node, self.fetch)
-        if node.name in self.corrections:
-            params["correction"] = self.corrections[node.name]
+        params = {**node_params(node, self.fetch), **self.extras(node)}
         inputs = [self.tensor(name) for name in node.inputs]
         return make_instruction(node, params, inputs, self.tensor(node.name), self.rule(node), self.recipe.rounding)
 
@@ -158,8 +201,14 @@ class Simulation:
 
     def quantize_inputs(self, inner: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The border: float inputs to codes, by the same function as everywhere."""
-        ports = zip(self.graph.inputs, inner, strict=True)
-        return [self.backend.constant(quantize_array(x.cpu().numpy(), self.labels[p.value])) for p, x in ports]
+        quantized = []
+        for port, x in zip(self.graph.inputs, inner, strict=True):
+            label = self.labels[port.value]
+            if bool(torch.isnan(x).any()):
+                raise NumericDomainError(f"input {port.name}: cannot quantize NaN, the input must hold numbers")
+            steps = border_steps(x.to(self.backend.device, torch.float32), label)
+            quantized.append(steps.to(torch.int32) + label.zero_point)
+        return quantized
 
     def exact(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Run the Program's integers on float inputs in the model's own layout; codes of each output, inner layout."""
@@ -169,7 +218,8 @@ class Simulation:
     def convert(self, metadata: Mapping[str, Any] = EMPTY) -> Program:
         """The Program: the integers that `exact` computes."""
         rules = {node.name: self.rule(node) for node in self.graph.nodes}
-        quantization = Quantization(self.labels, rules, self.corrections, self.recipe.rounding)
+        extras = {node.name: self.extras(node) for node in self.graph.nodes}
+        quantization = Quantization(self.labels, rules, extras, self.recipe.rounding)
         return lower(self.graph, quantization, self.fetch, metadata)
 
 
@@ -184,3 +234,17 @@ def clamped(node: Node, values: torch.Tensor, inputs: Sequence[torch.Tensor]) ->
 def dequantize_codes(codes: torch.Tensor, label: QParams) -> torch.Tensor:
     """`r = S (q - Z)` in float32."""
     return (codes - label.zero_point).to(torch.float32).mul_(label.scale[0])
+
+
+def border_steps(x: torch.Tensor, label: QParams) -> torch.Tensor:
+    """Float32 values as steps `clamp(round_half_away(x / S))` (eq. 5), float32: what `spec.qparams.quantize` gives."""
+    # A scale on the same device: PyTorch may turn a division by a number into a product with its reciprocal.
+    scale = torch.tensor(label.scale[0], dtype=torch.float32, device=x.device).expand_as(x)
+    return round_half_away(x / scale).clamp_(label.qmin - label.zero_point, label.qmax - label.zero_point)
+
+
+def _checksum(tensor: torch.Tensor) -> int:
+    """A sum of a float32 tensor's bits: `tensor.data` may be written to without a new version."""
+    if tensor.dtype != torch.float32:
+        return 0
+    return int(tensor.detach().contiguous().view(torch.int32).sum(dtype=torch.int64))

@@ -47,6 +47,9 @@ class Backend(Protocol):
     def exp(self, x: Array) -> Array:
         """The float exponential, for float meanings only."""
 
+    def dropout(self, x: Array, rate: float, channels: bool) -> Array:
+        """Zero values at random, or whole channels (the last axis), and scale the others up; for training only."""
+
     def requantize(self, accumulator: Array, multiplier: Array, shift: Array, rounding: str) -> Array:
         """`spec.fixedpoint.requantize`, by whatever faster path gives the same integers."""
 
@@ -111,6 +114,10 @@ class NumpyBackend:
     def exp(self, x: Array) -> Array:
         """See `Backend`."""
         return np.exp(x)
+
+    def dropout(self, x: Array, rate: float, channels: bool) -> Array:
+        """See `Backend`. Nothing trains in NumPy."""
+        raise NotImplementedError("dropout acts in training only, and training runs in PyTorch")
 
     def requantize(self, accumulator: Array, multiplier: Array, shift: Array, rounding: str) -> Array:
         """See `Backend`."""

@@ -29,6 +29,14 @@ class CalibrationError(UnfloatError, ValueError):
     """Calibration data are missing, of the wrong shape or dtype, or not finite."""
 
 
+class TrainingError(UnfloatError):
+    """A student cannot go on: its training diverged, a range collapsed, or its state is not what was expected."""
+
+
+class TrainingWarning(UserWarning):
+    """Something about a student that is legal but seldom meant."""
+
+
 class InputError(UnfloatError, ValueError):
     """An array given to an Engine is not what its Program takes."""
 

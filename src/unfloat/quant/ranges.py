@@ -1,0 +1,159 @@
+"""Ranges: the state of a student's quantizers, one entry a site; what its labels follow from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from unfloat.quant.recipe import Recipe
+from unfloat.quant.sites import Site
+from unfloat.spec.errors import TrainingError
+from unfloat.spec.qparams import QParams, positive_scale, qparams_from_range
+
+STEPS, OBSERVED, RANGES_FROZEN, NORM_FROZEN = range(4)
+
+
+class Ranges(nn.Module):
+    """Everything a student knows beyond the float model, under one prefix of its state.
+
+    Attributes:
+        window: [sites, 2] float32, the least and greatest real value of each site; both 0 where it is fixed.
+        scale: [sites] float32 parameter, for learned scales only: each scale over the one that `window` gives.
+        clips: One float32 parameter a linear node, for learned scales only: the share of each weight channel's range
+            that is kept, [channels] or [1].
+        progress: Training steps taken; whether ranges are observed; whether ranges and norms were frozen by hand.
+        recipe: The recipe's TOML as bytes, so that a checkpoint of another recipe is refused.
+    """
+
+    progress: torch.Tensor
+    window: torch.Tensor
+    recipe: torch.Tensor
+
+    def __init__(self, sites: Sequence[Site], wishes: Recipe, weight_channels: Mapping[str, int]) -> None:
+        """All ranges are empty until `start`."""
+        super().__init__()
+        self.sites, self.dtype = tuple(sites), wishes.scheme
+        self.training_wishes = wishes.training
+        self.index = {maker: i for i, site in enumerate(sites) if site.fixed is None for maker in site.makers}
+        self.weights = tuple(weight_channels)
+        self.register_buffer("progress", torch.zeros(4, dtype=torch.int64))
+        self.register_buffer("window", torch.zeros(len(sites), 2))
+        self.register_buffer("recipe", torch.frombuffer(bytearray(wishes.to_toml().encode()), dtype=torch.uint8))
+        self.learned = wishes.training.ranges == "learned"
+        if self.learned:
+            self.scale = nn.Parameter(torch.ones(len(sites)))
+            learned_weights = wishes.scheme == "int8"  # affine weights keep the range of their values
+            channels = weight_channels.values() if learned_weights else ()
+            self.clips = nn.ParameterList([nn.Parameter(torch.ones(count)) for count in channels])
+
+    @torch.no_grad()
+    def start(self, labels: Mapping[str, QParams]) -> None:
+        """Take the labels that calibration chose."""
+        for i, site in enumerate(self.sites):
+            if site.fixed is None:
+                label = labels[site.name]
+                ends = [label.scale[0] * (q - label.zero_point) for q in (label.qmin, label.qmax)]
+                self.window[i] = torch.tensor(ends)
+        if self.learned:
+            self.scale.fill_(1.0)
+        self.progress[OBSERVED] = 1
+
+    def weight_clips(self) -> dict[str, torch.Tensor]:
+        """The learned share of each weight's range that is kept, by node."""
+        if not self.learned:
+            return {}
+        return dict(zip(self.weights, self.clips, strict=False))
+
+    @property
+    def observed(self) -> bool:
+        """Whether there are ranges."""
+        return bool(self.progress[OBSERVED])
+
+    def labels(self) -> dict[str, QParams]:
+        """QParams of every value under the present ranges.
+
+        Raises:
+            TrainingError: No range was observed, or one is not finite or has collapsed.
+        """
+        if not self.observed:
+            raise TrainingError(
+                f"no range was observed yet, for {self.sites[0].name} and all other sites: "
+                "run a training step, or student.calibrate(batches)"
+            )
+        windows = self.window.tolist()
+        scales = self.scale.tolist() if self.learned else []
+        labels = {}
+        for i, site in enumerate(self.sites):
+            label = site.fixed or self._observed(i, windows[i])
+            if self.learned and site.fixed is None:
+                label = self._learned(site, label, scales[i])
+            labels.update(dict.fromkeys(site.values, label))
+        return labels
+
+    def _observed(self, i: int, window: Sequence[float]) -> QParams:
+        site, (low, high) = self.sites[i], window
+        if not (abs(low) < float("inf") and abs(high) < float("inf")):  # false for NaN too
+            raise TrainingError(_diverged(site.name, f"a range of [{low}, {high}]"))
+        return qparams_from_range(low, high, self.dtype, site.bits)
+
+    def _learned(self, site: Site, start: QParams, ratio: float) -> QParams:
+        if not 0 < ratio < float("inf"):
+            raise TrainingError(
+                f"layer {site.name}: its learned scale has collapsed, required a positive share of where it started, "
+                f'found {ratio}: lower the learning rate of the parameters "unfloat.*", or take '
+                'training.ranges = "moving_average"'
+            )
+        return replace(start, scale=(positive_scale(start.scale[0] * ratio),))
+
+    def move(self, low: torch.Tensor, high: torch.Tensor) -> None:
+        """Move the windows towards a batch's own (paper, section 3.1): `m * old + (1 - m) * new`, zero inside.
+
+        Args:
+            low: [sites]; +inf where a site was not seen.
+            high: [sites]; -inf where a site was not seen.
+        """
+        seen = torch.isfinite(low) & torch.isfinite(high)
+        batch = torch.stack([low.clamp(max=0.0), high.clamp(min=0.0)], dim=1)
+        m = self.training_wishes.momentum
+        moved = m * self.window + (1 - m) * torch.where(seen[:, None], batch, self.window)
+        self.window.copy_(torch.where(seen[:, None], moved, self.window))
+
+    def check_finite(self, low: torch.Tensor, high: torch.Tensor) -> None:
+        """Raise TrainingError naming the first site whose values in this batch hold a NaN or an infinity."""
+        unseen = (low == float("inf")) & (high == -float("inf"))
+        bad = ~(unseen | (torch.isfinite(low) & torch.isfinite(high)))
+        if bool(bad.any()):
+            i = int(bad.nonzero()[0])
+            raise TrainingError(_diverged(self.sites[i].name, f"activations from {float(low[i])} to {float(high[i])}"))
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        """A float checkpoint has none of these entries: it loads, and the ranges are to be observed anew."""
+        mine = [name for name in state_dict if name.startswith(prefix)]
+        if not mine:
+            self.progress.zero_()
+            return
+        self._check_recipe(state_dict.get(f"{prefix}recipe"))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def _check_recipe(self, found: torch.Tensor | None) -> None:
+        mine = bytes(self.recipe.cpu().numpy())
+        theirs = b"" if found is None else bytes(found.cpu().numpy())
+        if mine != theirs:
+            required, other = mine.decode().splitlines(), theirs.decode(errors="replace").splitlines()
+            differing = [line for line in required if line not in other] + ["instead of"]
+            differing += [line for line in other if line not in required]
+            raise TrainingError(
+                f"the checkpoint was made with another recipe: required {'; '.join(differing)}; "
+                "prepare the student with the checkpoint's recipe, or load the float model's checkpoint"
+            )
+
+
+def _diverged(layer: str, found: str) -> str:
+    return (
+        f"layer {layer}: training has diverged, required finite values, found {found}: go back to the last checkpoint "
+        "and lower the learning rate, or clip gradients"
+    )

@@ -1,0 +1,152 @@
+"""Preparing a student, and what becomes of it. Training starts where post-training quantization ends."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sized
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from unfloat.ir.graph import Graph, Node
+from unfloat.ops._linear import norm_gain
+from unfloat.program.lower import node_params, view
+from unfloat.program.program import Program
+from unfloat.quant.batches import non_empty
+from unfloat.quant.distributed import reduce_extremes, several
+from unfloat.quant.post_training import Prepare, Read, choose, live_parameters, with_counts
+from unfloat.quant.recipe import Recipe
+from unfloat.quant.simulate import Simulation
+from unfloat.quant.student import Student
+from unfloat.spec.errors import TrainingError, TrainingWarning, UnsupportedError
+from unfloat.spec.qparams import qparams_from_range
+
+
+def prepare(
+    model: nn.Module,
+    example_inputs: Any,
+    recipe: Recipe,
+    calibration: Iterable[Any] | None,
+    read: Read,
+    passes: Prepare,
+    progress: bool | None,
+) -> Student:
+    """See `unfloat.prepare`. The reader and the passes are handed in: this room does not import its neighbours."""
+    if not isinstance(model, nn.Module):
+        raise UnsupportedError(f"required a torch.nn.Module to train, found {type(model).__name__}", [])
+    own = copy.deepcopy(model)
+    graph = _read_training(own, example_inputs, read)
+    shapes = {name: tuple(t.shape) for name, t in live_parameters(own).items()}
+    fused = passes(graph, shapes, lambda value: recipe.wish(value, "activation_bits"))
+    _warn_of_shared(fused)
+    student = Student(own, fused, recipe)
+    calibrate_student(student, [_as_batch(example_inputs)] if calibration is None else calibration, progress)
+    return student
+
+
+def _read_training(model: nn.Module, example_inputs: Any, read: Read) -> Graph:
+    """Read what training computes; where only that cannot be read, say so."""
+    try:
+        return read(model, example_inputs, training=True)
+    except UnsupportedError as error:
+        try:
+            read(model, example_inputs, training=False)
+        except UnsupportedError:
+            raise error from None
+        raise UnsupportedError(
+            "the model can be read in eval(), but not what it computes in train(): switch that off for fine-tuning "
+            "(stochastic depth, say)",
+            error.problems,
+        ) from error
+
+
+def _as_batch(example_inputs: Any) -> Any:
+    return tuple(example_inputs) if isinstance(example_inputs, list) else example_inputs
+
+
+def _warn_of_shared(graph: Graph) -> None:
+    """Two layers may share a parameter; each then has its own codes and scales of it."""
+    readers: defaultdict[str, list[str]] = defaultdict(list)
+    for node in graph.nodes:
+        for param in node.params.values():
+            if param.name not in graph.constants:
+                readers[param.name].append(node.name)
+    for name, layers in readers.items():
+        if len(layers) > 1:
+            warnings.warn(
+                f"parameter {name} is shared by the layers {', '.join(layers)}: it is trained as one, but each layer "
+                "quantizes it by itself and the Program stores it for each; give each layer its own copy if they "
+                "should learn apart",
+                TrainingWarning,
+                stacklevel=4,
+            )
+
+
+def calibrate_student(student: Student, batches: Iterable[Any], progress: bool | None) -> None:
+    """Choose all ranges by calibration and start training from there, the corrected biases included."""
+    live = student._live()
+    simulation = Simulation(student._simulation.graph, live, student.recipe)
+    choose(simulation, non_empty(batches)[1], progress, len(batches) if isinstance(batches, Sized) else None)
+    with torch.no_grad():
+        for node in simulation.graph.nodes:
+            if node.name in simulation.corrections:
+                _absorb(simulation, node, simulation.corrections[node.name])
+    _agree(simulation)
+    student.unfloat.start(simulation.labels)
+
+
+def _absorb(simulation: Simulation, node: Node, correction: np.ndarray) -> None:
+    """Put a measured shift of a bias into the parameters: the norm's mean, which training will measure too, or the bias."""
+    params = node_params(node, simulation.fetch)
+    gain = norm_gain(params)
+    if gain is not None and node.norm is not None:
+        shift = np.where(gain != 0, -correction / np.where(gain != 0, gain, 1.0), 0.0)
+        target = view(simulation.parameter(node.norm.mean.name), node.norm.mean)
+    elif "bias" in node.params:
+        shift, target = correction, view(simulation.parameter(node.params["bias"].name), node.params["bias"])
+    else:
+        return
+    target += torch.from_numpy(shift).to(target.device, target.dtype)
+
+
+def _agree(simulation: Simulation) -> None:
+    """Several processes calibrate on their own data: every range is widened to cover all of theirs."""
+    if not several():
+        return
+    names = list(simulation.labels)
+    labels = [simulation.labels[name] for name in names]
+    low, high = (
+        torch.tensor([q.scale[0] * (end - q.zero_point) for q, end in zip(labels, ends, strict=True)])
+        for ends in ([q.qmin for q in labels], [q.qmax for q in labels])
+    )
+    low, high = reduce_extremes(low, high)
+    for name, q, a, b in zip(names, labels, low.tolist(), high.tolist(), strict=True):
+        simulation.labels[name] = qparams_from_range(a, b, q.dtype, q.bits)
+
+
+def convert(model: nn.Module) -> Program:
+    """See `unfloat.convert`."""
+    student = unwrapped(model)
+    simulation = student.simulation()
+    program = simulation.convert({"recipe": student.recipe.to_toml()})
+    return with_counts(program, {})
+
+
+WRAPPERS: tuple[Callable[[nn.Module], Any], ...] = (
+    lambda m: getattr(m, "_orig_mod", None),  # torch.compile
+    lambda m: getattr(m, "module", None),  # DistributedDataParallel, AveragedModel
+)
+
+
+def unwrapped(model: nn.Module) -> Student:
+    """The student inside whatever PyTorch has wrapped around it."""
+    while not isinstance(model, Student):
+        inner = next((found for find in WRAPPERS if isinstance(found := find(model), nn.Module)), None)
+        if inner is None:
+            raise TrainingError(f"required a student made by unfloat.prepare, found {type(model).__name__}")
+        model = inner
+    return model
