@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 from benchmarks import data, results
+from benchmarks.measures import COLUMNS, Agreement, compare
 from benchmarks.networks import PRETRAINED
 from torch import nn
 
@@ -20,56 +21,6 @@ import unfloat
 
 CALIBRATION, EVALUATION, BATCH = 125, 650, 25
 STATISTICS = {"mobilenet_v2": data.IMAGENET_STATISTICS, "efficientnet_lite0": data.LITE_STATISTICS}
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Integer beside float on the same pictures."""
-
-    top1_float: float
-    top1: float
-    paired_error: float
-    same: float
-    divergence: float
-    sqnr: float
-
-    def cells(self) -> list[str]:
-        """For a results row."""
-        difference = f"{self.top1 - self.top1_float:+.2f} ± {self.paired_error:.2f}"
-        return [
-            f"{self.top1_float:.2f}",
-            f"{self.top1:.2f}",
-            difference,
-            f"{self.same:.2f} %",
-            f"{self.divergence:.4f}",
-            f"{self.sqnr:.2f} dB",
-        ]
-
-
-COLUMNS = ("top-1 float", "top-1 integer", "difference ± standard error", "same class", "KL", "logit SQNR")
-
-
-def compare(reference: np.ndarray, found: np.ndarray, labels: np.ndarray) -> Agreement:
-    """Agreement of two sets of logits [n, classes]."""
-    right_float, right = reference.argmax(1) == labels, found.argmax(1) == labels
-    differences = right.astype(float) - right_float
-    p, q = (log_softmax(logits) for logits in (reference, found))
-    divergence = (np.exp(p) * (p - q)).sum(1).mean()
-    noise = ((found - reference) ** 2).sum()
-    return Agreement(
-        100 * right_float.mean(),
-        100 * right.mean(),
-        100 * differences.std(ddof=1) / np.sqrt(len(labels)),
-        100 * (reference.argmax(1) == found.argmax(1)).mean(),
-        float(divergence),
-        float(10 * np.log10((reference**2).sum() / noise)),
-    )
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """In float64."""
-    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
 
 
 def batches(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
