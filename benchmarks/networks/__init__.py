@@ -11,11 +11,11 @@ from torch import nn
 from .ds_cnn import ds_cnn
 from .efficientnet_lite import efficientnet_lite0, efficientnet_lite0_imagenet
 from .inception_v3 import inception_v3
-from .mobilenet_v1 import mobilenet_v1, mobilenet_v1_vww
+from .mobilenet_v1 import mobilenet_v1, mobilenet_v1_025_imagenet, mobilenet_v1_vww
 from .mobilenet_v2 import mobilenet_v2, mobilenet_v2_imagenet
 from .resnet import resnet8, resnet18, resnet20, resnet50
 
-__all__ = ["NETWORKS", "PRETRAINED", "Network", "randomize"]
+__all__ = ["NETWORKS", "PRETRAINED", "Network", "mobilenet_v1_025_imagenet", "randomize"]
 
 Shape = tuple[int, int, int]
 
@@ -56,7 +56,10 @@ PRETRAINED: dict[str, Network] = {
     "mobilenet_v2": Network(mobilenet_v2_imagenet, (3, 224, 224)),
     "efficientnet_lite0": Network(efficientnet_lite0_imagenet, (3, 224, 224)),
 }
-"""Networks with weights trained on ImageNet, in eval mode."""
+"""Networks with weights trained on ImageNet, in eval mode, that come from packages.
+
+`mobilenet_v1_025_imagenet` is another, whose weights are among the data that UNFLOAT_DATA names.
+"""
 
 
 @torch.no_grad()

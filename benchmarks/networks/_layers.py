@@ -23,3 +23,21 @@ def conv_bn_relu6(
         nn.BatchNorm2d(outputs, eps=eps),
         nn.ReLU6(inplace=True),
     )
+
+
+def same_conv_relu6(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """Convolution with bias and ReLU6, padded as TensorFlow's SAME: what is left of a block whose norm was folded.
+
+    At stride 2 SAME pads a picture of even height and width below and on the right only, so these must be even.
+
+    Args:
+        inputs: Channels in.
+        outputs: Channels out.
+        kernel: Height and width of the kernel: 1, or 3.
+        stride: Step in both directions: 1, or 2 with a kernel of 3.
+        groups: `inputs` for a depthwise convolution.
+    """
+    border = [nn.ZeroPad2d((0, 1, 0, 1))] if stride == 2 else []
+    padding = 0 if stride == 2 else kernel // 2
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups)
+    return nn.Sequential(*border, convolution, nn.ReLU6(inplace=True))
