@@ -62,6 +62,16 @@ class Ranges(nn.Module):
             self.scale.fill_(1.0)
         self.progress[OBSERVED] = 1
 
+    @torch.no_grad()
+    def begin(self, low: torch.Tensor, high: torch.Tensor) -> None:
+        """Take the ranges of a first batch; see `move`."""
+        seen = torch.isfinite(low) & torch.isfinite(high)
+        batch = torch.stack([low.clamp(max=0.0), high.clamp(min=0.0)], dim=1)
+        self.window.copy_(torch.where(seen[:, None], batch, torch.zeros_like(batch)))
+        if self.learned:
+            self.scale.fill_(1.0)
+        self.progress[OBSERVED] = 1
+
     def weight_clips(self) -> dict[str, torch.Tensor]:
         """The learned share of each weight's range that is kept, by node."""
         if not self.learned:

@@ -136,7 +136,7 @@ class Student(nn.Module):
         """The Simulation under the present parameters and ranges."""
         simulation = self._simulation
         simulation.use(self._live())
-        simulation.labels = self.unfloat.labels()
+        simulation.labels = self.unfloat.labels() if self.unfloat.observed or not self.training else {}
         simulation.weight_clips = self.unfloat.weight_clips()
         return simulation
 
@@ -192,9 +192,8 @@ class Student(nn.Module):
             require_one_recipe(self.unfloat.recipe)
             self._checked_ranks = True
         if not self.unfloat.observed:
-            self.calibrate([tuple(x.detach() for x in inputs)], progress=False)
-        step = TrainingStep(self, record)
-        return step(inputs)
+            TrainingStep(self, None).observe(inputs)
+        return TrainingStep(self, record)(inputs)
 
     def _structured(self, outputs: list[Tensor]) -> Any:
         graph = self._simulation.graph
@@ -217,11 +216,21 @@ class TrainingStep:
         self.simulation = student.simulation()
         self.record = record
         steps, _, ranges_frozen, norm_frozen = self.ranges.progress.tolist()
-        self.quantized = steps >= self.wishes.start_after
+        self.quantized = self.ranges.observed and steps >= self.wishes.start_after
         self.ranges_frozen = bool(ranges_frozen) or _passed(steps, self.wishes.freeze_ranges_after)
         self.norm = "frozen" if norm_frozen or _passed(steps, self.wishes.freeze_norm_after) else self.wishes.norm
         self.seen: dict[int, list[Tensor]] = {}
         self.moments: list[tuple[Node, Moments]] = []
+
+    @torch.no_grad()
+    def observe(self, inputs: list[Tensor]) -> None:
+        """Where there are no ranges: take those of this batch, activations in float, and move nothing else."""
+        inner = self.simulation.to_inner(inputs)
+        ports = self.simulation.graph.inputs
+        self.simulation.execute(
+            [self._border(port.value, x) for port, x in zip(ports, inner, strict=True)], self._value
+        )
+        self.ranges.begin(*self._extremes())
 
     def __call__(self, inputs: list[Tensor]) -> list[Tensor]:
         """Real outputs, inner layout."""
@@ -332,6 +341,16 @@ class TrainingStep:
     @torch.no_grad()
     def _move(self) -> None:
         """After the forward pass: check for divergence, move windows and moving averages, count the step."""
+        low, high = self._extremes()
+        if not self.ranges_frozen and not self.ranges.learned:
+            self.ranges.move(low, high)
+        moments = reduce_moments([m for _, m in self.moments])
+        for (node, _), m in zip(self.moments, moments, strict=True):
+            self._move_averages(node, m)
+        self.ranges.progress[STEPS] += 1
+
+    def _extremes(self) -> tuple[Tensor, Tensor]:
+        """The least and greatest value of each site in this batch, over all processes; checked to be finite."""
         low, high = self.ranges.window.new_full((2, len(self.ranges.sites)), float("inf"))
         high = -high
         for i, ends in self.seen.items():
@@ -339,12 +358,7 @@ class TrainingStep:
             low[i], high[i] = both[:, 0].min(), both[:, 1].max()
         low, high = reduce_extremes(low, high)
         self.ranges.check_finite(low, high)
-        if not self.ranges_frozen and not self.ranges.learned:
-            self.ranges.move(low, high)
-        moments = reduce_moments([m for _, m in self.moments])
-        for (node, _), m in zip(self.moments, moments, strict=True):
-            self._move_averages(node, m)
-        self.ranges.progress[STEPS] += 1
+        return low, high
 
     def _move_averages(self, node: Node, moments: Moments) -> None:
         """As `torch.nn.BatchNorm2d`: the variance unbiased, a momentum of None for the mean over all batches."""

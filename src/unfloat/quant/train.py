@@ -44,8 +44,17 @@ def prepare(
     fused = passes(graph, shapes, lambda value: recipe.wish(value, "activation_bits"))
     _warn_of_shared(fused)
     student = Student(own, fused, recipe)
-    calibrate_student(student, [_as_batch(example_inputs)] if calibration is None else calibration, progress)
+    if _trained(own):
+        calibrate_student(student, [_as_batch(example_inputs)] if calibration is None else calibration, progress)
     return student
+
+
+def _trained(model: nn.Module) -> bool:
+    """Whether batch norms know their statistics. In a new model ranges under them would be meaningless: the first
+    training step observes its own.
+    """
+    counters = [b for name, b in model.named_buffers() if name.endswith("num_batches_tracked")]
+    return all(bool(count) for count in counters)
 
 
 def _read_training(model: nn.Module, example_inputs: Any, read: Read) -> Graph:
