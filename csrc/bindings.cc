@@ -15,6 +15,7 @@
 #include <tuple>
 #include <vector>
 
+#include "bindings_training.h"
 #include "engine/engine.h"
 #include "engine/level.h"
 #include "rows.h"
@@ -299,4 +300,5 @@ void define_engine(nb::module_ &m) {
 NB_MODULE(_native, m) {
   unfloat::define_engine(m);
   unfloat::define_arithmetic(m);
+  unfloat::define_training(m);
 }

@@ -1,12 +1,6 @@
 #include "rows.h"
 
-// A version for each kind of CPU, chosen by the dynamic loader. All give the same bits: integers, one IEEE division,
-// one IEEE product. (Sanitizers run before the loader's choice can.)
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(UF_SANITIZED)
-#define WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define WIDE
-#endif
+#include "wide.h"
 
 enum { PIECE = 1024 };  // strided codes pass through a buffer of so many, so that the arithmetic stays wide
 

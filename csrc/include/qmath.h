@@ -146,6 +146,13 @@ static inline qmath_scaled qmath_reciprocal(int32_t total, int integer_bits) {
 
 // --- The border between float and codes, outside every instruction. ---
 
+// The nearest whole number, ties away from zero; exact for |x| < 2^31, where the conversion is defined.
+static inline float qmath_round_half_away(float x) {
+  const float whole = (float)(int32_t)x;
+  const float rest = x - whole;  // exact
+  return whole + (float)((rest >= 0.5f) - (rest <= -0.5f));
+}
+
 // clamp(round_half_away(x / scale) + zero_point, qmin, qmax) (eq. 5): an IEEE float32 division, never a product with
 // 1 / scale. Infinities saturate; NaN gives qmin, and the caller reports it. Clamping before rounding changes nothing
 // (the bounds are whole) and keeps the conversion to int32_t defined.

@@ -109,3 +109,58 @@ def one_over_one_plus_x(a: NDArray[np.int32], out: NDArray[np.int32]) -> None:
 
 def average(total: NDArray[np.int32], count: NDArray[np.int32], out: NDArray[np.int32]) -> None:
     """`qmath_average` of each pair (eq. 24)."""
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+def finish_steps(
+    accumulator: Floats,
+    factor: Floats,
+    offset: Floats,
+    bias: NDArray[np.int32] | None,
+    multiplier: NDArray[np.int32] | None,
+    shift: NDArray[np.int8] | None,
+    rounding: str,
+    low: int,
+    high: int,
+    steps: Floats,
+    inside: NDArray[np.uint8],
+    threads: int,
+) -> tuple[float, float]:
+    """`steps = clamp(round(accumulator * factor + offset))` of [rows, channels], and whether that real number lies inside.
+
+    With a bias, multiplier and shift the integers round, else float does. Returns the least and greatest real number.
+    """
+
+def finish_backward(
+    grad: Floats,
+    inside: NDArray[np.uint8],
+    factor: Floats,
+    accumulator: Floats | None,
+    to_accumulator: Floats,
+    to_offset: Doubles,
+    to_factor: Doubles,
+    threads: int,
+) -> None:
+    """`grad * inside * factor`, and the channels' sums of `grad * inside` and of that times the accumulator."""
+
+def sums(x: Floats, out: Doubles, threads: int) -> None:
+    """Sums of each channel's values and of their squares, [2, channels]."""
+
+def add_affine(x: Floats, constant: Floats, slope: Floats, grad: Floats, threads: int) -> None:
+    """`grad += constant + slope * x` of [rows, channels]."""
+
+def weight_steps(
+    weight: Floats,
+    gain: Doubles | None,
+    scale: Doubles,
+    low: int,
+    high: int,
+    steps: Floats,
+    row_sums: Floats,
+    threads: int,
+) -> None:
+    """`clamp(round(w * gain / scale))` of [channels, rest] in double; each row's sums of magnitudes and of steps."""
+
+def reach(weight: Floats, out: Floats, threads: int) -> None:
+    """Each row's greatest magnitude; NaN where it holds one."""

@@ -126,12 +126,13 @@ class TrainingBackend(TorchBackend):
 
     Attributes:
         span: The least and greatest `q - Z` of the operand.
+        sums: [2, channels], the sums of each channel's weight steps, magnitudes first, where they are known.
     """
 
-    def __init__(self, device: torch.device | str, span: tuple[int, int]) -> None:
+    def __init__(self, device: torch.device | str, span: tuple[int, int], sums: torch.Tensor | None = None) -> None:
         """Operands lie within `span`."""
         super().__init__(device)
-        self.span = span
+        self.span, self.sums = span, sums
 
     def accumulate_convolution(
         self, x: torch.Tensor, weight: torch.Tensor, stride: Pair, dilation: Pair, padding: Padding, groups: int
@@ -164,7 +165,8 @@ class TrainingBackend(TorchBackend):
     def _bound(self, weight: torch.Tensor) -> float:
         """No partial sum of an output channel is greater: positive and negative terms apart."""
         others = tuple(range(1, weight.ndim))
-        magnitude, balance = weight.abs().sum(dim=others), weight.sum(dim=others)
+        known, self.sums = self.sums, None  # parts of the weight have other sums
+        magnitude, balance = known if known is not None else (weight.abs().sum(dim=others), weight.sum(dim=others))
         positive, negative = (magnitude + balance) / 2, (magnitude - balance) / 2
         low, high = -self.span[0], self.span[1]
         return float(torch.maximum(positive * high + negative * low, positive * low + negative * high).max())

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,7 +28,8 @@ from unfloat.ops._linear import (
 )
 from unfloat.ops._operator import WeightRule
 from unfloat.quant.backend import TrainingBackend
-from unfloat.quant.straight_through import Finish, RoundedWeight
+from unfloat.quant.loops import Bounds, Integers, mean_and_variance, reach
+from unfloat.quant.straight_through import Finish, RoundedWeight, Statistics
 from unfloat.spec.errors import NumericDomainError
 from unfloat.spec.fixedpoint import quantize_multipliers
 from unfloat.spec.qparams import QParams, clamp_code, qparams_from_range
@@ -66,6 +66,10 @@ class Moments:
     variance: Tensor
     moves: Tensor
     count: int
+
+    def detached(self) -> Moments:
+        """Without gradients."""
+        return replace(self, mean=self.mean.detach(), variance=self.variance.detach())
 
 
 @dataclass(frozen=True)
@@ -105,20 +109,23 @@ class LinearStep:
             moments, step = None, self
         gain = norm_gain(step.params)
         bias = step._channels(norm_bias(step.params, gain))
-        weight, scales = step._weight(gain, bias, x.scale)
-        accumulator = step._accumulate(x, weight)
+        weight, sums, scales = step._weight(gain, bias, x.scale)
+        accumulator = step._accumulate(x, weight, sums)
         unit = (x.scale * scales).broadcast_to(bias.shape)  # the real value of one step of the accumulator
         if self.node.norm is not None and self.norm in ("average", "correct"):
-            moments = _moments(accumulator, unit, gain, self.params, differentiable=self.norm == "correct")
+            if self.norm == "correct":
+                accumulator, mean, variance = Statistics.apply(accumulator)
+            else:
+                mean, variance = mean_and_variance(accumulator)
+            moments = _moments(mean, variance, accumulator, unit, gain, self.params)
         if self.node.norm is not None and self.norm == "correct":
             assert moments is not None and gain is not None
             unit, bias = _corrected(unit, gain, moments, self.params)
-            moments = replace(moments, mean=moments.mean.detach(), variance=moments.variance.detach())
-            return *step._finish(accumulator, unit, bias, None), moments
+            return *step._finish(accumulator, unit, bias, None), moments.detached()
         exact = None
         if x.label is not None and self.output is not None and self.norm != "batch":
-            exact = step._exact(accumulator, bias, scales, x.scale, self.output)
-        return *step._finish(accumulator, unit, bias, exact), moments
+            exact = step._integers(bias, scales, x.scale, self.output)
+        return *step._finish(accumulator, unit, bias, exact), None if moments is None else moments.detached()
 
     @property
     def _axis(self) -> int:
@@ -131,41 +138,32 @@ class LinearStep:
         zeros = torch.zeros(weight.shape[self._axis], dtype=torch.float64, device=weight.device)
         return zeros + bias
 
-    def _weight(self, gain: Tensor | None, bias: Tensor, input_scale: float) -> tuple[Tensor, Tensor]:
-        """The weight as steps, and its scales ([C] or [1], float64): the numbers `ops/_linear.py` makes, on the device."""
+    def _weight(self, gain: Tensor | None, bias: Tensor, input_scale: float) -> tuple[Tensor, Tensor | None, Tensor]:
+        """The weight as steps, their sums, and its scales ([channels] or [1], float64): `ops/_linear.py`'s own numbers."""
         weight, axis, rule = self.params["weight"], self._axis, self.rule
-        along_gain = None if gain is None else along(gain, axis, weight.ndim)
-        low, high = -(2 ** (rule.bits - 1) - 1), 2 ** (rule.bits - 1) - 1
+        bounds = Bounds(-(2 ** (rule.bits - 1) - 1), 2 ** (rule.bits - 1) - 1)
         with torch.no_grad():
             least = least_scales(bias.detach(), input_scale)
         if rule.dtype == "uint8":
-            label = self._affine_label(along_gain, float(least.max()))
-            low, high = label.qmin - label.zero_point, label.qmax - label.zero_point
+            label = self._affine_label(gain, float(least.max()))
+            bounds = Bounds(label.qmin - label.zero_point, label.qmax - label.zero_point)
             scales = torch.full((1,), label.scale[0], dtype=torch.float64, device=weight.device)
         else:
-            reach = self._reach(gain)
-            scales = symmetric_scales(reach if self.clip is None else reach * self.clip, least, rule)
-        broadcast = along(scales, axis, weight.ndim) if scales.numel() > 1 else scales.reshape((1,) * weight.ndim)
-        return RoundedWeight.apply(weight, along_gain, broadcast, low, high), scales.detach()
+            with torch.no_grad():
+                greatest = reach(weight, axis) if gain is None else reach(weight, axis) * gain.abs()
+            scales = symmetric_scales(greatest if self.clip is None else greatest * self.clip, least, rule)
+        return *RoundedWeight.apply(weight, gain, scales, axis, bounds), scales.detach()
 
     @torch.no_grad()
-    def _reach(self, gain: Tensor | None) -> Tensor:
-        """The greatest magnitude of each channel's folded weight, float64."""
-        weight = self.params["weight"]
-        others = tuple(d for d in range(weight.ndim) if d != self._axis)
-        reach = weight.abs().amax(dim=others).to(torch.float64)
-        return reach if gain is None else reach * gain.abs()
-
-    @torch.no_grad()
-    def _affine_label(self, along_gain: Tensor | None, least: float) -> QParams:
+    def _affine_label(self, gain: Tensor | None, least: float) -> QParams:
         folded = self.params["weight"].to(torch.float64)
-        low, high = torch.aminmax(folded if along_gain is None else folded * along_gain)
+        low, high = torch.aminmax(folded if gain is None else folded * along(gain, self._axis, folded.ndim))
         rule = self.rule
         return qparams_from_range(float(low), float(high), rule.dtype, rule.bits, narrow=True, least_scale=least)
 
-    def _accumulate(self, x: Operand, weight: Tensor) -> Tensor:
+    def _accumulate(self, x: Operand, weight: Tensor, sums: Tensor | None) -> Tensor:
         operator, attributes = REGISTRY[self.node.op], self.node.attributes
-        backend = TrainingBackend(x.value.device, _span(x.label) if x.label else (0, 0))
+        backend = TrainingBackend(x.value.device, _span(x.label) if x.label else (0, 0), sums)
         if x.label is None:
             return operator.float_meaning(backend, attributes, [x.value], {"weight": weight})
         assert operator.accumulate is not None
@@ -173,35 +171,25 @@ class LinearStep:
         return operator.accumulate(backend, centred, {"weight": weight}, [x.value])
 
     @torch.no_grad()
-    def _exact(self, accumulator: Tensor, bias: Tensor, scales: Tensor, input_scale: float, output: QParams) -> Tensor:
-        """The steps that the Program's integers are: the same constants, the same requantization."""
+    def _integers(self, bias: Tensor, scales: Tensor, input_scale: float, output: QParams) -> Integers:
+        """The Program's own constants: bias codes, multipliers, shifts."""
         try:
             factors = linear_factors(input_scale, scales.cpu().numpy(), output, bias.numel())
-            multiplier, shift = (torch.from_numpy(a.astype(np.int32)) for a in quantize_multipliers(factors))
+            multiplier, shift = quantize_multipliers(factors)
         except NumericDomainError as error:
             raise NumericDomainError(f"layer {self.node.name}, {self.node.op}: {error}") from error
-        device = accumulator.device
-        codes = bias_codes(bias, input_scale, scales).to(torch.int32)
-        low, high = self._bounds(output)
-        backend = TrainingBackend(device, (0, 0))
-        constants = (codes, multiplier.to(device), shift.to(device))
-        zero_point = output.zero_point
-        limits = (zero_point, low + zero_point, high + zero_point)
-        return backend.finish(accumulator, constants, limits, self.rounding).to(torch.float32) - zero_point
+        codes = bias_codes(bias, input_scale, scales).to(torch.int32).cpu().numpy()
+        return Integers(codes, multiplier, shift, self.rounding)
 
-    def _finish(self, accumulator: Tensor, unit: Tensor, bias: Tensor, exact: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _finish(self, accumulator: Tensor, unit: Tensor, bias: Tensor, exact: Integers | None) -> tuple[Tensor, Tensor]:
         if self.output is None:
             value = accumulator * unit.to(torch.float32) + bias.to(torch.float32)
             clamp = self.node.clamp
             return (value if clamp is None else value.clamp(clamp.low, clamp.high)), extremes(value)
         step = self.output.scale[0]
         factor, offset = ((t / step).to(torch.float32) for t in (unit, bias))
-        low, high = self._bounds(self.output)
-        steps, value = Finish.apply(accumulator, factor, offset, self.scale, exact, low, high)
-        return steps, extremes(value) * step
-
-    def _bounds(self, label: QParams) -> tuple[int, int]:
-        return clamp_steps(self.node, label)
+        steps, ends = Finish.apply(accumulator, factor, offset, self.scale, exact, clamp_steps(self.node, self.output))
+        return steps, ends * step
 
     def _with_batch_statistics(self, x: Operand) -> tuple[Moments, LinearStep]:
         """The norm folded with the statistics of a first convolution with the weight as it is (paper, figure C.7)."""
@@ -209,19 +197,18 @@ class LinearStep:
         weight = self.params["weight"]
         backend = TrainingBackend(weight.device, (0, 0))
         raw = operator.float_meaning(backend, self.node.attributes, [x.real()], {"weight": weight})
-        mean, variance, count = _mean_and_variance(raw)
-        mean, variance = mean.to(torch.float64) + self.params.get("bias", 0.0), variance.to(torch.float64)
+        raw, mean, variance = Statistics.apply(raw)
+        mean, count = mean + self.params.get("bias", 0.0), raw.numel() // raw.shape[-1]
         folded = replace(self, params={**self.params, "norm.mean": mean, "norm.variance": variance})
         everywhere = torch.ones_like(mean, dtype=torch.bool)
-        return Moments(mean.detach(), variance.detach(), everywhere, count), folded
+        return Moments(mean, variance, everywhere, count), folded
 
 
-def clamp_steps(node: Node, label: QParams) -> tuple[int, int]:
+def clamp_steps(node: Node, label: QParams) -> Bounds:
     """The least and greatest step that a node can give: its fused clamp's codes, or the whole code range."""
-    low, high = _span(label)
     if node.clamp is None:
-        return low, high
-    return tuple(clamp_code(end, label) - label.zero_point for end in (node.clamp.low, node.clamp.high))  # type: ignore[return-value]
+        return Bounds(*_span(label))
+    return Bounds(*(clamp_code(end, label) - label.zero_point for end in (node.clamp.low, node.clamp.high)))
 
 
 @torch.no_grad()
@@ -234,23 +221,15 @@ def _span(label: QParams) -> tuple[int, int]:
     return label.qmin - label.zero_point, label.qmax - label.zero_point
 
 
-def _mean_and_variance(values: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Mean and biased variance of each channel, and how many values a channel has."""
-    variance, mean = torch.var_mean(values, dim=tuple(range(values.ndim - 1)), correction=0)
-    return mean, variance, values.numel() // values.shape[-1]
-
-
 def _moments(
-    accumulator: Tensor, unit: Tensor, gain: Tensor | None, params: Mapping[str, Tensor], *, differentiable: bool
+    mean: Tensor, variance: Tensor, accumulator: Tensor, unit: Tensor, gain: Tensor | None, params: Mapping[str, Tensor]
 ) -> Moments:
-    """The batch statistics of the norm's input, from an accumulator that has the gain folded in."""
+    """The batch statistics of the norm's input, from those of an accumulator that has the gain folded in."""
     assert gain is not None
-    with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
-        mean, variance, count = _mean_and_variance(accumulator)
-        tells = gain != 0
-        per_step = unit / torch.where(tells, gain, 1.0)
-        inner_mean = mean.to(torch.float64) * per_step + params.get("bias", 0.0)
-        return Moments(inner_mean, variance.to(torch.float64) * per_step**2, tells, count)
+    tells = gain != 0
+    per_step = unit / torch.where(tells, gain, 1.0)
+    count = accumulator.numel() // accumulator.shape[-1]
+    return Moments(mean * per_step + params.get("bias", 0.0), variance * per_step**2, tells, count)
 
 
 def _corrected(unit: Tensor, gain: Tensor, moments: Moments, params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -12,21 +12,22 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from unfloat.spec.fixedpoint import round_half_away
+from unfloat.quant import loops
+from unfloat.quant.loops import Bounds, Integers
 
 
 class Finish(torch.autograd.Function):
-    """`s = clamp(round(a * factor + offset), low, high)`, rounded where inference rounds.
+    """`s = clamp(round(a * factor + offset))`, rounded where inference rounds.
 
     Forward arguments:
         accumulator: Float32 or float64, last axis channels; carries the gradient.
-        factor, offset: Float32, [C] or [1]; gradients where they need one.
+        factor, offset: Float32, [channels]; gradients where they need one.
         scale: The output's learned scale, or None.
-        exact: The steps that the integer meaning gives, float32; None to round in float.
-        low, high: Bounds of the steps, the fused clamp's included.
+        integers: The Program's own way of rounding, or None to round in float.
+        bounds: Of the steps, the fused clamp's included.
 
     Returns:
-        (steps float32, the real-valued steps before rounding and clamping; the latter carries no gradient).
+        (steps float32, [2] the least and greatest real-valued step before rounding and clamping).
     """
 
     @staticmethod
@@ -34,83 +35,136 @@ class Finish(torch.autograd.Function):
         ctx: Any,
         accumulator: Tensor,
         factor: Tensor,
-        offset: Tensor | None,
+        offset: Tensor,
         scale: Tensor | None,
-        exact: Tensor | None,
-        low: int,
-        high: int,
+        integers: Integers | None,
+        bounds: Bounds,
     ) -> tuple[Tensor, Tensor]:
         """See the class."""
-        value = (accumulator * factor).to(torch.float32)
-        if offset is not None:
-            value += offset
-        steps = round_half_away(value).clamp_(low, high) if exact is None else exact
-        inside = (value >= low).logical_and_(value <= high)
-        ctx.mark_non_differentiable(value)
+        steps, inside, ends = loops.finish_steps(accumulator, factor, offset, integers, bounds)
+        missed = None if scale is None else steps - loops.real_steps(accumulator, factor, offset) * inside
         ctx.dtype = accumulator.dtype
-        needs_accumulator = accumulator if ctx.needs_input_grad[1] else None
-        missed = steps - value * inside if scale is not None else None
-        ctx.save_for_backward(inside, factor, needs_accumulator, scale, missed)
-        return steps, value
+        ctx.mark_non_differentiable(ends)
+        ctx.save_for_backward(inside, factor, accumulator if ctx.needs_input_grad[1] else None, scale, missed)
+        return steps, ends
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         """The real factor, zero where clamped."""
         inside, factor, accumulator, scale, missed = ctx.saved_tensors
-        passed = grad * inside
-        to_factor = _to_shape(passed * accumulator, factor) if accumulator is not None else None
-        to_offset = _to_shape(passed, factor) if ctx.needs_input_grad[2] else None
-        to_scale = ((grad * missed).sum() / scale).reshape(scale.shape) if ctx.needs_input_grad[3] else None
-        to_accumulator = (passed * factor).to(ctx.dtype) if ctx.needs_input_grad[0] else None
-        return to_accumulator, to_factor, to_offset, to_scale, None, None, None
+        to_accumulator, to_offset, to_factor = loops.finish_backward(grad, inside, factor, accumulator, ctx.dtype)
+        return to_accumulator, to_factor, to_offset, _to_scale(grad, missed, scale), None, None
 
 
-def _to_shape(values: Tensor, like: Tensor) -> Tensor:
-    """Summed over all but the channels, or over everything where there is one number for all."""
-    if like.numel() == 1:
-        return values.sum().reshape(like.shape).to(like.dtype)
-    rows = values.reshape(-1, values.shape[-1])
-    ones = torch.ones(1, rows.shape[0], dtype=rows.dtype, device=rows.device)
-    return (ones @ rows)[0].to(like.dtype)  # a product with ones is far faster than a reduction
-
-
-class RoundedWeight(torch.autograd.Function):
-    """Weight codes as steps: `clamp(round(w * gain / scale), low, high)`, the division in float64 as everywhere.
+class Replace(torch.autograd.Function):
+    """Steps that the integers gave, with the gradient of the clamped real value they stand for.
 
     Forward arguments:
-        weight: Float32, any layout.
-        gain: Float64, what the norm multiplies each channel by, shaped to broadcast; or None.
-        scale: Float64, shaped to broadcast.
-        low, high: Bounds of the steps.
+        real: The float meaning, float32; carries the gradient.
+        steps: What the integer meaning gives, float32.
+        unit: The real value of a step.
+        scale: The learned scale, or None.
+        bounds: Of the steps.
     """
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, gain: Tensor | None, scale: Tensor, low: int, high: int) -> Tensor:
+    def forward(ctx: Any, real: Tensor, steps: Tensor, unit: float, scale: Tensor | None, bounds: Bounds) -> Tensor:
         """See the class."""
-        folded = weight.to(torch.float64)
-        real = (folded if gain is None else folded * gain) / scale
-        steps = round_half_away(real).clamp_(low, high).to(torch.float32)
-        inside = (real.abs() <= high) if ctx.needs_input_grad[2] else None
-        missed = (steps - real * inside).to(torch.float32) if inside is not None else None
-        ctx.save_for_backward(weight, gain, scale, inside, missed)
+        inside = (real >= bounds.low * unit).logical_and_(real <= bounds.high * unit)
+        missed = None if scale is None else steps - (real / unit) * inside
+        ctx.unit = unit
+        ctx.save_for_backward(inside, scale, missed)
         return steps
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Straight through: `d steps / d w = gain / scale`."""
-        weight, gain, scale, inside, missed = ctx.saved_tensors
-        passed = grad if inside is None else grad * inside
-        slope = 1 / scale if gain is None else gain / scale
-        to_weight = (passed * slope.to(torch.float32)).to(weight.dtype)
+        """`1 / S` inside, zero outside."""
+        inside, scale, missed = ctx.saved_tensors
+        return grad * inside / ctx.unit, None, None, _to_scale(grad, missed, scale), None
+
+
+def _to_scale(grad: Tensor, missed: Tensor | None, scale: Tensor | None) -> Tensor | None:
+    if missed is None or scale is None:
+        return None
+    return ((grad * missed).sum() / scale).reshape(scale.shape)
+
+
+class Statistics(torch.autograd.Function):
+    """The accumulator itself, its mean and its biased variance ([channels], float64), in one node of the graph."""
+
+    @staticmethod
+    def forward(ctx: Any, accumulator: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See the class."""
+        mean, variance = loops.mean_and_variance(accumulator)
+        ctx.save_for_backward(accumulator, mean)
+        return accumulator.view_as(accumulator), mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, to_mean: Tensor, to_variance: Tensor) -> Tensor:
+        """`d mean / dx = 1 / n`, `d variance / dx = 2 (x - mean) / n`."""
+        accumulator, mean = ctx.saved_tensors
+        count = accumulator.numel() // accumulator.shape[-1]
+        slope = 2 * to_variance / count
+        return loops.add_affine(grad, accumulator, to_mean / count - slope * mean, slope)
+
+
+class RoundedWeight(torch.autograd.Function):
+    """Weight codes as steps: `clamp(round(w * gain / scale))`.
+
+    Forward arguments:
+        weight: Float32, channels along `axis`.
+        gain: [channels], float64, what the norm multiplies each channel by; or None.
+        scale: [channels] or [1], float64.
+        axis: Of the channels.
+        bounds: Of the steps.
+
+    Returns:
+        (steps, sums of each channel's steps or None; see `loops.weight_steps`).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, weight: Tensor, gain: Tensor | None, scale: Tensor, axis: int, bounds: Bounds
+    ) -> tuple[Tensor, Tensor | None]:
+        """See the class."""
+        steps, sums = loops.weight_steps(weight, gain, scale, axis, bounds)
+        if sums is not None:
+            ctx.mark_non_differentiable(sums)
+        ctx.axis, ctx.bounds = axis, bounds
+        ctx.save_for_backward(weight, gain, scale, steps if ctx.needs_input_grad[2] else None)
+        return steps, sums
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Straight through: `d steps / d w = gain / scale`; with a learned scale, zero where clamped."""
+        weight, gain, scale, steps = ctx.saved_tensors
+        axis, rank = ctx.axis, weight.ndim
+
+        def along(values: Tensor) -> Tensor:
+            return values.reshape([-1 if d == axis else 1 for d in range(rank)])
+
+        passed, to_scale = grad, None
+        slope = (1 / scale if gain is None else gain / scale).to(torch.float32)
+        if steps is not None:
+            real = weight * along(slope)
+            inside = real.abs() <= ctx.bounds.high
+            passed = grad * inside
+            to_scale = _channel_totals(grad * (steps - real * inside), axis, scale) / scale
         to_gain = None
         if gain is not None and ctx.needs_input_grad[1]:
-            to_gain = (passed * weight).to(torch.float64).sum_to_size(gain.shape) / scale
-        to_scale = None
-        if missed is not None:
-            to_scale = (grad * missed).to(torch.float64).sum_to_size(scale.shape) / scale
-        return to_weight, to_gain, to_scale, None, None
+            to_gain = _channel_totals(passed * weight, axis, gain) / scale
+        return passed * along(slope), to_gain, to_scale, None, None
+
+
+def _channel_totals(values: Tensor, axis: int, like: Tensor) -> Tensor:
+    """Sums over all but the channels, or over all where there is one number for all; float64."""
+    others = tuple(d for d in range(values.ndim) if d != axis)
+    per_channel = values.sum(dim=others, dtype=torch.float64)
+    return per_channel if like.numel() > 1 or per_channel.numel() == 1 else per_channel.sum().reshape(1)
 
 
 class ScaledGradient(torch.autograd.Function):

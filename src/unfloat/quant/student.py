@@ -19,11 +19,12 @@ from unfloat.ops import REGISTRY
 from unfloat.program.lower import view
 from unfloat.quant.distributed import reduce_extremes, reduce_moments, require_one_recipe
 from unfloat.quant.linear_step import LinearStep, Moments, Operand, clamp_steps, extremes
+from unfloat.quant.loops import Bounds
 from unfloat.quant.ranges import NORM_FROZEN, RANGES_FROZEN, STEPS, Ranges
 from unfloat.quant.recipe import Recipe
 from unfloat.quant.simulate import Simulation, border_steps, dequantize_codes
 from unfloat.quant.sites import find_sites
-from unfloat.quant.straight_through import Finish, ScaledGradient
+from unfloat.quant.straight_through import Replace, ScaledGradient
 from unfloat.spec.errors import InputError, TrainingError
 from unfloat.spec.qparams import QParams
 
@@ -246,7 +247,7 @@ class TrainingStep:
 
     def _scale(self, name: str) -> Tensor | None:
         """The learned scale of the site that `name` makes, where it may learn."""
-        if not self.ranges.learned or self.ranges_frozen or name not in self.ranges.index:
+        if not self.quantized or not self.ranges.learned or self.ranges_frozen or name not in self.ranges.index:
             return None
         shape, label = self.simulation.shapes[name], self.simulation.labels[name]
         share = 1.0 / math.sqrt(math.prod(shape[1:]) * (label.qmax - label.qmin))
@@ -269,9 +270,8 @@ class TrainingStep:
             return self._recorded(name, Operand(x, None))
         with torch.no_grad():
             exact = border_steps(x, label)
-        factor = x.new_tensor([1.0 / label.scale[0]])
-        low, high = label.qmin - label.zero_point, label.qmax - label.zero_point
-        steps, _ = Finish.apply(x, factor, None, self._scale(name), exact, low, high)
+        bounds = Bounds(label.qmin - label.zero_point, label.qmax - label.zero_point)
+        steps = Replace.apply(x, exact, label.scale[0], self._scale(name), bounds)
         return self._recorded(name, Operand(steps, label))
 
     def _value(self, node: Node, inputs: list[Operand]) -> Operand:
@@ -324,10 +324,9 @@ class TrainingStep:
         with torch.no_grad():
             codes = [(x.value + x.label.zero_point).to(torch.int32) for x in inputs if x.label is not None]
             exact = (simulation.exact_value(node, codes) - label.zero_point).to(torch.float32)
-        factor = real.new_tensor([1.0 / label.scale[0]])
-        low, high = clamp_steps(node, label)
-        steps, _ = Finish.apply(real, factor, None, self._scale(node.name), exact, low, high)
-        return steps
+        scale = self._scale(node.name)
+        result: Tensor = Replace.apply(real, exact, label.scale[0], scale, clamp_steps(node, label))
+        return result
 
     def _recorded(self, name: str, x: Operand) -> Operand:
         if self.record is not None:

@@ -50,8 +50,9 @@ def prepare(
 
 
 def _trained(model: nn.Module) -> bool:
-    """Whether batch norms know their statistics. In a new model ranges under them would be meaningless: the first
-    training step observes its own.
+    """Whether batch norms know their statistics.
+
+    In a new model ranges under them would be meaningless: the first training step observes its own.
     """
     counters = [b for name, b in model.named_buffers() if name.endswith("num_batches_tracked")]
     return all(bool(count) for count in counters)
