@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-
 from benchmarks.data import Labels, Pictures, cifar10
+from torch import Tensor, nn
 
 MEAN = (125.3, 123.0, 113.9)
 STD = (63.0, 62.1, 66.7)

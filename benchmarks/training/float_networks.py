@@ -16,11 +16,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as functional
-from safetensors.torch import load_file, save_file
-from torch import nn
-
 from benchmarks.networks import resnet8, resnet20
 from benchmarks.training.cifar import Cifar10, accuracy
+from safetensors.torch import load_file, save_file
+from torch import nn
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 UNFINISHED = Path(__file__).parents[2] / "build" / "training"

@@ -71,13 +71,15 @@ def finish_steps(
         return exact.clamp_(bounds.low, bounds.high), inside, torch.stack(torch.aminmax(value))
     steps = torch.empty(accumulator.shape)
     inside = torch.empty(accumulator.shape, dtype=torch.bool)
-    i = integers
-    given = (None, None, None, "double") if i is None else (i.bias, i.multiplier, i.shift, i.rounding)
+    given = integers
     ends = _native.finish_steps(
         _rows(accumulator),
         factor.contiguous().numpy(),
         offset.contiguous().numpy(),
-        *given,
+        None if given is None else given.bias,
+        None if given is None else given.multiplier,
+        None if given is None else given.shift,
+        "double" if given is None else given.rounding,
         bounds.low,
         bounds.high,
         _rows(steps),
@@ -129,7 +131,8 @@ def finish_backward(
         factor.contiguous().numpy(),
         None if accumulator is None else _rows(accumulator),
         _rows(result),
-        *sums,
+        sums[0],
+        sums[1],
         torch.get_num_threads(),
     )
     to_offset, to_factor = torch.from_numpy(sums).to(torch.float32)

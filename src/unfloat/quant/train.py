@@ -59,19 +59,26 @@ def _trained(model: nn.Module) -> bool:
 
 
 def _read_training(model: nn.Module, example_inputs: Any, read: Read) -> Graph:
-    """Read what training computes; where only that cannot be read, say so."""
+    """Read what training computes (dropout included); of a model in eval(), what eval() computes may do instead."""
     try:
         return read(model, example_inputs, training=True)
     except UnsupportedError as error:
         try:
-            read(model, example_inputs, training=False)
+            graph = read(model, example_inputs, training=False)
         except UnsupportedError:
             raise error from None
-        raise UnsupportedError(
-            "the model can be read in eval(), but not what it computes in train(): switch that off for fine-tuning "
-            "(stochastic depth, say)",
-            error.problems,
-        ) from error
+        if model.training:
+            raise UnsupportedError(
+                "the model can be read in eval(), but not what it computes in train() (stochastic depth, say): call "
+                "model.eval() before prepare to train what eval() computes",
+                error.problems,
+            ) from error
+        warnings.warn(
+            f"the student trains what the model computes in eval(), without: {'; '.join(error.problems)}",
+            TrainingWarning,
+            stacklevel=4,
+        )
+        return graph
 
 
 def _as_batch(example_inputs: Any) -> Any:

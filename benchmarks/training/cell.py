@@ -1,0 +1,211 @@
+"""One cell of an experiment on CIFAR-10: a float network, quantized after training and trained with its integers.
+
+A cell's epochs are saved and its record is kept in `records/`, one JSON file a cell; the pages of docs/results are
+made from the records. Accuracy is that of the engine, on all 10,000 test pictures.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+from benchmarks.training.cifar import Cifar10, accuracy
+from benchmarks.training.float_networks import UNFINISHED, pretrained
+
+import unfloat
+from unfloat import Program, Recipe, Training
+
+RECORDS = Path(__file__).parent / "records"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a cell is; its name is made of it.
+
+    Attributes:
+        network: One of `float_networks.NETWORKS`.
+        seed: Of the float network and of the fine-tuning.
+        weight_bits, activation_bits: 2 to 8.
+        ranges: See `unfloat.Training`.
+        norm: See `unfloat.Training`.
+        delay: Epochs before activations are quantized.
+        epochs: Of fine-tuning.
+        rate: The learning rate at its start; it falls to 0 along a cosine.
+        scheme: See `unfloat.Recipe`.
+    """
+
+    network: str = "resnet8"
+    seed: int = 0
+    weight_bits: int = 8
+    activation_bits: int = 8
+    ranges: str = "moving_average"
+    norm: str = "correct"
+    delay: int = 0
+    epochs: int = 6
+    rate: float = 0.01
+    scheme: str = "int8"
+
+    @property
+    def name(self) -> str:
+        """Unique among cells; what is as usual is left out."""
+        parts = [self.network, f"w{self.weight_bits}a{self.activation_bits}", f"seed{self.seed}"]
+        usual = Cell()
+        fields = ("ranges", "norm", "delay", "epochs", "rate", "scheme")
+        parts += [f"{f}-{getattr(self, f)}" for f in fields if getattr(self, f) != getattr(usual, f)]
+        return "_".join(parts)
+
+    def recipe(self, steps: int) -> Recipe:
+        """The recipe, given the steps of an epoch: norms are frozen for the last epoch."""
+        training = Training(
+            ranges=self.ranges,
+            norm=self.norm,
+            start_after=self.delay * steps,
+            freeze_norm_after=max(self.epochs - 1, 0) * steps,
+        )
+        return Recipe(
+            scheme=self.scheme,
+            weight_bits=self.weight_bits,
+            activation_bits=self.activation_bits,
+            training=training,
+        )
+
+
+class Engine(torch.nn.Module):
+    """A Program behind a module's call."""
+
+    def __init__(self, program: Program) -> None:
+        super().__init__()
+        self.engine = program.compile(threads=torch.get_num_threads())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits."""
+        return torch.from_numpy(self.engine(x.contiguous().numpy()))
+
+
+def run(cell: Cell, data: Cifar10) -> dict[str, Any]:
+    """Run a cell, or read its record where it has run."""
+    path = RECORDS / f"{cell.name}.json"
+    if path.exists():
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+    model = pretrained(cell.network, cell.seed)
+    recipe = cell.recipe(data.steps)
+    begin = time.perf_counter()
+    program = unfloat.quantize(model, data.calibration(), recipe)
+    record = {
+        "cell": asdict(cell),
+        "float": accuracy(model, data),
+        "ptq": accuracy(Engine(program), data),
+        "ptq_seconds": round(time.perf_counter() - begin, 1),
+    }
+    epochs, trained = fine_tune(cell, model, recipe, data)
+    record |= {"qat": accuracy(Engine(trained), data), "epochs": epochs, "threads": torch.get_num_threads()}
+    RECORDS.mkdir(exist_ok=True)
+    path.write_text(json.dumps(record, indent=1) + "\n")
+    print(cell.name, record["float"], record["ptq"], record["qat"], flush=True)
+    return record
+
+
+def fine_tune(
+    cell: Cell, model: torch.nn.Module, recipe: Recipe, data: Cifar10
+) -> tuple[list[dict[str, float]], Program]:
+    """Train the student, an epoch at a time, going on where an earlier run was stopped."""
+    torch.manual_seed(cell.seed)
+    student = unfloat.prepare(model, data.calibration(8)[0], recipe, data.calibration())
+    groups = parameter_groups(student)
+    optimizer = torch.optim.SGD(groups, lr=cell.rate, momentum=0.9, nesterov=True)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, cell.epochs * data.steps)
+    saved = UNFINISHED / f"{cell.name}.pt"
+    log: list[dict[str, float]] = []
+    parts: dict[str, Any] = {"student": student, "optimizer": optimizer, "schedule": schedule}
+    if saved.exists():
+        state = torch.load(saved)
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        log = state["log"]
+    for epoch in range(len(log), cell.epochs):
+        begin = time.perf_counter()
+        loss = train_epoch(student, optimizer, schedule.step, data, seed=1000 + cell.seed, epoch=epoch)
+        log.append({"loss": loss, "test": accuracy(student, data), "seconds": round(time.perf_counter() - begin, 1)})
+        print(cell.name, epoch + 1, log[-1], flush=True)
+        saved.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({**{name: part.state_dict() for name, part in parts.items()}, "log": log}, saved.with_suffix(".new"))
+        saved.with_suffix(".new").replace(saved)
+    return log, unfloat.convert(student)
+
+
+def parameter_groups(student: torch.nn.Module, decay: float = 1e-4) -> list[dict[str, Any]]:
+    """Weight decay for weights only: not for norms, biases and what lies under "unfloat."."""
+    named = list(student.named_parameters())
+    decayed = [p for name, p in named if p.ndim > 1 and not name.startswith("unfloat.")]
+    others = [p for name, p in named if p.ndim <= 1 or name.startswith("unfloat.")]
+    return [{"params": decayed, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def train_epoch(
+    student: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    advance: Callable[[], None],
+    data: Cifar10,
+    seed: int,
+    epoch: int,
+) -> float:
+    """One epoch of an ordinary training loop; the mean loss."""
+    student.train()
+    total = 0.0
+    for x, y in data.train(seed, epoch):
+        loss = functional.cross_entropy(student(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        advance()
+        total += float(loss.detach())
+    return total / data.steps
+
+
+def main() -> None:
+    """Run cells in turn: `python -m benchmarks.training.cell --weights 8 4 --activations 8 4 --seeds 0 1`."""
+    import argparse
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", default="resnet8")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--bits", nargs="+", default=["8/8"], help="weights/activations")
+    parser.add_argument("--ranges", default="moving_average")
+    parser.add_argument("--norm", default="correct")
+    parser.add_argument("--delay", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--rate", type=float, default=0.01)
+    parser.add_argument("--scheme", default="int8")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    a = parser.parse_args()
+    torch.set_num_threads(a.threads)
+    data = Cifar10()
+    for seed in a.seeds:
+        for bits in a.bits:
+            weights, activations = map(int, bits.split("/"))
+            run(
+                Cell(
+                    a.network,
+                    seed,
+                    weights,
+                    activations,
+                    a.ranges,
+                    a.norm,
+                    a.delay,
+                    a.epochs,
+                    a.rate,
+                    a.scheme,
+                ),
+                data,
+            )
+
+
+if __name__ == "__main__":
+    main()
