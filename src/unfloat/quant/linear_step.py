@@ -29,8 +29,9 @@ from unfloat.ops._linear import (
 from unfloat.ops._operator import WeightRule
 from unfloat.quant.backend import TrainingBackend
 from unfloat.quant.loops import Bounds, Integers, mean_and_variance, reach
+from unfloat.quant.ranges import diverged
 from unfloat.quant.straight_through import Finish, RoundedWeight, Statistics
-from unfloat.spec.errors import NumericDomainError
+from unfloat.spec.errors import NumericDomainError, TrainingError
 from unfloat.spec.fixedpoint import quantize_multipliers
 from unfloat.spec.qparams import QParams, clamp_code, qparams_from_range
 
@@ -58,7 +59,7 @@ class Moments:
 
     Attributes:
         mean, variance: Float64, the variance biased.
-        moves: False for channels whose statistics cannot be told (a gain of zero).
+        moves: False for channels whose statistics cannot be told (a gain of zero); they have the moving averages.
         count: Values a channel.
     """
 
@@ -151,6 +152,7 @@ class LinearStep:
         else:
             with torch.no_grad():
                 greatest = reach(weight, axis) if gain is None else reach(weight, axis) * gain.abs()
+            self._require_finite(greatest)
             scales = symmetric_scales(greatest if self.clip is None else greatest * self.clip, least, rule)
         return *RoundedWeight.apply(weight, gain, scales, axis, bounds), scales.detach()
 
@@ -158,8 +160,14 @@ class LinearStep:
     def _affine_label(self, gain: Tensor | None, least: float) -> QParams:
         folded = self.params["weight"].to(torch.float64)
         low, high = torch.aminmax(folded if gain is None else folded * along(gain, self._axis, folded.ndim))
+        self._require_finite(torch.stack([low, high]))
         rule = self.rule
         return qparams_from_range(float(low), float(high), rule.dtype, rule.bits, narrow=True, least_scale=least)
+
+    def _require_finite(self, ends: Tensor) -> None:
+        if not bool(torch.isfinite(ends).all()):
+            name = self.node.params["weight"].name
+            raise TrainingError(diverged(self.node.name, f"NaN or infinity in {name} or in its norm"))
 
     def _accumulate(self, x: Operand, weight: Tensor, sums: Tensor | None) -> Tensor:
         operator, attributes = REGISTRY[self.node.op], self.node.attributes
@@ -229,7 +237,8 @@ def _moments(
     tells = gain != 0
     per_step = unit / torch.where(tells, gain, 1.0)
     count = accumulator.numel() // accumulator.shape[-1]
-    return Moments(mean * per_step + params.get("bias", 0.0), variance * per_step**2, tells, count)
+    mean = torch.where(tells, mean * per_step + params.get("bias", 0.0), params["norm.mean"])
+    return Moments(mean, torch.where(tells, variance * per_step**2, params["norm.variance"]), tells, count)
 
 
 def _corrected(unit: Tensor, gain: Tensor, moments: Moments, params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

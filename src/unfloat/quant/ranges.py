@@ -58,9 +58,7 @@ class Ranges(nn.Module):
                 label = labels[site.name]
                 ends = [label.scale[0] * (q - label.zero_point) for q in (label.qmin, label.qmax)]
                 self.window[i] = torch.tensor(ends)
-        if self.learned:
-            self.scale.fill_(1.0)
-        self.progress[OBSERVED] = 1
+        self._observed_anew()
 
     @torch.no_grad()
     def begin(self, low: torch.Tensor, high: torch.Tensor) -> None:
@@ -68,15 +66,26 @@ class Ranges(nn.Module):
         seen = torch.isfinite(low) & torch.isfinite(high)
         batch = torch.stack([low.clamp(max=0.0), high.clamp(min=0.0)], dim=1)
         self.window.copy_(torch.where(seen[:, None], batch, torch.zeros_like(batch)))
-        if self.learned:
-            self.scale.fill_(1.0)
+        self._observed_anew()
+
+    def _observed_anew(self) -> None:
+        for learned in self.parameters():
+            learned.fill_(1.0)
         self.progress[OBSERVED] = 1
 
     def weight_clips(self) -> dict[str, torch.Tensor]:
-        """The learned share of each weight's range that is kept, by node."""
+        """The learned share of each weight's range that is kept, by node.
+
+        Raises:
+            TrainingError: One is not finite or has collapsed.
+        """
         if not self.learned:
             return {}
-        return dict(zip(self.weights, self.clips, strict=False))
+        clips = dict(zip(self.weights, self.clips, strict=False))
+        for layer, clip in clips.items():
+            if not bool(((clip > 0) & torch.isfinite(clip)).all()):
+                raise TrainingError(_collapsed(layer, "its weight's learned scale", float(clip.detach().min())))
+        return clips
 
     @property
     def observed(self) -> bool:
@@ -107,16 +116,12 @@ class Ranges(nn.Module):
     def _observed(self, i: int, window: Sequence[float]) -> QParams:
         site, (low, high) = self.sites[i], window
         if not (abs(low) < float("inf") and abs(high) < float("inf")):  # false for NaN too
-            raise TrainingError(_diverged(site.name, f"a range of [{low}, {high}]"))
+            raise TrainingError(diverged(site.name, f"a range of [{low}, {high}]"))
         return qparams_from_range(low, high, self.dtype, site.bits)
 
     def _learned(self, site: Site, start: QParams, ratio: float) -> QParams:
         if not 0 < ratio < float("inf"):
-            raise TrainingError(
-                f"layer {site.name}: its learned scale has collapsed, required a positive share of where it started, "
-                f'found {ratio}: lower the learning rate of the parameters "unfloat.*", or take '
-                'training.ranges = "moving_average"'
-            )
+            raise TrainingError(_collapsed(site.name, "its learned scale", ratio))
         return replace(start, scale=(positive_scale(start.scale[0] * ratio),))
 
     def move(self, low: torch.Tensor, high: torch.Tensor) -> None:
@@ -138,7 +143,7 @@ class Ranges(nn.Module):
         bad = ~(unseen | (torch.isfinite(low) & torch.isfinite(high)))
         if bool(bad.any()):
             i = int(bad.nonzero()[0])
-            raise TrainingError(_diverged(self.sites[i].name, f"activations from {float(low[i])} to {float(high[i])}"))
+            raise TrainingError(diverged(self.sites[i].name, f"activations from {float(low[i])} to {float(high[i])}"))
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
         """A float checkpoint has none of these entries: it loads, and the ranges are to be observed anew."""
@@ -162,7 +167,15 @@ class Ranges(nn.Module):
             )
 
 
-def _diverged(layer: str, found: str) -> str:
+def _collapsed(layer: str, what: str, share: float) -> str:
+    return (
+        f"layer {layer}: {what} has collapsed, required a positive share of where it started, found {share}: "
+        'lower the learning rate of the parameters "unfloat.*", or take training.ranges = "moving_average"'
+    )
+
+
+def diverged(layer: str, found: str) -> str:
+    """What to say of a number in training that is not finite."""
     return (
         f"layer {layer}: training has diverged, required finite values, found {found}: go back to the last checkpoint "
         "and lower the learning rate, or clip gradients"

@@ -6,6 +6,7 @@ Calibration and training both run through here. In exact mode every node is lowe
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -244,7 +245,5 @@ def border_steps(x: torch.Tensor, label: QParams) -> torch.Tensor:
 
 
 def _checksum(tensor: torch.Tensor) -> int:
-    """A sum of a float32 tensor's bits: `tensor.data` may be written to without a new version."""
-    if tensor.dtype != torch.float32:
-        return 0
-    return int(tensor.detach().contiguous().view(torch.int32).sum(dtype=torch.int64))
+    """Of a tensor's bytes in order: `tensor.data` may be written to, or permuted, without a new version."""
+    return zlib.crc32(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())

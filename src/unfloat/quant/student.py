@@ -134,12 +134,16 @@ class Student(nn.Module):
         return self
 
     def simulation(self) -> Simulation:
-        """The Simulation under the present parameters and ranges."""
-        simulation = self._simulation
-        simulation.use(self._live())
-        simulation.labels = self.unfloat.labels() if self.unfloat.observed or not self.training else {}
-        simulation.weight_clips = self.unfloat.weight_clips()
+        """The Simulation under the present parameters and ranges; raises TrainingError where none was observed."""
+        simulation = self._unlabelled()
+        simulation.labels = self.unfloat.labels()
         return simulation
+
+    def _unlabelled(self) -> Simulation:
+        self._simulation.use(self._live())
+        self._simulation.weight_clips = self.unfloat.weight_clips()
+        self._simulation.labels = {}
+        return self._simulation
 
     def _live(self) -> dict[str, Tensor]:
         named = [*self.named_parameters(remove_duplicate=False), *self.named_buffers(remove_duplicate=False)]
@@ -155,9 +159,12 @@ class Student(nn.Module):
 
     def _inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
         ports = self._simulation.graph.inputs
-        values = [*args, *(kwargs[p.name] for p in ports[len(args) :] if p.name in kwargs)]
-        if len(values) != len(ports):
-            raise InputError(f"required {len(ports)} inputs ({', '.join(p.name for p in ports)}), found {len(values)}")
+        named = [p.name for p in ports[len(args) :]]
+        values = [*args, *(kwargs[name] for name in named if name in kwargs)]
+        unknown = [name for name in kwargs if name not in named]
+        if len(values) != len(ports) or unknown:
+            found = f"{len(values)}" + (f" and {', '.join(unknown)} besides" if unknown else "")
+            raise InputError(f"required {len(ports)} inputs ({', '.join(p.name for p in ports)}), found {found}")
         for port, x in zip(ports, values, strict=True):
             own = own_shape(port)
             if not isinstance(x, Tensor) or not x.is_floating_point() or tuple(x.shape[1:]) != own[1:] or not len(x):
@@ -214,7 +221,7 @@ class TrainingStep:
         """Under the student's present ranges."""
         self.ranges = student.unfloat
         self.wishes = student.recipe.training
-        self.simulation = student.simulation()
+        self.simulation = student.simulation() if self.ranges.observed else student._unlabelled()
         self.record = record
         steps, _, ranges_frozen, norm_frozen = self.ranges.progress.tolist()
         self.quantized = self.ranges.observed and steps >= self.wishes.start_after
@@ -305,6 +312,11 @@ class TrainingStep:
             simulation.recipe.rounding,
         )
         value, seen, moments = step(x)
+        if moments is not None and moments.count < 2:
+            raise TrainingError(
+                f"layer {node.name}: batch statistics of its norm need more than one value a channel, found one: "
+                "take larger batches, or student.freeze_norm()"
+            )
         self._observe(node.name, seen if node.clamp is None else seen.clamp(node.clamp.low, node.clamp.high))
         if moments is not None:
             self.moments.append((node, moments))
