@@ -142,24 +142,36 @@ class TrainingBackend(TorchBackend):
         def product(x_part: torch.Tensor, weight_part: torch.Tensor) -> torch.Tensor:
             return self.convolve(x_part, weight_part, stride, dilation, padding, groups)
 
-        return self._sum_of_parts(product, x, weight, splittable=groups == 1)
+        def windows(energy: torch.Tensor) -> torch.Tensor:
+            ones = energy.new_ones((1, *weight.shape[1:3], 1))
+            return self.convolve(energy, ones, stride, dilation, padding, 1)
+
+        return self._sum_of_parts(product, windows, x, weight, splittable=groups == 1)
 
     def accumulate_matmul(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """See `Backend`; float32 or float64."""
-        return self._sum_of_parts(self.matmul, x, weight, splittable=True)
+        return self._sum_of_parts(self.matmul, lambda energy: energy, x, weight, splittable=True)
 
     def _sum_of_parts(
-        self, product: Product, x: torch.Tensor, weight: torch.Tensor, *, splittable: bool
+        self,
+        product: Product,
+        windows: Callable[[torch.Tensor], torch.Tensor],
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        *,
+        splittable: bool,
     ) -> torch.Tensor:
         with exact_float32(x.device):
-            if self._bound(weight.detach()) < FLOAT32_EXACT:
+            if self._bound(weight.detach()) < FLOAT32_EXACT or _energy_bound(windows, x, weight) < FLOAT32_EXACT:
                 return product(x, weight)
             depth = weight.shape[-1]
             if not splittable or depth == 1:
                 return product(x.to(torch.float64), weight.to(torch.float64))
             half = depth // 2
-            low = self._sum_of_parts(product, x[..., :half], weight[..., :half], splittable=True)
-            high = self._sum_of_parts(product, x[..., half:], weight[..., half:], splittable=True)
+            low, high = (
+                self._sum_of_parts(product, windows, part.contiguous(), kernel.contiguous(), splittable=True)
+                for part, kernel in ((x[..., :half], weight[..., :half]), (x[..., half:], weight[..., half:]))
+            )
             return low.to(torch.float64) + high.to(torch.float64)
 
     def _bound(self, weight: torch.Tensor) -> float:
@@ -170,6 +182,15 @@ class TrainingBackend(TorchBackend):
         positive, negative = (magnitude + balance) / 2, (magnitude - balance) / 2
         low, high = -self.span[0], self.span[1]
         return float(torch.maximum(positive * high + negative * low, positive * low + negative * high).max())
+
+
+@torch.no_grad()
+def _energy_bound(windows: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, weight: torch.Tensor) -> float:
+    """A bound that these very values keep to: `|sum over any part| <= ||x|| ||w||` (Cauchy and Schwarz), per window."""
+    energy = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
+    kernel = torch.linalg.vector_norm(weight, dim=tuple(range(1, weight.ndim)))
+    slack = 1.01  # for the rounding of these few sums
+    return slack * float(windows(energy).max().sqrt() * kernel.max())
 
 
 def _accumulate(
