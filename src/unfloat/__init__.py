@@ -1,6 +1,6 @@
 """Unfloat turns a floating-point network into one that computes with integers only, the same bits everywhere."""
 
-from unfloat.api import compile_program, convert, export, load, prepare, quantize
+from unfloat.api import compare, compile_program, convert, export, fit, load, prepare, quantize
 from unfloat.program.program import Program
 from unfloat.quant.recipe import InputSpec, Override, Recipe, Training
 from unfloat.spec.errors import (
@@ -37,9 +37,11 @@ __all__ = [
     "TrainingWarning",
     "UnfloatError",
     "UnsupportedError",
+    "compare",
     "compile_program",
     "convert",
     "export",
+    "fit",
     "load",
     "prepare",
     "quantize",

@@ -15,8 +15,12 @@ from unfloat.spec.errors import ExportError, MissingExtraError
 if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
+    from torch.optim import Optimizer
 
+    from unfloat.quant.comparison import Comparison
+    from unfloat.quant.objective import Loss
     from unfloat.quant.student import Student
+    from unfloat.quant.training_loop import History, Schedule, Validation
     from unfloat.runtime.engine import Engine
 
 
@@ -89,6 +93,81 @@ def prepare(
     return student
 
 
+def fit(
+    student: nn.Module,
+    batches: Iterable[Any],
+    *,
+    epochs: int = 1,
+    loss: Loss | None = None,
+    optimizer: Optimizer | None = None,
+    rate: float | None = None,
+    schedule: Schedule | None = None,
+    validation: Validation | None = None,
+    teacher: nn.Module | None = None,
+    temperature: float = 1.0,
+    mix: float = 0.0,
+    gradient_clip: float | None = None,
+    accumulate: int = 1,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    patience: int | None = None,
+    progress: bool | None = None,
+) -> History:
+    """Train a student: a small loop for those who have none of their own.
+
+    Distillation needs no labels, inputs alone serve; the float model itself is the teacher:
+
+        student = unfloat.prepare(model, example_inputs, calibration=batches)
+        unfloat.fit(student, batches, epochs=5, teacher=model)
+
+    Args:
+        student: From `prepare`; DistributedDataParallel or torch.compile may have wrapped it. Its device is the data's.
+            Left in `eval()`: with validation data as the best student, the one before training included.
+        batches: Gone through once an epoch: a list, a DataLoader. Inputs as for `quantize`, followed by labels.
+        epochs: How often.
+        loss: Of (output, labels), or with a teacher of (output, teacher's output). Cross entropy of logits; with a
+            teacher the Kullback-Leibler divergence of the softened logits.
+        optimizer: AdamW by default; what lies under "unfloat." has no weight decay.
+        rate: The default optimizer's learning rate, 1e-4.
+        schedule: The share of the rate at a share of the training, both 0 to 1, or an LRScheduler that is stepped
+            after each step; a cosine with a short warm-up by default. `lambda progress: 1.0` keeps the rate.
+        validation: Batches to score the student with after each epoch (accuracy; without labels agreement with the
+            teacher; with a loss of your own, minus the loss), or a function of the student; higher is better.
+        teacher: A float module on the student's device; it runs as `eval()` and is not changed.
+        temperature: Softens the logits of both; above 1, improbable classes count for more.
+        mix: With a teacher: the share of the labels' cross entropy in the loss, 0 to 1.
+        gradient_clip: The greatest norm of all gradients together.
+        accumulate: Batches a step.
+        checkpoint: Where to write the run's state, before training and after each epoch; an interrupt leaves the last.
+        resume: Go on from the checkpoint if there is one: the same run, bit for bit.
+        patience: Stop when the score has not risen for so many epochs.
+        progress: Show progress bars on standard error; None shows them on a terminal.
+
+    Raises:
+        TrainingError: It diverged, a setting cannot be meant, or batches, loss and checkpoint do not fit the student.
+        CalibrationError: A batch's inputs are missing, have another shape or dtype, or are not finite.
+    """
+    room = _room("unfloat.quant.fit", "torch")
+    settings = room.Settings(epochs, accumulate, gradient_clip, patience)
+    history: History = room.fit(
+        student,
+        batches,
+        settings=settings,
+        loss=loss,
+        optimizer=optimizer,
+        rate=rate,
+        schedule=schedule,
+        validation=validation,
+        teacher=teacher,
+        temperature=temperature,
+        mix=mix,
+        checkpoint=checkpoint,
+        resume=resume,
+        progress=progress,
+    )
+    return history
+
+
 def convert(student: nn.Module) -> Program:
     """The Program of a student: the integers that its `eval()` computes.
 
@@ -99,6 +178,37 @@ def convert(student: nn.Module) -> Program:
         TrainingError: It is no student, or no range was observed yet.
     """
     result: Program = _room("unfloat.quant.train", "torch").convert(student)
+    return result
+
+
+def compare(
+    model: nn.Module | ExportedProgram,
+    program: Program,
+    data: Iterable[Any],
+    *,
+    limit: int | None = None,
+    progress: bool | None = None,
+) -> Comparison:
+    """Compare a Program with the float network it was made from: where is the noise born, and what to try.
+
+    Args:
+        model: What the Program was quantized from. It is run as `eval()` and is not changed.
+        program: Carries its recipe, as `quantize` makes it.
+        data: Batches as for `quantize`; best not the calibration's own.
+        limit: At most so many samples; None takes all.
+        progress: Show progress bars on standard error; None shows them on a terminal.
+
+    Returns:
+        The signal-to-quantization-noise ratio of every value, the worst first, and the overrides to try.
+
+    Raises:
+        UnfloatError: The Program was not made from this model; the first difference is named.
+        CalibrationError: The data are missing, of a wrong shape or dtype, or not finite.
+    """
+    room = _room("unfloat.quant.compare", "torch")
+    reader = _room("unfloat.formats.torch.read", "torch")
+    passes = _room("unfloat.passes", "torch")
+    result: Comparison = room.compare(model, program, data, reader.read, passes.prepare, limit, progress)
     return result
 
 

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,6 +95,56 @@ def test_from_arrays_to_every_other_command(folder: Path, capsys: pytest.Capture
         assert run(words[0], "net.unfloat", *words[1:], "--json") == 0
     assert run("export", "net.unfloat", "net.tflite") == 0
     assert Path("net.tflite").read_bytes()[4:8] == b"TFL3"
+
+
+def test_compare_names_the_bad_layer_and_what_to_paste(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("low.toml").write_text(RECIPE + '[[override]]\npattern = "point"\nactivation_bits = 3\n')
+    assert run("quantize", "nets:build", "--calibration", "pictures", "--recipe", "low.toml", "-o", "net.unfloat") == 0
+    capsys.readouterr()
+    words = ["compare", "nets:build", "net.unfloat", "--data"]
+    assert run(*words, "pictures", "--top", "2") == 0
+    text = capsys.readouterr().out
+    assert "6 more: --top 8" in text
+    assert '[[override]]\npattern = "point"\nactivation_bits = 8\n' in text
+    assert "activation_bits = 8 for point" in text
+    assert run(*words, "data.npz", "--json") == 0
+    assert said(capsys)["samples"] == 16  # type: ignore[index]
+    assert run(*words, "pictures", "--json", "--limit", "5") == 0
+    record: Any = said(capsys)
+    assert record["samples"] == 5
+    assert len(record["sites"]) == 8
+    sites = {s["name"]: s for s in record["sites"]}
+    assert sites["point"]["suggestion"] == {"pattern": "point", "activation_bits": 8}
+    assert sites["pool"]["own_sqnr_db"] is None  # no noise
+    assert 0 <= record["outputs"][0]["same_argmax"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nets:build", "none.unfloat", "--data", "data.npz"], "none.unfloat"),
+        (["nets:other", "net.unfloat", "--data", "data.npz"], "not made from this model: layer 6 of the model is head"),
+        (
+            ["nets:build", "net.unfloat", "--data", "pictures"],
+            "pictures is a folder of pictures, and this Program does",
+        ),
+        (["nets:build", "net.unfloat", "--data", "none.npz"], "none.npz: required"),
+        (["nets:build", "net.unfloat", "--data", "empty.npy"], "empty.npy: required at least one array"),
+        (["nets:build", "net.unfloat", "--data", "nan.npy"], "comparison batch 0, input x: required finite numbers"),
+        (["nets:build", "net.unfloat", "--data", "flat.npy"], "comparison batch 0, input x: required shape"),
+        (["net.pt2", "net.pt2", "--data", "data.npz"], "net.pt2 is not a whole .unfloat file"),
+    ],
+)
+def test_what_compare_refuses(folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
+    Path("nets.py").write_text(MODULE + "def other():\n    return type(small())(classes=7).eval()\n")
+    x = torch.cat(batches()).numpy()
+    for name, array in (("empty", x[:0]), ("nan", x * np.nan), ("flat", x[:, 0])):
+        np.save(f"{name}.npy", array)
+    assert run("quantize", "net.pt2", "--calibration", "data.npz", "-o", "net.unfloat") == 0
+    assert run("compare", *words) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("error:") == 1
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from unfloat.spec.errors import CalibrationError, MissingExtraError, RecipeError
 
 BATCH = 8
 ARRAYS = (".npz", ".npy")
+NO_PICTURES = "this Program does not say how pictures become inputs: give a .npz or .npy, or quantize with a recipe that has [input]"
 
 
 class Batches:
@@ -57,6 +58,18 @@ class Batches:
             yield next(iter(part.values())) if single else part
 
 
+def comparison_batches(program: Program, source: Path) -> Batches:
+    """Batches as the recipe that travels with the Program makes them.
+
+    Raises:
+        CalibrationError: Pictures, but the Program does not say how they become inputs; or see `Batches`.
+    """
+    recipe = Recipe.from_toml(program.metadata.get("recipe", ""))
+    if source.is_dir() and recipe.input is None:
+        raise CalibrationError(f"{source} is a folder of pictures, and {NO_PICTURES}")
+    return Batches(source, recipe)
+
+
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a .npz by name, or a .npy as one.
 
@@ -88,9 +101,7 @@ def read_inputs(program: Program, paths: Sequence[Path]) -> list[np.ndarray]:
         return [arrays[name] for name in names]
     recipe = Recipe.from_toml(program.metadata.get("recipe", ""))
     if recipe.input is None or len(program.inputs) != 1:
-        raise CalibrationError(
-            "this Program does not say how pictures become inputs: give a .npz or .npy, or quantize with a recipe that has [input]"
-        )
+        raise CalibrationError(NO_PICTURES)
     image = np.stack([read_picture(path, recipe.input) for path in paths])
     return [in_model_layout(image, program.inputs[0])]
 

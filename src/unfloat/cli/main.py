@@ -1,4 +1,4 @@
-"""`unfloat quantize | run | bench | export | inspect | verify`.
+"""`unfloat quantize | run | bench | export | inspect | verify | compare`.
 
 Exit codes: 0 done; 1 refused, with a message that says why; 2 the command line itself is wrong.
 """
@@ -19,7 +19,7 @@ import typer
 
 import unfloat
 from unfloat.cli import show
-from unfloat.cli.data import Batches, read_inputs, read_model
+from unfloat.cli.data import Batches, comparison_batches, read_inputs, read_model
 from unfloat.ir.graph import own_shape
 from unfloat.program.file import write_atomically
 from unfloat.program.program import Program
@@ -32,6 +32,7 @@ app = typer.Typer(
     help="A network in, an integer-only network out: the same bits everywhere.",
 )
 
+ModelName = Annotated[str, typer.Argument(help="A .pt2 file, or package.module:function that returns a module.")]
 ProgramPath = Annotated[Path, typer.Argument(metavar="PROGRAM", help="A .unfloat file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads; the result does not depend on them.")]
@@ -40,7 +41,7 @@ Level = Annotated[str | None, typer.Option(help="Force an instruction-set level,
 
 @app.command()
 def quantize(
-    model: Annotated[str, typer.Argument(help="A .pt2 file, or package.module:function that returns a module.")],
+    model: ModelName,
     calibration: Annotated[Path, typer.Option(help="A folder of pictures, a .npz or a .npy.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where to write: .unfloat, or .tflite.")],
     recipe: Annotated[Path | None, typer.Option(help="A recipe in TOML.")] = None,
@@ -180,6 +181,24 @@ def verify(program: ProgramPath, as_json: Json = False) -> None:
         _print_json(show.certificate_record(certificate))
     else:
         show.certificate(certificate)
+
+
+@app.command()
+def compare(
+    model: ModelName,
+    program: ProgramPath,
+    data: Annotated[Path, typer.Option(help="A folder of pictures, a .npz or a .npy.")],
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many samples.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many layers the table shows; JSON has all.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Find the layers that lose accuracy: each beside the float model, the worst first, and what to try."""
+    loaded = unfloat.load(program)
+    found = unfloat.compare(read_model(model), loaded, comparison_batches(loaded, data), limit=limit)
+    if as_json:
+        _print_json(found.record())
+    else:
+        show.comparison(found, top)
 
 
 def _sides(program: Program) -> list[tuple[str, Any]]:

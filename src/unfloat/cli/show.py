@@ -10,6 +10,7 @@ from rich.table import Table
 
 from unfloat.program.program import Program
 from unfloat.program.verify import Certificate
+from unfloat.quant.comparison import Comparison, SiteComparison
 
 console = Console()
 
@@ -72,3 +73,27 @@ def program_rows(program: Program) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def comparison(found: Comparison, top: int) -> None:
+    """The worst sites, the outputs, and what to paste into a recipe."""
+    columns = ("layer", "op", "bits", "SQNR dB", "own dB", "clipped", "max |x|")
+    table("the most noise of its own first", columns, [_site_cells(s) for s in found.sites[:top]], numeric=range(2, 7))
+    if len(found.sites) > top:
+        console.print(f"{len(found.sites) - top} more: --top {len(found.sites)}")
+    rows = [
+        (o.name, f"{o.sqnr_db:.1f}", "" if o.same_argmax is None else f"{o.same_argmax:.2%}") for o in found.outputs
+    ]
+    table(f"outputs, {found.samples} samples", ("output", "SQNR dB", "same greatest"), rows, numeric=(1, 2))
+    advised = [(s.name, s.cause, s.advice) for s in found.sites if s.advice]
+    if advised:
+        table("what to try", ("layer", "most noise from", "try"), advised)
+    if found.overrides():
+        console.print("at the end of the recipe:\n")
+        console.print(found.to_toml(), markup=False, highlight=False, soft_wrap=True)
+
+
+def _site_cells(site: SiteComparison) -> tuple[str, ...]:
+    bits = f"{site.bits}" if site.weight_bits is None else f"{site.bits}, w {site.weight_bits}"
+    ratios = (f"{site.sqnr_db:.1f}", f"{site.own_sqnr_db:.1f}", f"{site.clipped_share:.2%}", f"{site.max_abs:.4g}")
+    return (site.name, site.op, bits, *ratios)

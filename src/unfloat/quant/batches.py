@@ -10,35 +10,39 @@ import numpy as np
 import torch
 
 from unfloat.ir.graph import Graph, own_shape
+from unfloat.program.program import Program
 from unfloat.spec.errors import CalibrationError
 
+CALIBRATION = "calibration"
 
-def example_of(batch: Any, model: Any) -> tuple[torch.Tensor, ...] | dict[str, torch.Tensor]:
+
+def example_of(batch: Any, model: Any, what: str = CALIBRATION) -> tuple[torch.Tensor, ...] | dict[str, torch.Tensor]:
     """The part of a batch that the model takes, to trace it with: labels and other company are left out."""
     forward = getattr(model, "forward", None)
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     takes = {name: p for name, p in inspect.signature(forward).parameters.items() if p.kind in kinds} if forward else {}
     if isinstance(batch, Mapping):
         wanted = [name for name in batch if name in takes] or list(batch)
-        return {name: _tensor(batch[name], f"calibration batch 0, entry {name!r}") for name in wanted}
+        return {name: _tensor(batch[name], f"{what} batch 0, entry {name!r}") for name in wanted}
     values = list(batch) if isinstance(batch, (tuple, list)) else [batch]
     required = sum(p.default is inspect.Parameter.empty for p in takes.values())
     count = max(required, 1)
-    return tuple(_tensor(value, f"calibration batch 0, element {i}") for i, value in enumerate(values[:count]))
+    return tuple(_tensor(value, f"{what} batch 0, element {i}") for i, value in enumerate(values[:count]))
 
 
-def inputs_of(batch: Any, graph: Graph, number: int) -> list[torch.Tensor]:
+def inputs_of(batch: Any, graph: Graph | Program, number: int, what: str = CALIBRATION) -> list[torch.Tensor]:
     """The batch as one tensor for each input port, checked; whatever follows (labels) is ignored.
 
     Args:
         batch: A tensor or array; a sequence whose first elements are the inputs; or a mapping from input names.
         graph: Names and shapes that inputs must have.
         number: The batch's position, for messages.
+        what: What the data are for, for messages.
 
     Raises:
         CalibrationError: An input is missing, has another shape or dtype, or holds NaN or infinity.
     """
-    where = f"calibration batch {number}"
+    where = f"{what} batch {number}"
     ports = graph.inputs
     if isinstance(batch, Mapping):
         missing = [p.name for p in ports if p.name not in batch]
@@ -73,7 +77,7 @@ def _tensor(value: Any, where: str) -> torch.Tensor:
     raise CalibrationError(f"{where}: required a tensor or an array, found {type(value).__name__}")
 
 
-def non_empty(batches: Iterable[Any]) -> tuple[Any, Iterator[Any]]:
+def non_empty(batches: Iterable[Any], what: str = CALIBRATION) -> tuple[Any, Iterator[Any]]:
     """The first batch, and an iterator over all of them (the first included).
 
     Raises:
@@ -83,7 +87,7 @@ def non_empty(batches: Iterable[Any]) -> tuple[Any, Iterator[Any]]:
     try:
         first = next(iterator)
     except StopIteration:
-        raise CalibrationError("calibration data: required at least one batch, found none") from None
+        raise CalibrationError(f"{what} data: required at least one batch, found none") from None
 
     def everything() -> Iterator[Any]:
         yield first

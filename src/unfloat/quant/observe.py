@@ -132,6 +132,10 @@ class Histogram:
         middle = (np.arange(-BINS, BINS) + 0.5) * 2.0 ** float(self.exponent or 0)
         return np.clip(middle, self.low, self.high)
 
+    def squared_error(self, qparams: QParams) -> float:
+        """The sum of squared errors of quantizing these values so: clipping and rounding."""
+        return _error(self.centres(), self.counts.astype(np.float64), qparams, 2.0)
+
     def qparams(self, dtype: str, bits: int) -> QParams:
         """See `Observer`."""
         return qparams_from_range(self.low, self.high, dtype, bits)
