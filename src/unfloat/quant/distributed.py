@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -56,6 +57,24 @@ def mean_over_ranks(values: Tensor) -> Tensor:
     from torch.distributed.nn.functional import all_reduce
 
     return all_reduce(values) / dist.get_world_size()
+
+
+def total_over_ranks(*values: float, device: torch.device) -> list[float]:
+    """Each value's sum over all processes."""
+    if not several():
+        return list(values)
+    totals = torch.tensor(values, dtype=torch.float64, device=device)
+    dist.all_reduce(totals)
+    return totals.tolist()
+
+
+def gathered(value: Any) -> list[Any]:
+    """One plain value of each process, by rank."""
+    if not several():
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def require_one_recipe(recipe: Tensor) -> None:

@@ -1,0 +1,106 @@
+"""A small training loop for those who have none: the student learns from labels or from a float teacher."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from torch.optim import AdamW, Optimizer
+
+from unfloat.quant.objective import Loss, Objective
+from unfloat.quant.post_training import _progress
+from unfloat.quant.student import STATE, Student
+from unfloat.quant.train import unwrapped
+from unfloat.quant.training_loop import History, Loop, Schedule, Settings, Validation
+from unfloat.spec.errors import TrainingError
+
+RATE = 1e-4  # of AdamW, where the user names none: the network is trained already
+WEIGHT_DECAY = 1e-4
+WARM_UP = 0.05  # of all steps
+
+
+def cosine(progress: float) -> float:
+    """The share of the learning rate: up in a line for the first twentieth, then down half a cosine."""
+    return min(progress / WARM_UP, 1.0) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def default_optimizer(student: nn.Module, rate: float | None = None) -> Optimizer:
+    """AdamW. Neither biases and norms nor what lies under "unfloat." decay: a scale has no reason to shrink."""
+    decaying: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in unwrapped(student).named_parameters():
+        decays = parameter.dim() > 1 and not name.startswith(f"{STATE}.")
+        (decaying if decays else others).append(parameter)
+    groups = [{"params": decaying, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
+    return AdamW([g for g in groups if g["params"]], lr=RATE if rate is None else rate)
+
+
+def fit(
+    student: nn.Module,
+    batches: Iterable[Any],
+    *,
+    settings: Settings,
+    loss: Loss | None = None,
+    optimizer: Optimizer | None = None,
+    rate: float | None = None,
+    schedule: Schedule | None = None,
+    validation: Validation | None = None,
+    teacher: nn.Module | None = None,
+    temperature: float = 1.0,
+    mix: float = 0.0,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    progress: bool | None = None,
+) -> History:
+    """See `unfloat.fit`."""
+    inner = unwrapped(student)
+    _check(inner, teacher, optimizer, rate, temperature, mix)
+    if settings.patience is not None and validation is None:
+        raise TrainingError("patience: required validation data to watch, found none")
+    if resume and checkpoint is None:
+        raise TrainingError("resume: required the path of a checkpoint, found none")
+    device = next(inner.parameters()).device
+    objective = Objective(inner._simulation.graph, device, loss, teacher, temperature, mix)
+    loop = Loop(student, batches, objective, validation, settings)
+    loop.drive(optimizer or default_optimizer(student, rate), schedule or cosine)
+    with _resting(teacher), _progress(progress) as bars:
+        return loop.run(None if checkpoint is None else Path(checkpoint), resume, bars)
+
+
+def _check(
+    student: Student,
+    teacher: nn.Module | None,
+    optimizer: Optimizer | None,
+    rate: float | None,
+    temperature: float,
+    mix: float,
+) -> None:
+    if not any(p.requires_grad for p in student.parameters()):
+        raise TrainingError("required at least one parameter that requires a gradient, found none: nothing would learn")
+    if optimizer is not None and rate is not None:
+        raise TrainingError("rate: it is for the default optimizer; give it to the optimizer of your own instead")
+    if rate is not None and not 0 < rate < math.inf:
+        raise TrainingError(f"rate: required a positive number, found {rate!r}")
+    if not 0 < temperature < math.inf:
+        raise TrainingError(f"temperature: required a positive number, found {temperature!r}")
+    if not 0 <= mix <= 1 or (mix and teacher is None):
+        raise TrainingError(f"mix: required a share from 0 to 1, and a teacher, found {mix!r}, teacher {teacher!r}")
+    if teacher is not None and teacher is student:
+        raise TrainingError("teacher: required the float model, found the student itself")
+
+
+@contextmanager
+def _resting(teacher: nn.Module | None) -> Iterator[None]:
+    """The teacher in `eval()`, its flags restored afterwards. Exported modules have flags, but refuse `eval()`."""
+    flags = [] if teacher is None else [(module, module.training) for module in teacher.modules()]
+    for module, _ in flags:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, flag in flags:
+            module.training = flag
