@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +33,7 @@ def export(model: nn.Module, example_inputs: object, training: bool) -> Exported
     Raises:
         UnsupportedError: torch.export cannot trace it; the cause is kept.
     """
-    examples = _arguments(example_inputs)
+    examples = _arguments(model, example_inputs)
     with _mode(model, training), torch.set_grad_enabled(training):
         try:
             return _trace(model, _two_samples(examples), dynamic=True)
@@ -43,10 +44,11 @@ def export(model: nn.Module, example_inputs: object, training: bool) -> Exported
             raise UnsupportedError("torch.export cannot trace this model", [_reason(error)]) from error
 
 
-def _arguments(example_inputs: object) -> Examples:
-    """Positional and named arguments."""
+def _arguments(model: nn.Module, example_inputs: object) -> Examples:
+    """Positional and named arguments; the latter in the order in which the model takes them, not the mapping's."""
     if isinstance(example_inputs, Mapping):
-        return (), dict(example_inputs)
+        order = [name for name in inspect.signature(model.forward).parameters if name in example_inputs]
+        return (), {name: example_inputs[name] for name in [*order, *(n for n in example_inputs if n not in order)]}
     if isinstance(example_inputs, Sequence):
         return tuple(example_inputs), {}
     return (example_inputs,), {}
