@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from unfloat.quant.linear_step import Moments
 from unfloat.spec.errors import TrainingError
+
+if TYPE_CHECKING:
+    from unfloat.quant.linear_step import Moments
 
 
 def several() -> bool:
@@ -34,29 +36,46 @@ def reduce_extremes(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
 
 def reduce_moments(moments: Sequence[Moments]) -> list[Moments]:
     """Means and variances over the joined batches of all processes, in one exchange."""
-    if not several() or not moments:
+    apart = [m for m in moments if not m.joined]
+    if not several() or not apart:
         return list(moments)
-    rows = [
-        torch.cat([m.mean * m.count, (m.variance + m.mean**2) * m.count, m.mean.new_full((1,), m.count)])
-        for m in moments
-    ]
+    rows = [_totals(m.mean, m.variance, m.count) for m in apart]
     flat = torch.cat(rows)
     dist.all_reduce(flat)
+    totals = iter(flat.split([len(r) for r in rows]))
     joined = []
-    for m, row in zip(moments, flat.split([len(r) for r in rows]), strict=True):
-        count = row[-1]
-        mean, square = row[:-1].view(2, -1) / count
-        joined.append(replace(m, mean=mean, variance=(square - mean**2).clamp(min=0.0), count=int(count)))
+    for m in moments:
+        if not m.joined:
+            mean, variance, count = _from_totals(next(totals))
+            m = replace(m, mean=mean, variance=variance, count=count, joined=True)
+        joined.append(m)
     return joined
 
 
-def mean_over_ranks(values: Tensor) -> Tensor:
-    """The mean over all processes, gradients included."""
+def joined_moments(mean: Tensor, variance: Tensor, count: int) -> tuple[Tensor, Tensor, int]:
+    """Mean, biased variance and count over the joined batches of all processes; no gradients."""
     if not several():
-        return values
-    from torch.distributed.nn.functional import all_reduce
+        return mean, variance, count
+    totals = _totals(mean, variance, count)
+    dist.all_reduce(totals)
+    return _from_totals(totals)
 
-    return all_reduce(values) / dist.get_world_size()
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """The sum over all processes; no gradients."""
+    if several():
+        values = values.clone()
+        dist.all_reduce(values)
+    return values
+
+
+def _totals(mean: Tensor, variance: Tensor, count: int) -> Tensor:
+    return torch.cat([mean * count, (variance + mean**2) * count, mean.new_full((1,), count)])
+
+
+def _from_totals(totals: Tensor) -> tuple[Tensor, Tensor, int]:
+    mean, square = totals[:-1].view(2, -1) / totals[-1]
+    return mean, (square - mean**2).clamp(min=0.0), int(totals[-1])
 
 
 def total_over_ranks(*values: float, device: torch.device) -> list[float]:
@@ -77,23 +96,11 @@ def gathered(value: Any) -> list[Any]:
     return values
 
 
-def require_one_recipe(recipe: Tensor) -> None:
-    """Raise TrainingError unless every process prepared its student with the same recipe."""
-    if not several():
-        return
-    size = recipe.new_tensor([recipe.numel()], dtype=torch.int64)
-    sizes = [torch.zeros_like(size) for _ in range(dist.get_world_size())]
-    dist.all_gather(sizes, size)
-    width = max(int(s) for s in sizes)
-    padded = torch.zeros(width, dtype=torch.uint8, device=recipe.device)
-    padded[: recipe.numel()] = recipe
-    found = [torch.zeros_like(padded) for _ in sizes]
-    dist.all_gather(found, padded)
-    for rank, (theirs, length) in enumerate(zip(found, sizes, strict=True)):
-        if int(length) != recipe.numel() or not torch.equal(theirs, padded):
-            text = bytes(theirs[: int(length)].cpu().numpy()).decode(errors="replace")
-            mine = bytes(recipe.cpu().numpy()).decode()
-            lines = [line for line in text.splitlines() if line not in mine.splitlines()]
+def require_one_recipe(toml: str) -> None:
+    """Raise TrainingError unless every process has the same recipe."""
+    for rank, theirs in enumerate(gathered(toml)):
+        if theirs != toml:
+            lines = [line for line in theirs.splitlines() if line not in toml.splitlines()]
             raise TrainingError(
                 f"rank {dist.get_rank()} and rank {rank} train with different recipes; rank {rank} says "
                 f"{'; '.join(lines) or 'less'}: load the same recipe file on every rank"

@@ -61,12 +61,14 @@ class Moments:
         mean, variance: Float64, the variance biased.
         moves: False for channels whose statistics cannot be told (a gain of zero); they have the moving averages.
         count: Values a channel.
+        joined: Whether they are already those of all processes.
     """
 
     mean: Tensor
     variance: Tensor
     moves: Tensor
     count: int
+    joined: bool = False
 
     def detached(self) -> Moments:
         """Without gradients."""
@@ -86,6 +88,7 @@ class LinearStep:
         clip: The learned share of each channel's weight range that is kept, or None for all of it.
         norm: "batch", "average", "correct", or "frozen".
         rounding: Of the requantization.
+        synchronize: Whether batch statistics are those of all processes' joined batches.
     """
 
     node: Node
@@ -96,6 +99,7 @@ class LinearStep:
     clip: Tensor | None
     norm: str
     rounding: str
+    synchronize: bool = False
 
     def __call__(self, x: Operand) -> tuple[Tensor, Tensor, Moments | None]:
         """Run.
@@ -115,10 +119,12 @@ class LinearStep:
         unit = (x.scale * scales).broadcast_to(bias.shape)  # the real value of one step of the accumulator
         if self.node.norm is not None and self.norm in ("average", "correct"):
             if self.norm == "correct":
-                accumulator, mean, variance = Statistics.apply(accumulator)
+                accumulator, mean, variance, count = Statistics.apply(accumulator, self.synchronize)
             else:
                 mean, variance = mean_and_variance(accumulator)
-            moments = _moments(mean, variance, accumulator, unit, gain, self.params)
+                count = accumulator.numel() // accumulator.shape[-1]
+            moments = _moments(mean, variance, count, unit, gain, self.params)
+            moments = replace(moments, joined=self.synchronize and self.norm == "correct")
         if self.node.norm is not None and self.norm == "correct":
             assert moments is not None and gain is not None
             unit, bias = _corrected(unit, gain, moments, self.params)
@@ -205,11 +211,11 @@ class LinearStep:
         weight = self.params["weight"]
         backend = TrainingBackend(weight.device, (0, 0))
         raw = operator.float_meaning(backend, self.node.attributes, [x.real()], {"weight": weight})
-        raw, mean, variance = Statistics.apply(raw)
-        mean, count = mean + self.params.get("bias", 0.0), raw.numel() // raw.shape[-1]
+        raw, mean, variance, count = Statistics.apply(raw, self.synchronize)
+        mean = mean + self.params.get("bias", 0.0)
         folded = replace(self, params={**self.params, "norm.mean": mean, "norm.variance": variance})
         everywhere = torch.ones_like(mean, dtype=torch.bool)
-        return Moments(mean, variance, everywhere, count), folded
+        return Moments(mean, variance, everywhere, count, self.synchronize), folded
 
 
 def clamp_steps(node: Node, label: QParams) -> Bounds:
@@ -230,13 +236,12 @@ def _span(label: QParams) -> tuple[int, int]:
 
 
 def _moments(
-    mean: Tensor, variance: Tensor, accumulator: Tensor, unit: Tensor, gain: Tensor | None, params: Mapping[str, Tensor]
+    mean: Tensor, variance: Tensor, count: int, unit: Tensor, gain: Tensor | None, params: Mapping[str, Tensor]
 ) -> Moments:
     """The batch statistics of the norm's input, from those of an accumulator that has the gain folded in."""
     assert gain is not None
     tells = gain != 0
     per_step = unit / torch.where(tells, gain, 1.0)
-    count = accumulator.numel() // accumulator.shape[-1]
     mean = torch.where(tells, mean * per_step + params.get("bias", 0.0), params["norm.mean"])
     return Moments(mean, torch.where(tells, variance * per_step**2, params["norm.variance"]), tells, count)
 

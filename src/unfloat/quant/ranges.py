@@ -11,7 +11,7 @@ from torch import nn
 
 from unfloat.quant.recipe import Recipe
 from unfloat.quant.sites import Site
-from unfloat.spec.errors import TrainingError
+from unfloat.spec.errors import RecipeError, TrainingError
 from unfloat.spec.qparams import QParams, positive_scale, qparams_from_range
 
 STEPS, OBSERVED, RANGES_FROZEN, NORM_FROZEN = range(4)
@@ -26,23 +26,23 @@ class Ranges(nn.Module):
         clips: One float32 parameter a linear node, for learned scales only: the share of each weight channel's range
             that is kept, [channels] or [1].
         progress: Training steps taken; whether ranges are observed; whether ranges and norms were frozen by hand.
-        recipe: The recipe's TOML as bytes, so that a checkpoint of another recipe is refused.
+
+    The recipe is kept beside them as extra state, its TOML as bytes: a checkpoint of another recipe is refused, and
+    nothing that broadcasts buffers (DistributedDataParallel) can make two recipes look like one.
     """
 
     progress: torch.Tensor
     window: torch.Tensor
-    recipe: torch.Tensor
 
     def __init__(self, sites: Sequence[Site], wishes: Recipe, weight_channels: Mapping[str, int]) -> None:
         """All ranges are empty until `start`."""
         super().__init__()
         self.sites, self.dtype = tuple(sites), wishes.scheme
-        self.training_wishes = wishes.training
+        self.recipe, self.training_wishes = wishes, wishes.training
         self.index = {maker: i for i, site in enumerate(sites) if site.fixed is None for maker in site.makers}
         self.weights = tuple(weight_channels)
         self.register_buffer("progress", torch.zeros(4, dtype=torch.int64))
         self.register_buffer("window", torch.zeros(len(sites), 2))
-        self.register_buffer("recipe", torch.frombuffer(bytearray(wishes.to_toml().encode()), dtype=torch.uint8))
         self.learned = wishes.training.ranges == "learned"
         if self.learned:
             self.scale = nn.Parameter(torch.ones(len(sites)))
@@ -151,18 +151,28 @@ class Ranges(nn.Module):
         if not mine:
             self.progress.zero_()
             return
-        self._check_recipe(state_dict.get(f"{prefix}recipe"))
+        self._check_recipe(state_dict.get(f"{prefix}_extra_state"))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
+    def get_extra_state(self) -> torch.Tensor:
+        """The recipe's TOML, uint8."""
+        return torch.frombuffer(bytearray(self.recipe.to_toml().encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: torch.Tensor) -> None:
+        """Nothing to do: the recipe has been compared, it stays as it is."""
+
     def _check_recipe(self, found: torch.Tensor | None) -> None:
-        mine = bytes(self.recipe.cpu().numpy())
-        theirs = b"" if found is None else bytes(found.cpu().numpy())
-        if mine != theirs:
-            required, other = mine.decode().splitlines(), theirs.decode(errors="replace").splitlines()
-            differing = [line for line in required if line not in other] + ["instead of"]
-            differing += [line for line in other if line not in required]
+        text = "" if found is None else bytes(found.cpu().numpy()).decode(errors="replace")
+        try:
+            same = found is not None and Recipe.from_toml(text) == self.recipe
+        except RecipeError:  # a field that this version does not know
+            same = False
+        if not same:
+            mine, theirs = self.recipe.to_toml().splitlines(), text.splitlines()
+            required = "; ".join(line for line in mine if line not in theirs) or "less"
+            other = "; ".join(line for line in theirs if line not in mine) or "less"
             raise TrainingError(
-                f"the checkpoint was made with another recipe: required {'; '.join(differing)}; "
+                f"the checkpoint was made with another recipe: required {required}, found {other}: "
                 "prepare the student with the checkpoint's recipe, or load the float model's checkpoint"
             )
 

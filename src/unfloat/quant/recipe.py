@@ -105,6 +105,8 @@ class Training:
             eq. 14) or "correct" (moving averages in the weights, batch statistics by a correction of the accumulator,
             whitepaper eq. 22 to 31).
         freeze_norm_after: Steps after which every norm uses its moving averages and leaves them alone; None for never.
+        synchronize: Where several processes train together, take batch statistics over their joined batches, as
+            `torch.nn.SyncBatchNorm` does. Moving averages and ranges are always those of the joined batches.
     """
 
     ranges: str = "moving_average"
@@ -113,6 +115,7 @@ class Training:
     freeze_ranges_after: int | None = None
     norm: str = "correct"
     freeze_norm_after: int | None = None
+    synchronize: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from unfloat.quant import loops
+from unfloat.quant.distributed import joined_moments, sum_over_ranks
 from unfloat.quant.loops import Bounds, Integers
 
 
@@ -92,23 +93,36 @@ def _to_scale(grad: Tensor, missed: Tensor | None, scale: Tensor | None) -> Tens
 
 
 class Statistics(torch.autograd.Function):
-    """The accumulator itself, its mean and its biased variance ([channels], float64), in one node of the graph."""
+    """The accumulator itself, its mean and its biased variance ([channels], float64), in one node of the graph.
+
+    Forward arguments:
+        accumulator: Last axis channels; carries the gradient.
+        joined: Take the statistics, and their gradients, over the batches of all processes.
+
+    Returns:
+        (accumulator, mean, variance, how many values a channel they are of).
+    """
 
     @staticmethod
-    def forward(ctx: Any, accumulator: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(ctx: Any, accumulator: Tensor, joined: bool) -> tuple[Tensor, Tensor, Tensor, int]:
         """See the class."""
         mean, variance = loops.mean_and_variance(accumulator)
+        count = accumulator.numel() // accumulator.shape[-1]
+        if joined:
+            mean, variance, count = joined_moments(mean, variance, count)
+        ctx.joined, ctx.count = joined, count
         ctx.save_for_backward(accumulator, mean)
-        return accumulator.view_as(accumulator), mean, variance
+        return accumulator.view_as(accumulator), mean, variance, count
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, to_mean: Tensor, to_variance: Tensor) -> Tensor:
-        """`d mean / dx = 1 / n`, `d variance / dx = 2 (x - mean) / n`."""
+    def backward(ctx: Any, grad: Tensor, to_mean: Tensor, to_variance: Tensor, _: None) -> tuple[Tensor, None]:
+        """`d mean / dx = 1 / n`, `d variance / dx = 2 (x - mean) / n`; every process's loss reads joined statistics."""
         accumulator, mean = ctx.saved_tensors
-        count = accumulator.numel() // accumulator.shape[-1]
-        slope = 2 * to_variance / count
-        return loops.add_affine(grad, accumulator, to_mean / count - slope * mean, slope)
+        if ctx.joined:
+            to_mean, to_variance = sum_over_ranks(torch.stack([to_mean, to_variance]))
+        slope = 2 * to_variance / ctx.count
+        return loops.add_affine(grad, accumulator, to_mean / ctx.count - slope * mean, slope), None
 
 
 class RoundedWeight(torch.autograd.Function):

@@ -50,6 +50,7 @@ class Student(nn.Module):
             recipe: The user's wishes.
         """
         super().__init__()
+        require_one_recipe(recipe.to_toml())
         self._adopt(model)
         sites = find_sites(graph, recipe)
         recipe.check_patterns([node.name for node in graph.nodes])
@@ -197,7 +198,7 @@ class Student(nn.Module):
 
     def _train(self, inputs: list[Tensor], record: Record | None) -> list[Tensor]:
         if not self._checked_ranks:
-            require_one_recipe(self.unfloat.recipe)
+            require_one_recipe(self.recipe.to_toml())
             self._checked_ranks = True
         if not self.unfloat.observed:
             TrainingStep(self, None).observe(inputs)
@@ -310,6 +311,7 @@ class TrainingStep:
             self._clip(node),
             self.norm,
             simulation.recipe.rounding,
+            self.wishes.synchronize,
         )
         value, seen, moments = step(x)
         if moments is not None and moments.count < 2:
