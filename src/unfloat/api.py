@@ -232,11 +232,20 @@ def export(program: Program, path: str | Path, **options: Any) -> None:
     Raises:
         ExportError: No format has this suffix, the format cannot say what the Program says, or the path is not writable.
     """
+    writer_for(path)(program, path, **options)
+
+
+def writer_for(path: str | Path) -> Callable[..., None]:
+    """What writes a file of the path's suffix; long work asks before it begins.
+
+    Raises:
+        ExportError: No format has this suffix.
+    """
     writers: dict[str, Callable[..., None]] = {".tflite": _write_tflite}
     suffix = Path(path).suffix
     if suffix not in writers:
         raise ExportError(f"{path}: required a suffix among {', '.join(writers)}, found {suffix or 'none'}")
-    writers[suffix](program, path, **options)
+    return writers[suffix]
 
 
 def _write_tflite(program: Program, path: str | Path, **options: Any) -> None:

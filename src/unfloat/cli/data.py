@@ -17,6 +17,7 @@ from unfloat.spec.errors import CalibrationError, MissingExtraError, RecipeError
 
 BATCH = 8
 ARRAYS = (".npz", ".npy")
+NO_SPEC = "is a folder of pictures: the recipe's [input] must say size, mean and std (pass --recipe)"
 NO_PICTURES = "this Program does not say how pictures become inputs: give a .npz or .npy, or quantize with a recipe that has [input]"
 
 
@@ -30,9 +31,7 @@ class Batches:
         self._pictures: list[Path] = []
         if source.is_dir():
             if recipe.input is None:
-                raise RecipeError(
-                    f"{source} is a folder of pictures: the recipe's [input] must say size, mean and std (pass --recipe)"
-                )
+                raise RecipeError(f"{source} {NO_SPEC}")
             self._pictures = find_pictures(source)
             self._count = len(self._pictures)
         else:
@@ -114,11 +113,9 @@ def read_model(name: str) -> Any:
     """
     if name.endswith(".pt2"):
         try:
-            torch = importlib.import_module("torch")
-        except ModuleNotFoundError as error:
-            raise MissingExtraError("reading a .pt2 needs PyTorch: pip install 'unfloat[torch]'") from error
-        try:
-            return torch.export.load(name)
+            return import_torch().export.load(name)
+        except MissingExtraError:
+            raise
         except Exception as error:  # torch raises many kinds for a damaged archive
             raise UnfloatError(f"{name}: not a loadable .pt2 file: {error}") from error
     module_name, colon, function = name.partition(":")
@@ -132,3 +129,11 @@ def read_model(name: str) -> Any:
     finally:
         sys.path.pop(0)
     return make() if callable(make) and not hasattr(make, "state_dict") else make
+
+
+def import_torch() -> Any:
+    """PyTorch, or which extra to install: the command line runs Programs without it."""
+    try:
+        return importlib.import_module("torch")
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("this needs PyTorch: pip install 'unfloat[torch]'") from error

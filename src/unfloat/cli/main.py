@@ -1,4 +1,4 @@
-"""`unfloat quantize | run | bench | export | inspect | verify | compare`.
+"""`unfloat quantize | run | bench | export | inspect | verify | compare | train`.
 
 Exit codes: 0 done; 1 refused, with a message that says why; 2 the command line itself is wrong.
 """
@@ -18,13 +18,15 @@ import numpy as np
 import typer
 
 import unfloat
+from unfloat.api import writer_for
 from unfloat.cli import show
 from unfloat.cli.data import Batches, comparison_batches, read_inputs, read_model
+from unfloat.cli.train import Training, Wishes
 from unfloat.ir.graph import own_shape
 from unfloat.program.file import write_atomically
 from unfloat.program.program import Program
 from unfloat.quant.recipe import Recipe
-from unfloat.spec.errors import UnfloatError
+from unfloat.spec.errors import ExportError, UnfloatError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -59,6 +61,49 @@ def quantize(
         _print_json({"output": str(output), "recipe": wishes.to_toml(), **show.certificate_record(certificate)})
         return
     show.certificate(certificate)
+    show.console.print(f"wrote {output} ({output.stat().st_size:,} bytes)")
+
+
+@app.command()
+def train(
+    model: ModelName,
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="A .npz (labels: y), a .npy, or a folder of pictures (labels: labels.csv, or a subfolder a class)."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write: .unfloat, or .tflite.")],
+    recipe: Annotated[Path | None, typer.Option(help="A recipe in TOML.")] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="How often to go through the data.")] = 5,
+    batch: Annotated[int, typer.Option(min=1, help="Samples a step.")] = 32,
+    rate: Annotated[float | None, typer.Option(help="Learning rate of AdamW; 1e-4 if not given.")] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="self: learn from the float model; none: from labels, the default with labels.")
+    ] = None,
+    validation: Annotated[Path | None, typer.Option(help="Data to choose the best epoch by; as --data.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Where to write the state after each epoch.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint, if there is one.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the order of the data and of dropout.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Train a model with its integers, from labels or from the float model itself, and write the integer program."""
+    _require_writable(output)
+    wishes = Recipe.load(recipe) if recipe else Recipe()
+    if not as_json:
+        show.console.print(wishes.to_toml(), style="dim", markup=False, highlight=False)
+    training = Training(model, Wishes(data, wishes, epochs, batch, rate, teacher, validation, checkpoint, resume, seed))
+    if not as_json:
+        show.console.print(f"{training.samples.count} samples; the student learns from {training.teaches}")
+    program, history = training.run()
+    _write(program, output)
+    if as_json:
+        certificate = show.certificate_record(program.verify())
+        settled = {"output": str(output), "recipe": wishes.to_toml(), "teacher": training.teaches}
+        _print_json({**settled, "measure": training.measure, "history": asdict(history), **certificate})
+        return
+    show.history(history, training.measure)
+    show.certificate(program.verify())
     show.console.print(f"wrote {output} ({output.stat().st_size:,} bytes)")
 
 
@@ -203,6 +248,14 @@ def compare(
 
 def _sides(program: Program) -> list[tuple[str, Any]]:
     return [("inputs", program.inputs), ("outputs", program.outputs)]
+
+
+def _require_writable(output: Path) -> None:
+    """Refuse before long work what could not be written after it."""
+    if output.suffix != ".unfloat":
+        writer_for(output)
+    if not output.parent.is_dir():
+        raise ExportError(f"cannot write {output}: there is no folder {output.parent}")
 
 
 def _write(program: Program, output: Path) -> None:

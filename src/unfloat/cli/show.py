@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -11,6 +11,9 @@ from rich.table import Table
 from unfloat.program.program import Program
 from unfloat.program.verify import Certificate
 from unfloat.quant.comparison import Comparison, SiteComparison
+
+if TYPE_CHECKING:
+    from unfloat.quant.training_loop import History
 
 console = Console()
 
@@ -97,3 +100,19 @@ def _site_cells(site: SiteComparison) -> tuple[str, ...]:
     bits = f"{site.bits}" if site.weight_bits is None else f"{site.bits}, w {site.weight_bits}"
     ratios = (f"{site.sqnr_db:.1f}", f"{site.own_sqnr_db:.1f}", f"{site.clipped_share:.2%}", f"{site.max_abs:.4g}")
     return (site.name, site.op, bits, *ratios)
+
+
+def history(found: History, measure: str) -> None:
+    """Each epoch's loss and score, and which epoch's student was kept."""
+    judged = found.best is not None
+    rows = [("before", "", f"{found.before:.4f}", "")] if found.before is not None else []
+    for i, (loss, seconds) in enumerate(zip(found.loss, found.seconds, strict=True)):
+        rows.append((str(i + 1), f"{loss:.4g}", f"{found.score[i]:.4f}" if judged else "", f"{seconds:.1f}"))
+    if judged:
+        table("training", ("epoch", "loss", measure, "seconds"), rows, numeric=(1, 2, 3))
+        assert found.best is not None
+        kept = f"after epoch {found.best}" if found.best else "before training"
+        console.print(f"kept the student {kept}: {measure} {found.score_of(found.best):.4f}")
+    else:
+        table("training", ("epoch", "loss", "seconds"), [(e, x, t) for e, x, _, t in rows], numeric=(1, 2))
+        console.print(f"loss of the last epoch: {found.loss[-1]:.4g}; give --validation to measure and keep the best")
