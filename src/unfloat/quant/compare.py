@@ -6,7 +6,7 @@ At each layer a third run starts from the float network's own values, quantized:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,7 @@ from unfloat.spec.qparams import TINY, QParams
 
 CHUNK = 8  # samples at a time, whatever the batch: memory stays small
 WHAT = "comparison"
+Constants = Mapping[str, torch.Tensor]
 
 
 def compare(
@@ -45,7 +46,8 @@ def compare(
         raise InputError(f"limit: required at least one sample, found {limit}")
     first, batches = non_empty(data, WHAT)
     size = len(inputs_of(first, program, 0, WHAT)[0])  # refused before the model is traced with it
-    measurement = Measurement(_simulation(model, program, example_of(first, model, WHAT), read, prepare), program)
+    simulation, biases = _simulation(model, program, example_of(first, model, WHAT), read, prepare)
+    measurement = Measurement(simulation, program, biases)
     with _progress(progress) as bars, torch.no_grad():
         for number, batch in enumerate(bars.track(batches, _count(data, size, limit), description="comparing")):
             for inputs in _chunks(inputs_of(batch, program, number, WHAT), limit, measurement):
@@ -81,25 +83,28 @@ def _recipe(program: Program) -> Recipe:
     return recipe
 
 
-def _simulation(model: Any, program: Program, example: Any, read: Read, prepare: Prepare) -> Simulation:
+Matched = tuple[Simulation, dict[str, np.ndarray]]  # and the model's own biases, see `require_same_network`
+
+
+def _simulation(model: Any, program: Program, example: Any, read: Read, prepare: Prepare) -> Matched:
     """The float network; its labels are the Program's. A student's Program has the names of what training runs."""
     recipe = _recipe(program)
 
-    def attempt(training: bool) -> Simulation | UnfloatError:
+    def attempt(training: bool) -> Matched | UnfloatError:
         try:
             simulation = simulate(model, read(model, example, training=training), recipe, prepare)
-            require_same_network(simulation, program)
+            return simulation, require_same_network(simulation, program)
         except UnsupportedError as error:  # the Program takes these inputs, and its model could be read
             return UnfloatError(f"{NOT_THIS}, which cannot be read with the Program's inputs; {TRY}: {error}")
         except DifferentNetworkError as error:
             return error
-        return simulation
 
     first = attempt(False)
-    found = first if isinstance(first, Simulation) else attempt(True)
-    if isinstance(found, Simulation):
-        return found
-    assert isinstance(first, UnfloatError)
+    if not isinstance(first, UnfloatError):
+        return first
+    second = attempt(True)
+    if not isinstance(second, UnfloatError):
+        return second
     raise first
 
 
@@ -164,8 +169,8 @@ class Sums:
 class Measurement:
     """The running sums of a comparison."""
 
-    def __init__(self, simulation: Simulation, program: Program) -> None:
-        """Constants of the Program go to the parameters' device."""
+    def __init__(self, simulation: Simulation, program: Program, biases: Mapping[str, np.ndarray]) -> None:
+        """Constants of the Program go to the parameters' device; `biases` are the model's own."""
         self.simulation, self.program, self.samples = simulation, program, 0
         self.backend = simulation.backend
         self.sums = {name: Sums(tensor.qparams) for name, tensor in program.tensors.items()}
@@ -173,6 +178,8 @@ class Measurement:
         self.constants = {
             i.name: {role: self.backend.constant(a) for role, a in i.constants.items()} for i in program.instructions
         }
+        own = {name: {"bias": self.backend.constant(array)} for name, array in biases.items()}
+        self.own_constants = {name: {**c, **own.get(name, {})} for name, c in self.constants.items()}
         self.agreeing = [0 for _ in program.outputs]
 
     def add(self, inputs: Sequence[torch.Tensor]) -> None:
@@ -207,20 +214,24 @@ class Measurement:
         data = self.program.tensors[node.name].data
         if data is not None:
             return self._seen(node.name, Value(real, self.backend.constant(data)), where)
-        value = Value(real, self._codes(node, [value.codes for value in inputs]))
+        value = Value(real, self._codes(node, [value.codes for value in inputs], self.constants[node.name]))
         self._add(node.name, value, where)
         self._add_own(node, reals)
         return value
 
-    def _codes(self, node: Node, inputs: list[torch.Tensor]) -> torch.Tensor:
+    def _codes(self, node: Node, inputs: list[torch.Tensor], constants: Constants) -> torch.Tensor:
         """The Program's instruction."""
         operator, attributes = REGISTRY[node.op], self.instructions[node.name].attributes
         assert operator.integer_meaning is not None
         wide = inputs if operator.accumulate is not None else [codes.to(torch.int32) for codes in inputs]
-        return operator.integer_meaning(self.backend, attributes, self.constants[node.name], wide)
+        return operator.integer_meaning(self.backend, attributes, constants, wide)
 
     def _add_own(self, node: Node, reals: list[torch.Tensor]) -> None:
-        """Both meanings of the node on the float network's values, quantized."""
+        """Both meanings of the node on the float network's values, quantized.
+
+        A correction of the bias is taken back: it makes up for noise from elsewhere too, which is not here.
+        """
+        constants = self.own_constants[node.name]
         labels = [self.simulation.labels[name] for name in node.inputs]
         pairs = list(zip(reals, labels, strict=True))
         codes = [border_steps(x, label).to(torch.int32) + label.zero_point for x, label in pairs]
@@ -229,14 +240,14 @@ class Measurement:
         unrounded = wanted
         operator = REGISTRY[node.op]
         if operator.accumulate is not None:
-            attributes, constants = self.instructions[node.name].attributes, self.constants[node.name]
+            attributes = self.instructions[node.name].attributes
             unrounded = self._real(node, operator.accumulate(self.backend, attributes, constants, codes), labels[0])
-        self.sums[node.name].add_own(wanted, unrounded, self._codes(node, codes))
+        self.sums[node.name].add_own(wanted, unrounded, self._codes(node, codes, constants))
 
     def _real(self, node: Node, accumulator: torch.Tensor, label: QParams) -> torch.Tensor:
         """`S_in * S_w * (accumulator + bias)`, clamped: the node with quantized weights and nothing else rounded."""
         scale = label.scale[0] * np.asarray(self.instructions[node.name].labels["weight"].scale, np.float64)
-        total = accumulator.to(torch.float64) + self.constants[node.name]["bias"]
+        total = accumulator.to(torch.float64) + self.own_constants[node.name]["bias"]
         return clamped(node, (total * torch.from_numpy(scale).to(total.device)).to(torch.float32), [])
 
     def result(self) -> Comparison:

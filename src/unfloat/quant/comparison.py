@@ -21,7 +21,7 @@ class SiteComparison:
         sqnr_db: Signal-to-quantization-noise ratio of the Program's value, dB: all error up to here. Infinite: none.
         own_sqnr_db: The same for the noise that is born here: the layer's integers on the float network's inputs,
             quantized, against the layer's float meaning of those same quantized inputs. Layers that only move codes
-            add none; a corrected bias counts as noise here, since it makes up for what comes from elsewhere.
+            add none. Corrections of biases are left out: they make up for noise from elsewhere too.
         clipped_share: The share of the float network's values that no code of this site reaches (0 to 1). Values that
             a fused clamp stops are within reach: the float network stops them too.
         max_abs: The greatest magnitude in the float network.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import zip_longest
 
 import numpy as np
@@ -28,10 +28,16 @@ class DifferentNetworkError(UnfloatError):
     """A Program was not made from this model."""
 
 
-def require_same_network(simulation: Simulation, program: Program) -> None:
-    """Raise DifferentNetworkError unless the Program has this Graph's layers, and weights that can be its weights' codes.
+def require_same_network(simulation: Simulation, program: Program) -> dict[str, np.ndarray]:
+    """Check that a Program has this Graph's layers, and weights that can be its weights' codes.
 
     The labels of the Program become the Simulation's, once names and shapes are known to agree.
+
+    Returns:
+        The codes of each layer's bias as the model has it, without a correction; only of layers that were not trained.
+
+    Raises:
+        DifferentNetworkError: Names the first difference.
     """
     graph = simulation.graph
     alias = _aliases(graph)
@@ -42,10 +48,15 @@ def require_same_network(simulation: Simulation, program: Program) -> None:
     _require_equal("output", wanted, [(p.name, *_border(p)[1:], f"made by {p.value}") for p in program.outputs])
     simulation.labels = {value: program.tensors[name].qparams for value, name in alias.items()}
     instructions = {instruction.name: instruction for instruction in program.instructions}
+    biases = {}
     for node in graph.nodes:
         if node.name in instructions:
-            _require_same_attributes(simulation, node, instructions[node.name])
-            _require_near_weights(simulation, node, instructions[node.name])
+            instruction = instructions[node.name]
+            own = _require_same_attributes(simulation, node, instruction)
+            _require_near_weights(simulation, node, instruction)
+            if "weight" in own and np.array_equal(own["weight"], instruction.constants["weight"]):
+                biases[node.name] = own["bias"]
+    return biases
 
 
 def _aliases(graph: Graph) -> dict[str, str]:
@@ -89,8 +100,8 @@ def _require_equal(kind: str, wanted: Rows, found: Rows) -> None:
             )
 
 
-def _require_same_attributes(simulation: Simulation, node: Node, instruction: Instruction) -> None:
-    """What the operator and its fused clamp do, and the shapes of the constants."""
+def _require_same_attributes(simulation: Simulation, node: Node, instruction: Instruction) -> Mapping[str, np.ndarray]:
+    """What the operator and its fused clamp do, and the shapes of the constants; the model's own constants."""
     inputs = tuple(simulation.tensor(name) for name in node.inputs)
     params, rule, rounding = node_params(node, simulation.fetch), simulation.rule(node), simulation.recipe.rounding
     request = Request(node.attributes, params, node.clamp, inputs, simulation.tensor(node.name), rule, rounding)
@@ -102,6 +113,7 @@ def _require_same_attributes(simulation: Simulation, node: Node, instruction: In
             raise DifferentNetworkError(
                 f"{NOT_THIS}: layer {node.name}, {name}: of the model {value}, of the Program {found.get(name)}; {TRY}"
             )
+    return constants
 
 
 def _require_near_weights(simulation: Simulation, node: Node, instruction: Instruction) -> None:
