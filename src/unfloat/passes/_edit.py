@@ -1,11 +1,13 @@
-"""What rewrites share: fresh names, redirected readers, permutations."""
+"""What rewrites share: fresh names, redirected readers, permutations, views."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from unfloat.ir.graph import BATCH, Graph, Node, Shape
+import numpy as np
+
+from unfloat.ir.graph import BATCH, Graph, Node, Param, Shape
 
 Axes = tuple[int, ...]
 
@@ -55,3 +57,10 @@ def compose(first: Axes, then: Axes) -> Axes:
 def permuted(shape: Shape, axes: Axes) -> Shape:
     """The shape after a transpose."""
     return tuple(shape[axis] for axis in axes)
+
+
+def viewed(array: np.ndarray, param: Param) -> np.ndarray:
+    """A parameter's array seen through its views."""
+    for view in param.views:
+        array = array.transpose(view.argument) if view.kind == "permute" else array.reshape(view.argument)
+    return array

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from unfloat.ir.graph import EMPTY, Graph, Node, Param
 from unfloat.ops import REGISTRY
-from unfloat.passes._edit import fresh, is_constant
+from unfloat.passes._edit import fresh, is_constant, viewed
 from unfloat.spec.backend import NumpyBackend
 
 
@@ -39,15 +39,7 @@ def _value(node: Node, arrays: Mapping[str, np.ndarray], constants: Mapping[str,
         return None
     if node.norm is not None or "bias" in node.params or not is_constant(node.shape):
         return None
-    params = {role: _viewed(constants, param) for role, param in node.params.items()}
+    params = {role: viewed(np.asarray(constants[p.name], np.float64), p) for role, p in node.params.items()}
     inputs = [arrays[name] for name in node.inputs]
     result = REGISTRY[node.op].float_meaning(NumpyBackend(), node.attributes, inputs, params)
     return np.asarray(result if node.clamp is None else np.clip(result, node.clamp.low, node.clamp.high))
-
-
-def _viewed(constants: Mapping[str, np.ndarray], param: Param) -> np.ndarray:
-    array = np.asarray(constants[param.name], np.float64)
-    views: dict[str, Callable[..., np.ndarray]] = {"permute": np.transpose, "reshape": np.reshape}
-    for view in param.views:
-        array = views[view.kind](array, view.argument)
-    return array
