@@ -1,4 +1,4 @@
-"""Post-training quantization: read, rewrite, calibrate, correct, lower. PTQ is training with no training steps."""
+"""Post-training quantization: read, rewrite, equalize, calibrate, correct, lower. PTQ is training with no training steps."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from unfloat.ir.graph import Graph, Shape
 from unfloat.program.program import Program
 from unfloat.program.summary import count_unusual
 from unfloat.quant.algorithms.bias_correction import correct_biases
+from unfloat.quant.algorithms.equalization import look_ahead, measure_factors, scaled
 from unfloat.quant.batches import example_of, non_empty
 from unfloat.quant.calibrate import calibrate
 from unfloat.quant.recipe import Recipe
@@ -31,6 +32,9 @@ def quantize(
     first, batches = non_empty(calibration)
     graph = read(model, example_of(first, model))
     simulation = simulate(model, graph, recipe, prepare)
+    if recipe.equalize:
+        ahead, batches = look_ahead(batches)
+        simulation.use(scaled(simulation.parameters, measure_factors(simulation, ahead)))
     choose(simulation, batches, progress, _length(calibration))
     return with_counts(simulation.convert({"recipe": recipe.to_toml()}), simulation.counts)
 

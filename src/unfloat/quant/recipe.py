@@ -144,6 +144,8 @@ class Recipe:
         rounding: "double" (the paper, TFLite, CMSIS-NN) or "single".
         bias_correction: Measure each channel's bias error and correct it where that helps on held-back samples.
         equalize: Before anything else, even out channel ranges between neighbouring layers (`passes/equalize.py`).
+            For "uint8": where each channel has its own scale it can only cost. A student starts from the equalized
+            parameters; from the model's own where its batch norms know no statistics yet.
         training: How a student trains; post-training quantization does not read it.
         overrides: Per-layer wishes; the last that matches wins.
         input: How pictures become inputs, or None where inputs are arrays.

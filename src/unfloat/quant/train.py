@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from unfloat.ir.graph import Graph, Node
 from unfloat.ops._linear import norm_gain
 from unfloat.program.lower import node_params, view
 from unfloat.program.program import Program
+from unfloat.quant.algorithms.equalization import look_ahead, measure_factors, scale_in_place
 from unfloat.quant.batches import non_empty
 from unfloat.quant.distributed import reduce_extremes, several
 from unfloat.quant.post_training import Prepare, Read, choose, live_parameters, with_counts
@@ -45,8 +46,19 @@ def prepare(
     _warn_of_shared(fused)
     student = Student(own, fused, recipe)
     if _trained(own):
-        calibrate_student(student, [_as_batch(example_inputs)] if calibration is None else calibration, progress)
+        batches = [_as_batch(example_inputs)] if calibration is None else calibration
+        calibrate_student(student, _equalize(student, batches) if recipe.equalize else batches, progress)
     return student
+
+
+def _equalize(student: Student, batches: Iterable[Any]) -> Iterator[Any]:
+    """Even out the channel ranges of the student's own parameters; all batches, still to be gone through."""
+    ahead, batches = look_ahead(non_empty(batches)[1])
+    live = student._live()
+    scale_in_place(
+        live, measure_factors(Simulation(student._simulation.graph, live, student.recipe), ahead, reduce_extremes)
+    )
+    return batches
 
 
 def _trained(model: nn.Module) -> bool:
