@@ -19,11 +19,11 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as functional
+from benchmarks import results
+from benchmarks.networks import NETWORKS
 from torch import nn
 
 import unfloat
-from benchmarks import results
-from benchmarks.networks import NETWORKS
 
 TRIALS = (("mobilenet_v2", 16, 128), ("resnet50", 8, 96), ("resnet8", 128, 32))
 KINDS = ("float", "channels_last", "student")
