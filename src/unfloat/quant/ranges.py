@@ -147,11 +147,9 @@ class Ranges(nn.Module):
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
         """A float checkpoint has none of these entries: it loads, and the ranges are to be observed anew."""
-        mine = [name for name in state_dict if name.startswith(prefix)]
-        if not mine:
+        if not _of_student(state_dict, prefix):
             self.progress.zero_()
             return
-        self._check_recipe(state_dict.get(f"{prefix}_extra_state"))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def get_extra_state(self) -> torch.Tensor:
@@ -161,7 +159,11 @@ class Ranges(nn.Module):
     def set_extra_state(self, state: torch.Tensor) -> None:
         """Nothing to do: the recipe has been compared, it stays as it is."""
 
-    def _check_recipe(self, found: torch.Tensor | None) -> None:
+    def check_recipe(self, state_dict: Mapping[str, Any], prefix: str) -> None:
+        """Raise TrainingError where a state, its entries under `prefix`, is that of a student of another recipe."""
+        if not _of_student(state_dict, prefix):
+            return
+        found = state_dict.get(f"{prefix}_extra_state")
         text = "" if found is None else bytes(found.cpu().numpy()).decode(errors="replace")
         try:
             same = found is not None and Recipe.from_toml(text) == self.recipe
@@ -175,6 +177,10 @@ class Ranges(nn.Module):
                 f"the checkpoint was made with another recipe: required {required}, found {other}: "
                 "prepare the student with the checkpoint's recipe, or load the float model's checkpoint"
             )
+
+
+def _of_student(state_dict: Mapping[str, Any], prefix: str) -> bool:
+    return any(name.startswith(prefix) for name in state_dict)
 
 
 def _collapsed(layer: str, what: str, share: float) -> str:

@@ -134,6 +134,11 @@ class Student(nn.Module):
         super().train(mode)
         return self
 
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        """A checkpoint of another recipe is refused before anything is loaded."""
+        self.unfloat.check_recipe(state_dict, f"{prefix}{STATE}.")
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
     def simulation(self) -> Simulation:
         """The Simulation under the present parameters and ranges; raises TrainingError where none was observed."""
         simulation = self._unlabelled()
