@@ -1,0 +1,152 @@
+"""What PyTorch's users do with modules works with a student, and changes no integer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+import unfloat
+from tests.quant.models import Small, batches, small
+from tests.quant.training import LEARNED, optimizer_of, program_of, run, student_of
+from unfloat.quant.student import Student
+
+
+@pytest.mark.parametrize("recipe", [unfloat.Recipe(), LEARNED], ids=["moving", "learned"])
+def test_a_saved_run_goes_on_bit_for_bit(recipe: unfloat.Recipe) -> None:
+    whole = student_of(recipe)
+    optimizer = optimizer_of(whole)
+    run(whole, optimizer, batches()[:2])
+    saved = copy.deepcopy((whole.state_dict(), optimizer.state_dict()))
+    run(whole, optimizer, batches()[2:])
+    resumed = student_of(recipe, Small().train())  # other weights, nothing observed
+    assert not resumed.unfloat.observed
+    resumed.load_state_dict(saved[0], strict=True)
+    optimizer = optimizer_of(resumed)
+    optimizer.load_state_dict(saved[1])
+    run(resumed, optimizer, batches()[2:])
+    for (name, a), (_, b) in zip(whole.state_dict().items(), resumed.state_dict().items(), strict=True):
+        assert torch.equal(a, b), name
+    assert program_of(whole) == program_of(resumed)
+
+
+def test_names_are_the_models_and_its_checkpoints_load() -> None:
+    plain = unfloat.Recipe(bias_correction=False)
+    model, student = small(), student_of(plain)
+    own = [name for name in student.state_dict() if not name.startswith("unfloat.")]
+    assert own == list(model.state_dict())
+    run(student, optimizer_of(student), batches())
+    student.load_state_dict(small(3).state_dict(), strict=True)
+    assert not student.unfloat.observed
+    for mode in (True, False):
+        with pytest.raises(unfloat.TrainingError, match=r"no range was observed yet, for x .*student\.calibrate"):
+            unfloat.convert(student.train(mode))
+    with pytest.raises(unfloat.TrainingError, match="no range was observed yet"):
+        student.eval()(batches()[0])
+    student.calibrate(batches(), progress=False)
+    fresh = student_of(plain, small(3))
+    fresh.calibrate(batches(), progress=False)
+    assert program_of(student) == program_of(fresh)
+    model.load_state_dict({name: value for name, value in student.state_dict().items() if name in own}, strict=True)
+
+
+def test_the_model_is_left_alone() -> None:
+    model = small().train()
+    before = copy.deepcopy(model.state_dict())
+    student = student_of(model=model)
+    run(student, optimizer_of(student), batches())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert model.training
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_copies_are_independent() -> None:
+    student = student_of(LEARNED)
+    run(student, optimizer_of(student), batches()[:1])
+    before, twin = program_of(student), copy.deepcopy(student)
+    assert program_of(twin) == before
+    run(twin, optimizer_of(twin), batches())
+    assert program_of(twin) != before
+    assert program_of(student) == before
+    twin.load_state_dict(student.state_dict())
+    assert program_of(twin) == before
+
+
+def test_accumulated_gradients_are_the_sum() -> None:
+    student = student_of()
+    student.freeze_ranges()
+    student.freeze_norm()
+    apart = []
+    for x in batches()[:2]:
+        student.zero_grad()
+        student(x).square().sum().backward()
+        apart.append([p.grad.clone() for p in student.parameters()])
+    student.zero_grad()
+    losses = [student(x).square().sum() for x in batches()[:2]]
+    for loss in losses:
+        loss.backward()
+    for p, a, b in zip(student.parameters(), *apart, strict=True):
+        assert torch.equal(p.grad, a + b)
+
+
+def test_averaged_and_compiled_models_convert() -> None:
+    student = student_of()
+    averaged = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(0.5))
+    optimizer = optimizer_of(student)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 4)
+    for x in batches():
+        run(student, optimizer, [x])
+        averaged.update_parameters(student)
+        schedule.step()
+    assert program_of(averaged) != program_of(student)
+    x = batches(1, seed=5)[0]
+    assert torch.equal(averaged.eval()(x), averaged.module(x))
+    compiled = torch.compile(student, backend="eager")
+    run(compiled, optimizer, batches())
+    assert program_of(compiled) == program_of(student)
+    assert torch.equal(compiled.eval()(x), student(x))
+
+
+def test_autocast_changes_no_integer() -> None:
+    student, x = student_of(), batches()[0]
+    student.freeze_norm()
+    student.freeze_ranges()
+    for mode in (True, False):
+        student.train(mode)
+        plain = student.trace(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            cast = student.trace(x)
+            assert student(x).dtype == torch.float32
+        assert all(torch.equal(plain[name], cast[name]) for name in plain)
+
+
+@pytest.fixture(scope="module")
+def edited() -> Student:
+    return student_of()
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda p: p.data.add_(0.05),
+        lambda p: p.data.copy_(p.data.flip(0)),
+        lambda p: setattr(p, "data", p.data * 1.1),
+        lambda p: p.data[:1].zero_(),
+    ],
+)
+@pytest.mark.parametrize("name", ["point.weight", "point.bias", "stem.1.running_mean", "stem.1.weight"])
+def test_edits_through_data_are_seen(edited: Student, name: str, edit: Callable[[torch.Tensor], object]) -> None:
+    student, x = edited, batches()[0]
+    student.eval()(x)
+    edit(dict([*student.named_parameters(), *student.named_buffers()])[name])
+    expected = unfloat.convert(student).compile()(x.numpy())
+    assert (student(x).numpy() == expected).all()
+
+
+def test_smaller_batches_work() -> None:
+    student = student_of()
+    run(student, optimizer_of(student), [batches()[0], batches()[0][:3], batches()[0][:1]])
+    assert student.eval()(batches()[0][:1]).shape == (1, 5)
