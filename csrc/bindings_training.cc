@@ -1,5 +1,6 @@
 #include "bindings_training.h"
 
+#include <dlfcn.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
@@ -41,7 +42,42 @@ training_rows all_rows(const Table<T> &table) {
   return {0, static_cast<int64_t>(table.shape(0)), static_cast<int64_t>(table.shape(1))};
 }
 
-// One team for the process, made anew after a fork (a child has none of its parent's threads).
+// Threads of the OpenMP runtime that PyTorch has brought into this process. Its threads wait for the next loop by
+// spinning: threads of our own would have to fight them for the cores. The two entry points are the same in GCC's and
+// LLVM's runtimes; the process may have none.
+class OpenMp {
+ public:
+  OpenMp()
+      : parallel_(reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"))),
+        number_(reinterpret_cast<Count>(dlsym(RTLD_DEFAULT, "omp_get_thread_num"))),
+        team_(reinterpret_cast<Count>(dlsym(RTLD_DEFAULT, "omp_get_num_threads"))) {}
+
+  bool found() const { return parallel_ != nullptr && number_ != nullptr && team_ != nullptr; }
+
+  // work(0) to work(count - 1), by as many threads as there are up to `count`.
+  template <typename Work>
+  void run(int count, Work work) {
+    struct Context {
+      OpenMp &omp;
+      Work &work;
+      int count;
+    } context{*this, work, count};
+    parallel_(
+        [](void *opaque) {
+          auto &c = *static_cast<Context *>(opaque);
+          for (int part = c.omp.number_(); part < c.count; part += c.omp.team_()) c.work(part);
+        },
+        &context, static_cast<unsigned>(count), 0);
+  }
+
+ private:
+  using Parallel = void (*)(void (*)(void *), void *, unsigned, unsigned);
+  using Count = int (*)();
+  Parallel parallel_;
+  Count number_, team_;
+};
+
+// One team for the process: OpenMP's, or our own, made anew after a fork (a child has none of its parent's threads).
 class Team {
  public:
   template <typename Work>
@@ -52,21 +88,23 @@ class Team {
       work(0, rows);
       return;
     }
+    const auto share = [&](int thread) {
+      work(thread, training_rows{rows.end * thread / count, rows.end * (thread + 1) / count, rows.channels});
+    };
+    if (omp_.found()) {
+      omp_.run(count, share);
+      return;
+    }
     const std::lock_guard<std::mutex> lock(mutex_);
     prepare(threads);
     struct Context {
-      Work &work;
-      training_rows rows;
+      decltype(share) &work;
       int count;
-    } context{work, rows, count};
+    } context{share, count};
     pool_->run(
         [](void *opaque, int thread) {
           auto &c = *static_cast<Context *>(opaque);
-          if (thread >= c.count) return;
-          training_rows part = c.rows;
-          part.begin = c.rows.end * thread / c.count;
-          part.end = c.rows.end * (thread + 1) / c.count;
-          c.work(thread, part);
+          if (thread < c.count) c.work(thread);
         },
         &context);
   }
@@ -79,6 +117,7 @@ class Team {
     process_ = getpid();
   }
 
+  OpenMp omp_;
   std::mutex mutex_;
   std::unique_ptr<ThreadPool> pool_;
   pid_t process_ = 0;
@@ -103,30 +142,55 @@ class Partials {
   std::vector<double> values_;
 };
 
+// Per-channel numbers of the integers, or nothing.
+struct IntegerRows {
+  std::optional<Row<const int32_t>> bias, multiplier;
+  std::optional<Row<const int8_t>> shift;
+
+  void check(size_t channels) const {
+    require(bias && multiplier && shift && bias->size() == channels && multiplier->size() == channels &&
+                shift->size() == channels,
+            "bias, multiplier and shift for each channel");
+    for (size_t c = 0; c < channels; ++c) {
+      require(-31 <= shift->data()[c] && shift->data()[c] <= 30 && multiplier->data()[c] >= 0,
+              "shifts must lie in [-31, 30], multipliers must not be negative");
+    }
+  }
+};
+
+training_output as_output(const std::string &rounding, const IntegerRows &integers, size_t channels) {
+  training_output output{};
+  output.kind = TRAINING_EXACT;
+  output.rounding = rounding == "single" ? QMATH_SINGLE : QMATH_DOUBLE;
+  if (rounding == "real" || rounding == "float") {
+    output.kind = rounding == "real" ? TRAINING_REAL : TRAINING_ROUNDED;
+    return output;
+  }
+  require(rounding == "single" || rounding == "double", "rounding must be real, float, single or double");
+  integers.check(channels);
+  output.bias = integers.bias->data();
+  output.multiplier = integers.multiplier->data();
+  output.shift = integers.shift->data();
+  return output;
+}
+
 std::tuple<float, float> finish_steps(const Table<const float> &accumulator, const Row<const float> &factor,
                                       const Row<const float> &offset, std::optional<Row<const int32_t>> bias,
                                       std::optional<Row<const int32_t>> multiplier,
-                                      std::optional<Row<const int8_t>> shift, const std::string &rounding, int32_t low,
-                                      int32_t high, const Table<float> &steps, const Table<uint8_t> &inside,
+                                      std::optional<Row<const int8_t>> shift, const std::string &rounding, float low,
+                                      float high, const Table<float> &steps, const Table<uint8_t> &inside,
                                       int threads) {
   const training_rows rows = all_rows(accumulator);
   const auto channels = static_cast<size_t>(rows.channels);
   require(factor.size() == channels && offset.size() == channels, "one factor and offset for each channel");
   require(steps.size() == accumulator.size() && inside.size() == accumulator.size(), "outputs of the same shape");
-  training_output output{factor.data(), offset.data(), nullptr, nullptr, nullptr, QMATH_DOUBLE, low, high};
-  if (bias) {
-    require(
-        multiplier && shift && bias->size() == channels && multiplier->size() == channels && shift->size() == channels,
-        "bias, multiplier and shift for each channel");
-    for (size_t c = 0; c < channels; ++c) {
-      require(-31 <= shift->data()[c] && shift->data()[c] <= 30 && multiplier->data()[c] >= 0,
-              "shifts must lie in [-31, 30], multipliers must not be negative");
-    }
-    output.bias = bias->data();
-    output.multiplier = multiplier->data();
-    output.shift = shift->data();
-    output.rounding = rounding == "single" ? QMATH_SINGLE : QMATH_DOUBLE;
-  }
+  require(threads > 0, "at least one thread");
+  training_output output = as_output(rounding, {bias, multiplier, shift}, channels);
+  require(output.kind != TRAINING_EXACT || (-65536 <= low && high <= 65536), "bounds of codes");
+  output.factor = factor.data();
+  output.offset = offset.data();
+  output.low = low;
+  output.high = high;
   std::vector<training_ends> ends(static_cast<size_t>(threads), {__builtin_inff(), -__builtin_inff()});
   {
     const nb::gil_scoped_release release;
@@ -143,29 +207,51 @@ std::tuple<float, float> finish_steps(const Table<const float> &accumulator, con
   return {all.low, all.high};
 }
 
-void finish_backward(const Table<const float> &grad, const Table<const uint8_t> &inside, const Row<const float> &factor,
-                     const OptionalTable &accumulator, const Table<float> &to_accumulator, const Row<double> &to_offset,
-                     const Row<double> &to_factor, int threads) {
+template <typename T>
+const T *data_or_null(const std::optional<Table<const T>> &table) {
+  return table ? table->data() : nullptr;
+}
+
+// Sums of gradients, [3, channels]; see training.h.
+void gradient_sums(const Table<const float> &grad, const Table<const uint8_t> &inside, const OptionalTable &accumulator,
+                   const OptionalTable &steps, const Row<const float> &factor, std::optional<Table<float>> out,
+                   const Table<double> &sums, int threads) {
   const training_rows rows = all_rows(grad);
-  const auto channels = static_cast<size_t>(rows.channels);
-  require(inside.size() == grad.size() && to_accumulator.size() == grad.size() &&
-              (!accumulator || accumulator->size() == grad.size()),
+  const auto width = static_cast<size_t>(rows.channels);
+  require(inside.size() == grad.size() && (!accumulator || accumulator->size() == grad.size()) &&
+              (!steps || steps->size() == grad.size()) && (!out || out->size() == grad.size()),
           "tables of the same shape");
-  require(factor.size() == channels && to_offset.size() == channels && to_factor.size() == channels,
+  require(factor.size() == width && sums.shape(0) == 3 && sums.shape(1) == width && threads > 0,
           "one number for each channel");
+  const training_incoming incoming{grad.data(),          inside.data(), data_or_null(accumulator),
+                                   data_or_null(steps), factor.data(), nullptr,
+                                   nullptr};
   const nb::gil_scoped_release release;
-  Partials sums(threads, 2 * rows.channels);
+  Partials partials(threads, 3 * rows.channels);
   team().split(threads, rows, [&](int thread, training_rows part) {
-    training_finish_backward(part, grad.data(), inside.data(), factor.data(),
-                             accumulator ? accumulator->data() : nullptr, to_accumulator.data(), sums.of(thread),
-                             sums.of(thread) + rows.channels);
+    double *own = partials.of(thread);
+    const training_sums_of_gradients into{own, own + width, own + 2 * width};
+    training_finish_backward(part, &incoming, out ? out->data() : nullptr, &into);
   });
-  std::vector<double> total(2 * channels);
-  sums.add_to(total.data());
-  for (size_t c = 0; c < channels; ++c) {
-    to_offset.data()[c] = total[c];
-    to_factor.data()[c] = total[channels + c];
-  }
+  for (size_t i = 0; i < sums.size(); ++i) sums.data()[i] = 0;
+  partials.add_to(sums.data());
+}
+
+void gradient_through_norm(const Table<const float> &grad, const Table<const uint8_t> &inside,
+                           const Table<const float> &accumulator, const Row<const float> &factor,
+                           const Row<const float> &constant, const Row<const float> &slope, const Table<float> &out,
+                           int threads) {
+  const training_rows rows = all_rows(grad);
+  const auto width = static_cast<size_t>(rows.channels);
+  require(inside.size() == grad.size() && accumulator.size() == grad.size() && out.size() == grad.size(),
+          "tables of the same shape");
+  require(factor.size() == width && constant.size() == width && slope.size() == width, "one number for each channel");
+  const training_incoming incoming{grad.data(),   inside.data(),   accumulator.data(), nullptr,
+                                   factor.data(), constant.data(), slope.data()};
+  const nb::gil_scoped_release release;
+  team().split(threads, rows, [&](int, training_rows part) {
+    training_finish_backward(part, &incoming, out.data(), nullptr);
+  });
 }
 
 void sums(const Table<const float> &x, const Table<double> &out, int threads) {
@@ -205,6 +291,23 @@ void weight_steps(const Table<const float> &weight, std::optional<Row<const doub
   });
 }
 
+void weight_backward(const Table<const float> &grad, const Table<const float> &weight, const Row<const float> &slope,
+                     const OptionalTable &steps, float limit, const Table<float> &to_weight, const Row<double> &to_gain,
+                     const Row<double> &missed, int threads) {
+  const training_rows rows = all_rows(weight);
+  const size_t count = weight.shape(0);
+  require(grad.size() == weight.size() && to_weight.size() == weight.size() &&
+              (!steps || steps->size() == weight.size()),
+          "tables of the same shape");
+  require((slope.size() == count || slope.size() == 1) && to_gain.size() == count && missed.size() == count,
+          "one number a channel");
+  const nb::gil_scoped_release release;
+  team().split(threads, rows, [&](int, training_rows part) {
+    training_weight_backward(part, grad.data(), weight.data(), slope.data(), slope.size() > 1, data_or_null(steps),
+                             limit, to_weight.data(), to_gain.data(), missed.data());
+  });
+}
+
 void reach(const Table<const float> &weight, const Row<float> &out, int threads) {
   require(out.size() == weight.shape(0), "one number a channel");
   const nb::gil_scoped_release release;
@@ -218,8 +321,13 @@ void define_training(nb::module_ &m) {
   m.def("finish_steps", &finish_steps, "accumulator"_a.noconvert(), "factor"_a.noconvert(), "offset"_a.noconvert(),
         "bias"_a.none(), "multiplier"_a.none(), "shift"_a.none(), "rounding"_a, "low"_a, "high"_a,
         "steps"_a.noconvert(), "inside"_a.noconvert(), "threads"_a);
-  m.def("finish_backward", &finish_backward, "grad"_a.noconvert(), "inside"_a.noconvert(), "factor"_a.noconvert(),
-        "accumulator"_a.none(), "to_accumulator"_a.noconvert(), "to_offset"_a.noconvert(), "to_factor"_a.noconvert(),
+  m.def("gradient_sums", &gradient_sums, "grad"_a.noconvert(), "inside"_a.noconvert(), "accumulator"_a.none(),
+        "steps"_a.none(), "factor"_a.noconvert(), "out"_a.none(), "sums"_a.noconvert(), "threads"_a);
+  m.def("gradient_through_norm", &gradient_through_norm, "grad"_a.noconvert(), "inside"_a.noconvert(),
+        "accumulator"_a.noconvert(), "factor"_a.noconvert(), "constant"_a.noconvert(), "slope"_a.noconvert(),
+        "out"_a.noconvert(), "threads"_a);
+  m.def("weight_backward", &weight_backward, "grad"_a.noconvert(), "weight"_a.noconvert(), "slope"_a.noconvert(),
+        "steps"_a.none(), "limit"_a, "to_weight"_a.noconvert(), "to_gain"_a.noconvert(), "missed"_a.noconvert(),
         "threads"_a);
   m.def("sums", &sums, "x"_a.noconvert(), "out"_a.noconvert(), "threads"_a);
   m.def("add_affine", &add_affine, "x"_a.noconvert(), "constant"_a.noconvert(), "slope"_a.noconvert(),

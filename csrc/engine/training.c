@@ -1,10 +1,52 @@
 #include "training.h"
 
+#include <string.h>
+
 #include "wide.h"
 
-enum { PIECE = 512, FOLD = 32 };  // channels at a time; rows after which float sums go to double ones
+// Channels at a time; stretches after which float sums go to double ones.
+enum { PIECE = 512, FOLD = 16 };
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// --- walking over [rows, channels] in stretches ---
+//
+// A stretch is a piece of one row, or, where rows are short, several whole rows: a vector loop over 24 channels would
+// spend its time on beginnings and ends. Numbers of a channel are repeated for each row of a stretch.
+
+typedef struct {
+  int64_t first, channels;  // of the piece
+  int64_t rows;             // in a stretch
+} piece_of_channels;
+
+static piece_of_channels piece_at(training_rows rows, int64_t first) {
+  const int64_t channels = least(PIECE, rows.channels - first);
+  return (piece_of_channels){first, channels, rows.channels <= PIECE / 2 ? PIECE / rows.channels : 1};
+}
+
+static int64_t stretch_size(piece_of_channels piece, training_rows rows, int64_t row) {
+  return least(piece.rows, rows.end - row) * piece.channels;
+}
+
+#define REPEATED(name, type)                                                                \
+  static void name(piece_of_channels piece, const type *restrict each, type *restrict out) { \
+    for (int64_t r = 0; r < piece.rows; ++r) {                                              \
+      memcpy(out + r * piece.channels, each + piece.first, piece.channels * sizeof(type));  \
+    }                                                                                       \
+  }
+REPEATED(repeated_float, float)
+REPEATED(repeated_int32, int32_t)
+REPEATED(repeated_int8, int8_t)
+
+// Adds a stretch's float sums to the channels' double ones and starts them anew.
+static void fold(piece_of_channels piece, float *restrict sums, double *restrict total) {
+  for (int64_t r = 0; r < piece.rows; ++r) {
+    for (int64_t c = 0; c < piece.channels; ++c) total[piece.first + c] += (double)sums[r * piece.channels + c];
+  }
+  memset(sums, 0, PIECE * sizeof(float));
+}
+
+// --- forward ---
 
 // An accumulator as an integer: exact below 2^30, defined for every float.
 static inline int32_t whole(float x) {
@@ -18,45 +60,67 @@ static inline float bounded(float x, float low, float high) {
 }
 
 typedef struct {
-  float low[PIECE], high[PIECE];
+  float factor[PIECE], offset[PIECE];
+  int32_t bias[PIECE], multiplier[PIECE];
+  int8_t shift[PIECE];
+  float low[PIECE], high[PIECE];  // ends so far
   int32_t nans[PIECE];
-} piece_ends;
+} finish_piece;
 
-WIDE static void real_row(const float *restrict a, int64_t size, const float *restrict factor,
-                          const float *restrict offset, float low, float high, float *restrict value,
-                          uint8_t *restrict inside, piece_ends *restrict ends) {
+WIDE static void real_stretch(const float *restrict a, int64_t size, finish_piece *restrict piece, float low,
+                              float high, float *restrict value, uint8_t *restrict inside) {
   for (int64_t c = 0; c < size; ++c) {
-    const float v = a[c] * factor[c] + offset[c];
+    const float v = a[c] * piece->factor[c] + piece->offset[c];
     value[c] = v;
     inside[c] = (uint8_t)((v >= low) & (v <= high));
-    ends->low[c] = v < ends->low[c] ? v : ends->low[c];
-    ends->high[c] = v > ends->high[c] ? v : ends->high[c];
-    ends->nans[c] |= v != v;
+    piece->low[c] = v < piece->low[c] ? v : piece->low[c];
+    piece->high[c] = v > piece->high[c] ? v : piece->high[c];
+    piece->nans[c] |= v != v;
   }
 }
 
-WIDE static void rounded_row(const float *restrict value, int64_t size, float low, float high, float *restrict steps) {
+WIDE static void clamped_stretch(const float *restrict value, int64_t size, float low, float high,
+                                 float *restrict steps) {
+  for (int64_t c = 0; c < size; ++c) steps[c] = bounded(value[c], low, high);
+}
+
+WIDE static void rounded_stretch(const float *restrict value, int64_t size, float low, float high,
+                                 float *restrict steps) {
   for (int64_t c = 0; c < size; ++c) steps[c] = qmath_round_half_away(bounded(value[c], low, high));
 }
 
-WIDE static void exact_row(const float *restrict a, int64_t size, const int32_t *restrict bias,
-                           const int32_t *restrict multiplier, const int8_t *restrict shift, qmath_rounding rounding,
-                           int32_t low, int32_t high, float *restrict steps) {
+WIDE static void exact_stretch(const float *restrict a, int64_t size, const finish_piece *restrict piece,
+                               qmath_rounding rounding, int32_t low, int32_t high, float *restrict steps) {
   if (rounding == QMATH_SINGLE) {
     for (int64_t c = 0; c < size; ++c) {
-      const int32_t q = qmath_requantize_single(whole(a[c]) + bias[c], multiplier[c], shift[c]);
+      const int32_t q = qmath_requantize_single(whole(a[c]) + piece->bias[c], piece->multiplier[c], piece->shift[c]);
       steps[c] = (float)qmath_clamp(q, low, high);
     }
   } else {
     for (int64_t c = 0; c < size; ++c) {
-      const int32_t q = qmath_requantize_double(whole(a[c]) + bias[c], multiplier[c], shift[c]);
+      const int32_t q = qmath_requantize_double(whole(a[c]) + piece->bias[c], piece->multiplier[c], piece->shift[c]);
       steps[c] = (float)qmath_clamp(q, low, high);
     }
   }
 }
 
-static void merge(const piece_ends *piece, int64_t size, training_ends *ends, bool *nans) {
-  for (int64_t c = 0; c < size; ++c) {
+static void begin_finish(piece_of_channels at, const training_output *output, finish_piece *piece) {
+  repeated_float(at, output->factor, piece->factor);
+  repeated_float(at, output->offset, piece->offset);
+  if (output->kind == TRAINING_EXACT) {
+    repeated_int32(at, output->bias, piece->bias);
+    repeated_int32(at, output->multiplier, piece->multiplier);
+    repeated_int8(at, output->shift, piece->shift);
+  }
+  for (int64_t c = 0; c < PIECE; ++c) {
+    piece->low[c] = __builtin_inff();
+    piece->high[c] = -__builtin_inff();
+    piece->nans[c] = 0;
+  }
+}
+
+static void merge(const finish_piece *piece, training_ends *ends, bool *nans) {
+  for (int64_t c = 0; c < PIECE; ++c) {
     if (piece->low[c] < ends->low) ends->low = piece->low[c];
     if (piece->high[c] > ends->high) ends->high = piece->high[c];
     *nans |= piece->nans[c] != 0;
@@ -65,85 +129,120 @@ static void merge(const piece_ends *piece, int64_t size, training_ends *ends, bo
 
 training_ends training_finish(training_rows rows, const float *accumulator, const training_output *output, float *steps,
                               uint8_t *inside) {
-  const float infinity = __builtin_inff();
-  const float low = (float)output->low, high = (float)output->high;
-  training_ends ends = {infinity, -infinity};
+  const float low = output->low, high = output->high;
+  training_ends ends = {__builtin_inff(), -__builtin_inff()};
   bool nans = false;
   for (int64_t first = 0; first < rows.channels; first += PIECE) {
-    const int64_t size = least(PIECE, rows.channels - first);
+    const piece_of_channels at = piece_at(rows, first);
     float value[PIECE];
-    piece_ends piece;
-    for (int64_t c = 0; c < size; ++c) {
-      piece.low[c] = infinity;
-      piece.high[c] = -infinity;
-      piece.nans[c] = 0;
-    }
-    for (int64_t row = rows.begin; row < rows.end; ++row) {
-      const int64_t at = row * rows.channels + first;
-      real_row(accumulator + at, size, output->factor + first, output->offset + first, low, high, value, inside + at,
-               &piece);
-      if (output->bias == NULL) {
-        rounded_row(value, size, low, high, steps + at);
+    finish_piece piece;
+    begin_finish(at, output, &piece);
+    for (int64_t row = rows.begin; row < rows.end; row += at.rows) {
+      const int64_t size = stretch_size(at, rows, row), here = row * rows.channels + first;
+      real_stretch(accumulator + here, size, &piece, low, high, value, inside + here);
+      if (output->kind == TRAINING_REAL) {
+        clamped_stretch(value, size, low, high, steps + here);
+      } else if (output->kind == TRAINING_ROUNDED) {
+        rounded_stretch(value, size, low, high, steps + here);
       } else {
-        exact_row(accumulator + at, size, output->bias + first, output->multiplier + first, output->shift + first,
-                  output->rounding, output->low, output->high, steps + at);
+        exact_stretch(accumulator + here, size, &piece, output->rounding, (int32_t)low, (int32_t)high, steps + here);
       }
     }
-    merge(&piece, size, &ends, &nans);
+    merge(&piece, &ends, &nans);
   }
   if (nans) ends.low = ends.high = __builtin_nanf("");
   return ends;
 }
 
-WIDE static void backward_row(const float *restrict grad, const uint8_t *restrict inside, const float *restrict factor,
-                              int64_t size, float *restrict out, float *restrict sums) {
+// --- backward ---
+
+WIDE static void sum_stretch(const float *restrict grad, const uint8_t *restrict inside, int64_t size,
+                             float *restrict sums) {
   for (int64_t c = 0; c < size; ++c) {
-    const float passed = inside[c] ? grad[c] : 0.0f;
-    out[c] = passed * factor[c];
-    sums[c] += passed;
+    const float all = grad[c];
+    sums[c] += inside[c] ? all : 0.0f;
   }
 }
 
-WIDE static void backward_row_with_factor(const float *restrict grad, const uint8_t *restrict inside,
-                                          const float *restrict factor, const float *restrict a, int64_t size,
-                                          float *restrict out, float *restrict sums, float *restrict products) {
+WIDE static void product_stretch(const float *restrict grad, const uint8_t *restrict inside, const float *restrict a,
+                                 int64_t size, float *restrict sums, float *restrict products) {
   for (int64_t c = 0; c < size; ++c) {
-    const float passed = inside[c] ? grad[c] : 0.0f;
-    out[c] = passed * factor[c];
+    const float all = grad[c], passed = inside[c] ? all : 0.0f;
     sums[c] += passed;
     products[c] += passed * a[c];
   }
 }
 
-static void fold(float *sums, int64_t size, double *total) {
+WIDE static void scaled_stretch(const float *restrict grad, const float *restrict steps, int64_t size,
+                                float *restrict scaled) {
+  for (int64_t c = 0; c < size; ++c) scaled[c] += grad[c] * steps[c];
+}
+
+WIDE static void pass_stretch(const float *restrict grad, const uint8_t *restrict inside, const float *restrict factor,
+                              int64_t size, float *restrict out) {
   for (int64_t c = 0; c < size; ++c) {
-    total[c] += (double)sums[c];
-    sums[c] = 0.0f;
+    const float all = grad[c];
+    out[c] = (inside[c] ? all : 0.0f) * factor[c];
   }
 }
 
-void training_finish_backward(training_rows rows, const float *grad, const uint8_t *inside, const float *factor,
-                              const float *accumulator, float *to_accumulator, double *to_offset, double *to_factor) {
+WIDE static void affine_stretch(const float *restrict a, const float *restrict constant, const float *restrict slope,
+                                int64_t size, float *restrict out) {
+  for (int64_t c = 0; c < size; ++c) out[c] += constant[c] + slope[c] * a[c];
+}
+
+typedef struct {
+  float factor[PIECE], constant[PIECE], slope[PIECE];
+  float passed[PIECE], products[PIECE], scaled[PIECE];
+} backward_piece;
+
+static void sum_gradients(const training_incoming *in, int64_t here, int64_t size, backward_piece *piece) {
+  if (in->accumulator == NULL) {
+    sum_stretch(in->grad + here, in->inside + here, size, piece->passed);
+  } else {
+    product_stretch(in->grad + here, in->inside + here, in->accumulator + here, size, piece->passed, piece->products);
+  }
+  if (in->steps != NULL) scaled_stretch(in->grad + here, in->steps + here, size, piece->scaled);
+}
+
+static void fold_gradients(piece_of_channels at, const training_incoming *in, backward_piece *piece,
+                           const training_sums_of_gradients *sums) {
+  fold(at, piece->passed, sums->passed);
+  if (in->accumulator != NULL) fold(at, piece->products, sums->products);
+  if (in->steps != NULL) fold(at, piece->scaled, sums->scaled);
+}
+
+void training_finish_backward(training_rows rows, const training_incoming *in, float *to_accumulator,
+                              const training_sums_of_gradients *sums) {
   for (int64_t first = 0; first < rows.channels; first += PIECE) {
-    const int64_t size = least(PIECE, rows.channels - first);
-    float sums[PIECE] = {0}, products[PIECE] = {0};
-    for (int64_t row = rows.begin; row < rows.end; ++row) {
-      const int64_t at = row * rows.channels + first;
-      if (accumulator == NULL) {
-        backward_row(grad + at, inside + at, factor + first, size, to_accumulator + at, sums);
-      } else {
-        backward_row_with_factor(grad + at, inside + at, factor + first, accumulator + at, size, to_accumulator + at,
-                                 sums, products);
+    const piece_of_channels at = piece_at(rows, first);
+    backward_piece piece = {{0}, {0}, {0}, {0}, {0}, {0}};
+    repeated_float(at, in->factor, piece.factor);
+    if (in->constant != NULL) {
+      repeated_float(at, in->constant, piece.constant);
+      repeated_float(at, in->slope, piece.slope);
+    }
+    int64_t unfolded = 0;
+    for (int64_t row = rows.begin; row < rows.end; row += at.rows) {
+      const int64_t size = stretch_size(at, rows, row), here = row * rows.channels + first;
+      if (sums != NULL) sum_gradients(in, here, size, &piece);
+      if (sums != NULL && ++unfolded == FOLD) {
+        fold_gradients(at, in, &piece, sums);
+        unfolded = 0;
       }
-      if ((row - rows.begin) % FOLD == FOLD - 1 || row == rows.end - 1) {
-        fold(sums, size, to_offset + first);
-        if (accumulator != NULL) fold(products, size, to_factor + first);
+      if (to_accumulator == NULL) continue;
+      pass_stretch(in->grad + here, in->inside + here, piece.factor, size, to_accumulator + here);
+      if (in->constant != NULL) {
+        affine_stretch(in->accumulator + here, piece.constant, piece.slope, size, to_accumulator + here);
       }
     }
+    if (sums != NULL) fold_gradients(at, in, &piece, sums);
   }
 }
 
-WIDE static void sums_row(const float *restrict x, int64_t size, double *restrict sum, double *restrict squares) {
+// --- statistics ---
+
+WIDE static void square_stretch(const float *restrict x, int64_t size, double *restrict sum, double *restrict squares) {
   for (int64_t c = 0; c < size; ++c) {
     const double value = x[c];
     sum[c] += value;
@@ -152,31 +251,65 @@ WIDE static void sums_row(const float *restrict x, int64_t size, double *restric
 }
 
 void training_sums(training_rows rows, const float *x, double *sum, double *squares) {
-  for (int64_t row = rows.begin; row < rows.end; ++row) sums_row(x + row * rows.channels, rows.channels, sum, squares);
-}
-
-WIDE static void affine_row(const float *restrict x, const float *restrict constant, const float *restrict slope,
-                            int64_t size, float *restrict grad) {
-  for (int64_t c = 0; c < size; ++c) grad[c] += constant[c] + slope[c] * x[c];
+  for (int64_t first = 0; first < rows.channels; first += PIECE) {
+    const piece_of_channels at = piece_at(rows, first);
+    double sums[2][PIECE] = {{0}, {0}};
+    for (int64_t row = rows.begin; row < rows.end; row += at.rows) {
+      square_stretch(x + row * rows.channels + first, stretch_size(at, rows, row), sums[0], sums[1]);
+    }
+    for (int64_t i = 0; i < at.rows * at.channels; ++i) {
+      sum[first + i % at.channels] += sums[0][i];
+      squares[first + i % at.channels] += sums[1][i];
+    }
+  }
 }
 
 void training_add_affine(training_rows rows, const float *x, const float *constant, const float *slope, float *grad) {
-  for (int64_t row = rows.begin; row < rows.end; ++row) {
-    const int64_t at = row * rows.channels;
-    affine_row(x + at, constant, slope, rows.channels, grad + at);
+  for (int64_t first = 0; first < rows.channels; first += PIECE) {
+    const piece_of_channels at = piece_at(rows, first);
+    float constants[PIECE], slopes[PIECE];
+    repeated_float(at, constant, constants);
+    repeated_float(at, slope, slopes);
+    for (int64_t row = rows.begin; row < rows.end; row += at.rows) {
+      const int64_t here = row * rows.channels + first;
+      affine_stretch(x + here, constants, slopes, stretch_size(at, rows, row), grad + here);
+    }
   }
 }
 
-WIDE static void weight_row(const float *restrict w, int64_t size, double gain, double scale, double low, double high,
-                            float *restrict steps) {
+// --- weights ---
+
+static inline double rounded(double inner) {
+  const double whole_part = (double)(int32_t)inner;
+  const double rest = inner - whole_part;
+  return whole_part + (double)((rest >= 0.5) - (rest <= -0.5));
+}
+
+static inline double bounded_double(double x, double low, double high) {
+  const double raised = x > low ? x : low;
+  return raised < high ? raised : high;
+}
+
+WIDE static void divided_row(const float *restrict w, int64_t size, double gain, double scale, double low, double high,
+                             float *restrict steps) {
   for (int64_t i = 0; i < size; ++i) {
-    const double real = (double)w[i] * gain / scale;
-    const double raised = real > low ? real : low;
-    const double inner = raised < high ? raised : high;
-    const double whole_part = (double)(int32_t)inner;
-    const double rest = inner - whole_part;
+    steps[i] = (float)rounded(bounded_double((double)w[i] * gain / scale, low, high));
+  }
+}
+
+// As divided_row by a product, which costs far less than a division. The quotients differ by a few units in their last
+// place: only one this close to a tie can round another way. Gives how many are.
+WIDE static int32_t multiplied_row(const float *restrict w, int64_t size, double ratio, double low, double high,
+                                   float *restrict steps) {
+  int32_t doubtful = 0;
+  for (int64_t i = 0; i < size; ++i) {
+    const double real = bounded_double((double)w[i] * ratio, low, high);
+    const double whole_part = (double)(int32_t)real;
+    const double rest = real - whole_part;
+    doubtful += __builtin_fabs(__builtin_fabs(rest) - 0.5) < 1e-9;
     steps[i] = (float)(whole_part + (double)((rest >= 0.5) - (rest <= -0.5)));
   }
+  return doubtful;
 }
 
 WIDE static void row_sums(const float *restrict steps, int64_t size, float *restrict magnitude,
@@ -194,26 +327,77 @@ WIDE static void row_sums(const float *restrict steps, int64_t size, float *rest
 void training_weight(training_rows rows, const float *weight, const double *gain, const double *scale, bool per_channel,
                      int32_t low, int32_t high, float *steps, float *magnitude, float *balance) {
   for (int64_t row = rows.begin; row < rows.end; ++row) {
+    const float *w = weight + row * rows.channels;
     float *out = steps + row * rows.channels;
-    weight_row(weight + row * rows.channels, rows.channels, gain == NULL ? 1.0 : gain[row],
-               scale[per_channel ? row : 0], low, high, out);
+    const double g = gain == NULL ? 1.0 : gain[row], s = scale[per_channel ? row : 0];
+    if (multiplied_row(w, rows.channels, g / s, low, high, out) > 0) divided_row(w, rows.channels, g, s, low, high, out);
     row_sums(out, rows.channels, magnitude + row, balance + row);
   }
 }
 
-WIDE static float reach_row(const float *restrict w, int64_t size) {
-  float most = 0.0f;
-  int32_t nans = 0;
+WIDE static void weight_stretch(const float *restrict grad, const float *restrict w, int64_t size, float slope,
+                                float *restrict out, float *restrict to_gain) {
   for (int64_t i = 0; i < size; ++i) {
-    const float magnitude = w[i] < 0 ? -w[i] : w[i];
-    most = magnitude > most ? magnitude : most;
-    nans |= w[i] != w[i];
+    out[i] = grad[i] * slope;
+    to_gain[i] += grad[i] * w[i];
   }
-  return nans ? __builtin_nanf("") : most;
+}
+
+WIDE static void clipped_stretch(const float *restrict grad, const float *restrict w, const float *restrict steps,
+                                 int64_t size, float slope, float limit, float *restrict out, float *restrict to_gain,
+                                 float *restrict missed) {
+  for (int64_t i = 0; i < size; ++i) {
+    const float real = w[i] * slope, all = grad[i];
+    const bool in = (real >= -limit) & (real <= limit);
+    const float passed = in ? all : 0.0f, inner = in ? real : 0.0f;
+    out[i] = passed * slope;
+    to_gain[i] += passed * w[i];
+    missed[i] += all * (steps[i] - inner);
+  }
+}
+
+static double total(const float *values) {
+  double sum = 0;
+  for (int64_t i = 0; i < PIECE; ++i) sum += (double)values[i];
+  return sum;
+}
+
+void training_weight_backward(training_rows rows, const float *grad, const float *weight, const float *slope,
+                              bool per_channel, const float *steps, float limit, float *to_weight, double *to_gain,
+                              double *missed) {
+  for (int64_t row = rows.begin; row < rows.end; ++row) {
+    const float factor = slope[per_channel ? row : 0];
+    float gains[PIECE] = {0}, misses[PIECE] = {0};
+    for (int64_t first = 0; first < rows.channels; first += PIECE) {
+      const int64_t size = least(PIECE, rows.channels - first), here = row * rows.channels + first;
+      if (steps == NULL) {
+        weight_stretch(grad + here, weight + here, size, factor, to_weight + here, gains);
+      } else {
+        clipped_stretch(grad + here, weight + here, steps + here, size, factor, limit, to_weight + here, gains, misses);
+      }
+    }
+    to_gain[row] = total(gains);
+    if (steps != NULL) missed[row] = total(misses);
+  }
+}
+
+// Of a float without its sign, the bits grow with the number, and those of a NaN are greater than any number's.
+WIDE static uint32_t greatest_bits(const float *restrict w, int64_t size) {
+  uint32_t most = 0;
+  for (int64_t i = 0; i < size; ++i) {
+    union {
+      float number;
+      uint32_t bits;
+    } value = {w[i]};
+    const uint32_t magnitude = value.bits & 0x7fffffffu;
+    most = magnitude > most ? magnitude : most;
+  }
+  return most;
 }
 
 void training_reach(training_rows rows, const float *weight, float *reach) {
   for (int64_t row = rows.begin; row < rows.end; ++row) {
-    reach[row] = reach_row(weight + row * rows.channels, rows.channels);
+    const uint32_t bits = greatest_bits(weight + row * rows.channels, rows.channels);
+    memcpy(reach + row, &bits, sizeof bits);
   }
 }

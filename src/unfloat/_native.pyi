@@ -121,28 +121,44 @@ def finish_steps(
     multiplier: NDArray[np.int32] | None,
     shift: NDArray[np.int8] | None,
     rounding: str,
-    low: int,
-    high: int,
+    low: float,
+    high: float,
     steps: Floats,
     inside: NDArray[np.uint8],
     threads: int,
 ) -> tuple[float, float]:
     """`steps = clamp(round(accumulator * factor + offset))` of [rows, channels], and whether that real number lies inside.
 
-    With a bias, multiplier and shift the integers round, else float does. Returns the least and greatest real number.
+    Rounding is "double" or "single", by bias, multiplier and shift, "float", or "real" for none at all. Returns the
+    least and greatest real number.
     """
 
-def finish_backward(
+def gradient_sums(
     grad: Floats,
     inside: NDArray[np.uint8],
-    factor: Floats,
     accumulator: Floats | None,
-    to_accumulator: Floats,
-    to_offset: Doubles,
-    to_factor: Doubles,
+    steps: Floats | None,
+    factor: Floats,
+    out: Floats | None,
+    sums: Doubles,
     threads: int,
 ) -> None:
-    """`grad * inside * factor`, and the channels' sums of `grad * inside` and of that times the accumulator."""
+    """The channels' sums of `grad * inside`, of that times the accumulator, and of `grad * steps`: [3, channels].
+
+    Where `out` is given: `out = grad * inside * factor`.
+    """
+
+def gradient_through_norm(
+    grad: Floats,
+    inside: NDArray[np.uint8],
+    accumulator: Floats,
+    factor: Floats,
+    constant: Floats,
+    slope: Floats,
+    out: Floats,
+    threads: int,
+) -> None:
+    """`out = grad * inside * factor + constant + slope * accumulator` of [rows, channels]."""
 
 def sums(x: Floats, out: Doubles, threads: int) -> None:
     """Sums of each channel's values and of their squares, [2, channels]."""
@@ -161,6 +177,23 @@ def weight_steps(
     threads: int,
 ) -> None:
     """`clamp(round(w * gain / scale))` of [channels, rest] in double; each row's sums of magnitudes and of steps."""
+
+def weight_backward(
+    grad: Floats,
+    weight: Floats,
+    slope: Floats,
+    steps: Floats | None,
+    limit: float,
+    to_weight: Floats,
+    to_gain: Doubles,
+    missed: Doubles,
+    threads: int,
+) -> None:
+    """`grad * slope` of [channels, rest], and each row's sum of what passes times the weight.
+
+    With `steps`: zero where `weight * slope` lies outside [-limit, limit], and each row's sum of
+    `grad * (steps - weight * slope)`, its second part zero outside.
+    """
 
 def reach(weight: Floats, out: Floats, threads: int) -> None:
     """Each row's greatest magnitude; NaN where it holds one."""

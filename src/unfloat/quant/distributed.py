@@ -13,7 +13,7 @@ from torch import Tensor
 from unfloat.spec.errors import TrainingError
 
 if TYPE_CHECKING:
-    from unfloat.quant.linear_step import Moments
+    from unfloat.quant.norm import Moments
 
 
 def several() -> bool:

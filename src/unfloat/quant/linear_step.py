@@ -9,8 +9,10 @@ without movement, and equals `eval()`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,15 +24,14 @@ from unfloat.ops._linear import (
     bias_codes,
     least_scales,
     linear_factors,
-    norm_bias,
-    norm_gain,
     symmetric_scales,
 )
 from unfloat.ops._operator import WeightRule
 from unfloat.quant.backend import TrainingBackend
-from unfloat.quant.loops import Bounds, Integers, mean_and_variance, reach
+from unfloat.quant.loops import Bounds, Integers, reach
+from unfloat.quant.norm import Fold, Moments, Norm, NormedFinish, Statistics, batch_moments
 from unfloat.quant.ranges import diverged
-from unfloat.quant.straight_through import Finish, RoundedWeight, Statistics
+from unfloat.quant.straight_through import Finish, Output, RoundedWeight
 from unfloat.spec.errors import NumericDomainError, TrainingError
 from unfloat.spec.fixedpoint import quantize_multipliers
 from unfloat.spec.qparams import QParams, clamp_code, qparams_from_range
@@ -54,34 +55,12 @@ class Operand:
 
 
 @dataclass(frozen=True)
-class Moments:
-    """Batch statistics of a norm's input, per channel, for its moving averages.
-
-    Attributes:
-        mean, variance: Float64, the variance biased.
-        moves: False for channels whose statistics cannot be told (a gain of zero); they have the moving averages.
-        count: Values a channel.
-        joined: Whether they are already those of all processes.
-    """
-
-    mean: Tensor
-    variance: Tensor
-    moves: Tensor
-    count: int
-    joined: bool = False
-
-    def detached(self) -> Moments:
-        """Without gradients."""
-        return replace(self, mean=self.mean.detach(), variance=self.variance.detach())
-
-
-@dataclass(frozen=True)
 class LinearStep:
     """What one node needs beside its input.
 
     Attributes:
         node: Any node whose operator has a weight.
-        params: Its parameters by role as tensors, weight float32 and the others float64, with gradients.
+        params: Its parameters by role as tensors with gradients, the weight float32.
         rule: How the weight becomes codes.
         output: The label of its value, or None for real numbers.
         scale: The output's learned scale, or None.
@@ -112,27 +91,22 @@ class LinearStep:
             moments, step = self._with_batch_statistics(x)
         else:
             moments, step = None, self
-        gain = norm_gain(step.params)
-        bias = step._channels(norm_bias(step.params, gain))
+        gain, bias = step._folded()
         weight, sums, scales = step._weight(gain, bias, x.scale)
         accumulator = step._accumulate(x, weight, sums)
         unit = (x.scale * scales).broadcast_to(bias.shape)  # the real value of one step of the accumulator
-        if self.node.norm is not None and self.norm in ("average", "correct"):
-            if self.norm == "correct":
-                accumulator, mean, variance, count = Statistics.apply(accumulator, self.synchronize)
-            else:
-                mean, variance = mean_and_variance(accumulator)
-                count = accumulator.numel() // accumulator.shape[-1]
-            moments = _moments(mean, variance, count, unit, gain, self.params)
-            moments = replace(moments, joined=self.synchronize and self.norm == "correct")
         if self.node.norm is not None and self.norm == "correct":
-            assert moments is not None and gain is not None
-            unit, bias = _corrected(unit, gain, moments, self.params)
-            return *step._finish(accumulator, unit, bias, None), moments.detached()
+            assert gain is not None
+            return self._corrected(accumulator, unit, gain)
+        if self.node.norm is not None and self.norm == "average":
+            assert gain is not None
+            moments = self._known(gain).moments(*batch_moments(accumulator, False), unit)
         exact = None
         if x.label is not None and self.output is not None and self.norm != "batch":
             exact = step._integers(bias, scales, x.scale, self.output)
-        return *step._finish(accumulator, unit, bias, exact), None if moments is None else moments.detached()
+        output = self._output(exact)
+        steps, ends = Finish.apply(accumulator, bias, self.scale, unit, output)
+        return steps, ends * output.step, None if moments is None else moments.detached()
 
     @property
     def _axis(self) -> int:
@@ -140,10 +114,26 @@ class LinearStep:
         assert axis is not None
         return axis
 
-    def _channels(self, bias: Tensor | float) -> Tensor:
-        weight = self.params["weight"]
-        zeros = torch.zeros(weight.shape[self._axis], dtype=torch.float64, device=weight.device)
-        return zeros + bias
+    def _folded(self) -> tuple[Tensor | None, Tensor]:
+        """The gain of each channel, or None without a norm, and its bias."""
+        p = self.params
+        roles = ("norm.weight", "norm.bias", "bias", "norm.mean", "norm.variance", "norm.eps")
+        channels = p["weight"].detach().movedim(self._axis, 0)
+        found: tuple[Tensor | None, Tensor] = Fold.apply(*(p.get(role) for role in roles), channels)
+        return found
+
+    def _known(self, gain: Tensor) -> Norm:
+        bias = self.params.get("bias")
+        averages = (self.params[role].detach().to(torch.float64) for role in ("norm.mean", "norm.variance"))
+        return Norm(gain.detach(), 0.0 if bias is None else bias.detach(), *averages, float(self.params["norm.eps"]))
+
+    def _corrected(self, accumulator: Tensor, unit: Tensor, gain: Tensor) -> tuple[Tensor, Tensor, Moments]:
+        norm, output = self._known(gain), self._output(None)
+        steps, ends, mean, variance, count = NormedFinish.apply(
+            accumulator, gain, self.params.get("norm.bias"), self.scale, unit, norm, output, self.synchronize
+        )
+        moments = norm.moments(mean, variance, count, unit)
+        return steps, ends * output.step, replace(moments, joined=self.synchronize)
 
     def _weight(self, gain: Tensor | None, bias: Tensor, input_scale: float) -> tuple[Tensor, Tensor | None, Tensor]:
         """The weight as steps, their sums, and its scales ([channels] or [1], float64): `ops/_linear.py`'s own numbers."""
@@ -159,7 +149,10 @@ class LinearStep:
             with torch.no_grad():
                 greatest = reach(weight, axis) if gain is None else reach(weight, axis) * gain.abs()
             self._require_finite(greatest)
-            scales = symmetric_scales(greatest if self.clip is None else greatest * self.clip, least, rule)
+            if self.clip is not None:
+                scales = symmetric_scales(greatest * self.clip, least, rule)
+            else:  # without gradients, and on a CPU in NumPy, which is faster for so few numbers
+                scales = torch.as_tensor(symmetric_scales(_host(greatest), _host(least), rule), device=weight.device)
         return *RoundedWeight.apply(weight, gain, scales, axis, bounds), scales.detach()
 
     @torch.no_grad()
@@ -195,15 +188,12 @@ class LinearStep:
         codes = bias_codes(bias, input_scale, scales).to(torch.int32).cpu().numpy()
         return Integers(codes, multiplier, shift, self.rounding)
 
-    def _finish(self, accumulator: Tensor, unit: Tensor, bias: Tensor, exact: Integers | None) -> tuple[Tensor, Tensor]:
-        if self.output is None:
-            value = accumulator * unit.to(torch.float32) + bias.to(torch.float32)
-            clamp = self.node.clamp
-            return (value if clamp is None else value.clamp(clamp.low, clamp.high)), extremes(value)
-        step = self.output.scale[0]
-        factor, offset = ((t / step).to(torch.float32) for t in (unit, bias))
-        steps, ends = Finish.apply(accumulator, factor, offset, self.scale, exact, clamp_steps(self.node, self.output))
-        return steps, ends * step
+    def _output(self, exact: Integers | None) -> Output:
+        clamp = self.node.clamp
+        if self.output is not None:
+            return Output(self.output.scale[0], clamp_steps(self.node, self.output), exact)
+        ends = (-math.inf, math.inf) if clamp is None else (clamp.low, clamp.high)
+        return Output(1.0, Bounds(*ends), rounds=False)
 
     def _with_batch_statistics(self, x: Operand) -> tuple[Moments, LinearStep]:
         """The norm folded with the statistics of a first convolution with the weight as it is (paper, figure C.7)."""
@@ -235,20 +225,6 @@ def _span(label: QParams) -> tuple[int, int]:
     return label.qmin - label.zero_point, label.qmax - label.zero_point
 
 
-def _moments(
-    mean: Tensor, variance: Tensor, count: int, unit: Tensor, gain: Tensor | None, params: Mapping[str, Tensor]
-) -> Moments:
-    """The batch statistics of the norm's input, from those of an accumulator that has the gain folded in."""
-    assert gain is not None
-    tells = gain != 0
-    per_step = unit / torch.where(tells, gain, 1.0)
-    mean = torch.where(tells, mean * per_step + params.get("bias", 0.0), params["norm.mean"])
-    return Moments(mean, torch.where(tells, variance * per_step**2, params["norm.variance"]), tells, count)
-
-
-def _corrected(unit: Tensor, gain: Tensor, moments: Moments, params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Unit and bias that give what the batch's own statistics would: `c = sigma_B / sigma` (whitepaper eq. 22)."""
-    eps = params["norm.eps"]
-    ratio = torch.sqrt((params["norm.variance"] + eps) / (moments.variance + eps))
-    centre = (params.get("bias", 0.0) - moments.mean) * gain * ratio + params.get("norm.bias", 0.0)
-    return unit * ratio, centre
+def _host(values: Tensor) -> Any:
+    """The same numbers in NumPy where they lie on the CPU."""
+    return values.numpy() if values.device.type == "cpu" else values

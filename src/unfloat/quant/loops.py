@@ -35,10 +35,10 @@ class Integers:
 
 @dataclass(frozen=True)
 class Bounds:
-    """The least and greatest step, the fused clamp's included."""
+    """The least and greatest step, the fused clamp's included; of real numbers where nothing is rounded."""
 
-    low: int
-    high: int
+    low: float
+    high: float
 
 
 def _served(x: Tensor) -> bool:
@@ -49,8 +49,17 @@ def _rows(x: Tensor) -> Any:
     return x.detach().contiguous().view(-1, x.shape[-1]).numpy()
 
 
+def _rows_or_none(x: Tensor | None) -> Any:
+    return None if x is None else _rows(x)
+
+
 def finish_steps(
-    accumulator: Tensor, factor: Tensor, offset: Tensor, integers: Integers | None, bounds: Bounds
+    accumulator: Tensor,
+    factor: Tensor,
+    offset: Tensor,
+    bounds: Bounds,
+    integers: Integers | None = None,
+    rounds: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`clamp(round(accumulator * factor + offset))`, by the Program's integers where they are given.
 
@@ -58,8 +67,9 @@ def finish_steps(
         accumulator: [..., channels], float32 or float64.
         factor: [channels], float32.
         offset: [channels], float32.
-        integers: Or None to round in float.
         bounds: Of the steps.
+        integers: Or None to round in float.
+        rounds: False for real numbers, clamped only.
 
     Returns:
         (steps float32, whether the real number lies within the bounds, [2] its least and greatest value).
@@ -67,8 +77,12 @@ def finish_steps(
     if not _served(accumulator):
         value = real_steps(accumulator, factor, offset)
         inside = (value >= bounds.low).logical_and_(value <= bounds.high)
-        exact = round_half_away(value) if integers is None else _requantized(accumulator, integers)
-        return exact.clamp_(bounds.low, bounds.high), inside, torch.stack(torch.aminmax(value))
+        ends = torch.stack(torch.aminmax(value))
+        if integers is not None:
+            value = _requantized(accumulator, integers)
+        elif rounds:
+            value = round_half_away(value)
+        return value.clamp_(bounds.low, bounds.high), inside, ends
     steps = torch.empty(accumulator.shape)
     inside = torch.empty(accumulator.shape, dtype=torch.bool)
     given = integers
@@ -79,7 +93,7 @@ def finish_steps(
         None if given is None else given.bias,
         None if given is None else given.multiplier,
         None if given is None else given.shift,
-        "double" if given is None else given.rounding,
+        ("float" if rounds else "real") if given is None else given.rounding,
         bounds.low,
         bounds.high,
         _rows(steps),
@@ -89,10 +103,9 @@ def finish_steps(
     return steps, inside, torch.tensor(ends)
 
 
-def real_steps(accumulator: Tensor, factor: Tensor, offset: Tensor | None) -> Tensor:
+def real_steps(accumulator: Tensor, factor: Tensor, offset: Tensor) -> Tensor:
     """`accumulator * factor + offset`, float32."""
-    value = (accumulator * factor).to(torch.float32)
-    return value if offset is None else value.add_(offset)
+    return (accumulator * factor).to(torch.float32).add_(offset)
 
 
 def _requantized(accumulator: Tensor, integers: Integers) -> Tensor:
@@ -103,47 +116,73 @@ def _requantized(accumulator: Tensor, integers: Integers) -> Tensor:
     return finish(accumulator.to(torch.int64), constants, codes, integers.rounding).to(torch.float32)
 
 
-def finish_backward(
-    grad: Tensor, inside: Tensor, factor: Tensor, accumulator: Tensor | None, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Straight through, zero where clamped.
+def gradient_sums(
+    grad: Tensor,
+    inside: Tensor,
+    factor: Tensor,
+    accumulator: Tensor | None = None,
+    steps: Tensor | None = None,
+    passing: torch.dtype | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """What a gradient of steps amounts to in each channel, straight through, zero where clamped.
 
     Args:
         grad: Of the steps.
         inside: From `finish_steps`.
         factor: [channels].
-        accumulator: Where the factor needs a gradient too.
-        dtype: The accumulator's.
+        accumulator: Or None: its sums are not wanted.
+        steps: Or None: their sums are not wanted.
+        passing: The dtype in which `grad * inside * factor`, the accumulator's own gradient, is wanted; or None.
 
     Returns:
-        Gradients of accumulator, offset and factor.
+        ([3, channels] float64: sums of `grad * inside`, of that times the accumulator, of `grad * steps`; that
+        gradient or None).
     """
-    if not _served(grad) or dtype != torch.float32:
+    if not _served(grad) or passing == torch.float64 or (accumulator is not None and not _served(accumulator)):
         passed = grad * inside
-        to_factor = None if accumulator is None else channel_sums(passed * accumulator)
-        return (passed * factor).to(dtype), channel_sums(passed), to_factor
-    grad = grad.contiguous()
-    result = torch.empty(grad.shape)
-    sums = np.empty((2, grad.shape[-1]))
-    _native.finish_backward(
+        zeros = torch.zeros(grad.shape[-1], dtype=torch.float64, device=grad.device)
+        products = zeros if accumulator is None else channel_sums(passed * accumulator)
+        sums = torch.stack([channel_sums(passed), products, zeros if steps is None else channel_sums(grad * steps)])
+        return sums, None if passing is None else (passed * factor).to(passing)
+    sums = np.empty((3, grad.shape[-1]))
+    out = None if passing is None else torch.empty(grad.shape)
+    _native.gradient_sums(
         _rows(grad),
         _rows(inside.view(torch.uint8)),
+        _rows_or_none(accumulator),
+        _rows_or_none(steps),
         factor.contiguous().numpy(),
-        None if accumulator is None else _rows(accumulator),
-        _rows(result),
-        sums[0],
-        sums[1],
+        _rows_or_none(out),
+        sums,
         torch.get_num_threads(),
     )
-    to_offset, to_factor = torch.from_numpy(sums).to(torch.float32)
-    return result, to_offset, None if accumulator is None else to_factor
+    return torch.from_numpy(sums), out
+
+
+def gradient_through_norm(
+    grad: Tensor, inside: Tensor, accumulator: Tensor, factor: Tensor, constant: Tensor, slope: Tensor
+) -> Tensor:
+    """`grad * inside * factor + constant + slope * accumulator`; the last three [channels], of the accumulator's dtype."""
+    constant, slope = constant.to(torch.float32), slope.to(torch.float32)
+    if not _served(grad) or not _served(accumulator):
+        return ((grad * inside) * factor + (constant + slope * accumulator)).to(accumulator.dtype)
+    out = torch.empty(grad.shape)
+    _native.gradient_through_norm(
+        _rows(grad),
+        _rows(inside.view(torch.uint8)),
+        _rows(accumulator),
+        factor.contiguous().numpy(),
+        constant.numpy(),
+        slope.numpy(),
+        _rows(out),
+        torch.get_num_threads(),
+    )
+    return out
 
 
 def channel_sums(values: Tensor) -> Tensor:
-    """Sums over all but the last axis; a product with ones is far faster than a reduction."""
-    rows = values.reshape(-1, values.shape[-1])
-    ones = torch.ones(1, rows.shape[0], dtype=rows.dtype, device=rows.device)
-    return (ones @ rows)[0]
+    """Sums over all but the last axis, float64."""
+    return values.reshape(-1, values.shape[-1]).sum(dim=0, dtype=torch.float64)
 
 
 def mean_and_variance(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,31 +222,79 @@ def weight_steps(
     Returns:
         (steps float32, [2, channels] sums of their magnitudes and of themselves, or None where nobody computed them).
     """
-    rows = _channel_rows(weight, axis)
-    if not _served(weight) or rows is None:
+    order = _channel_order(weight, axis)
+    if not _served(weight) or order is None:
         wide = weight.to(torch.float64)
         real = (wide if gain is None else wide * _along(gain, axis, wide.ndim)) / _along(scale, axis, wide.ndim)
         return round_half_away(real).clamp_(bounds.low, bounds.high).to(torch.float32), None
     steps = torch.empty_like(weight)  # dense, so the strides stay and so do its rows
-    out = _channel_rows(steps, axis)
-    assert out is not None
-    sums = torch.empty(2, rows.shape[0])
+    sums = torch.empty(2, weight.shape[axis])
     numbers = None if gain is None else gain.contiguous().numpy()
-    threads = torch.get_num_threads()
     _native.weight_steps(
-        rows.numpy(), numbers, scale.contiguous().numpy(), bounds.low, bounds.high, out.numpy(), sums.numpy(), threads
+        _channel_rows(weight, order),
+        numbers,
+        scale.contiguous().numpy(),
+        int(bounds.low),
+        int(bounds.high),
+        _channel_rows(steps, order),
+        sums.numpy(),
+        torch.get_num_threads(),
     )
     return steps, sums
 
 
+def weight_backward(
+    grad: Tensor, weight: Tensor, slope: Tensor, axis: int, steps: Tensor | None, limit: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Backward through `weight_steps`, straight through.
+
+    Args:
+        grad: Of the steps.
+        weight: Float32, channels along `axis`.
+        slope: [channels] or [1], float32: steps are `weight * slope`, rounded.
+        axis: Of the channels.
+        steps: Where the scale is learned: nothing passes outside of the limit.
+        limit: The greatest step.
+
+    Returns:
+        (the weight's gradient, [channels] float64 sums of what passes times the weight, [channels] float64 sums of
+        `grad * (steps - weight * slope)`, the second part zero outside, or zeros without `steps`).
+    """
+    order = _channel_order(weight, axis)
+    if not _served(weight) or not _served(grad) or order is None:
+        factor = _along(slope, axis, weight.ndim)
+        passed, missed = grad, torch.zeros(weight.shape[axis], dtype=torch.float64, device=weight.device)
+        if steps is not None:
+            real = weight * factor
+            inside = real.abs() <= limit
+            passed = grad * inside
+            missed = _channel_totals(grad * (steps - real * inside), axis)
+        return passed * factor, _channel_totals(passed * weight, axis), missed
+    out = torch.empty_like(weight)
+    sums = np.zeros((2, weight.shape[axis]))
+    _native.weight_backward(
+        _channel_rows(grad, order),
+        _channel_rows(weight, order),
+        slope.contiguous().numpy(),
+        None if steps is None else _channel_rows(steps, order),
+        limit,
+        _channel_rows(out, order),
+        sums[0],
+        sums[1],
+        torch.get_num_threads(),
+    )
+    to_gain, missed = torch.from_numpy(sums)
+    return out, to_gain, missed
+
+
 def reach(weight: Tensor, axis: int) -> Tensor:
     """The greatest magnitude of each channel, float64."""
-    rows = _channel_rows(weight, axis)
-    if not _served(weight) or rows is None:
+    order = _channel_order(weight, axis)
+    if not _served(weight) or order is None:
         others = tuple(d for d in range(weight.ndim) if d != axis)
         return weight.detach().abs().amax(dim=others).to(torch.float64)
-    found = torch.empty(rows.shape[0])
-    _native.reach(rows.numpy(), found.numpy(), torch.get_num_threads())
+    found = torch.empty(weight.shape[axis])
+    _native.reach(_channel_rows(weight, order), found.numpy(), torch.get_num_threads())
     return found.to(torch.float64)
 
 
@@ -215,8 +302,19 @@ def _along(values: Tensor, axis: int, rank: int) -> Tensor:
     return values.reshape([-1 if d == axis else 1 for d in range(rank)])
 
 
-def _channel_rows(weight: Tensor, axis: int) -> Tensor | None:
-    """The same memory as [channels, rest], in whatever order the rest lies; None where a channel is not one stretch."""
-    others = [d for d in range(weight.ndim) if d != axis]
-    ordered = weight.detach().permute(axis, *sorted(others, key=lambda d: -weight.stride(d)))
-    return ordered.view(weight.shape[axis], -1) if ordered.is_contiguous() else None
+def _channel_totals(values: Tensor, axis: int) -> Tensor:
+    others = tuple(d for d in range(values.ndim) if d != axis)
+    return values.sum(dim=others, dtype=torch.float64)
+
+
+def _channel_order(weight: Tensor, axis: int) -> list[int] | None:
+    """The axes, channels first, the rest in whatever order it lies; None where a channel is not one stretch of memory."""
+    others = sorted((d for d in range(weight.ndim) if d != axis), key=lambda d: -weight.stride(d))
+    order = [axis, *others]
+    return order if weight.permute(order).is_contiguous() else None
+
+
+def _channel_rows(weight: Tensor, order: list[int]) -> Any:
+    """As [channels, rest]; the same memory where it lies in this order."""
+    ordered = weight.detach().permute(order).contiguous()
+    return ordered.view(ordered.shape[0], -1).numpy()

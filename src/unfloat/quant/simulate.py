@@ -84,12 +84,13 @@ class Simulation:
         return made.to(self.backend.device)
 
     def live_params(self, node: Node) -> dict[str, Any]:
-        """A node's parameters by role with their gradients: the weight float32, the others, one a channel, float64."""
+        """A node's parameters by role with their gradients; the weight float32."""
         params = {role: view(self.parameter(p.name), p) for role, p in node.params.items()}
         if node.norm is not None:
             params |= {role: view(self.parameter(p.name), p) for role, p in norm_slots(node.norm).items()}
-        wide = {role: t.to(torch.float32 if role == "weight" else torch.float64) for role, t in params.items()}
-        return wide if node.norm is None else {**wide, "norm.eps": node.norm.eps}
+        if "weight" in params:
+            params["weight"] = params["weight"].to(torch.float32)
+        return params if node.norm is None else {**params, "norm.eps": node.norm.eps}
 
     def extras(self, node: Node) -> dict[str, np.ndarray]:
         """What the node has beside its parameters; see `program.lower.Quantization`."""

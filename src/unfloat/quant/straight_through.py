@@ -6,6 +6,7 @@ constant; where scales are learned (LSQ, Esser et al., ICLR 2020), `dr/dS = s - 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,19 +14,18 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from unfloat.quant import loops
-from unfloat.quant.distributed import joined_moments, sum_over_ranks
 from unfloat.quant.loops import Bounds, Integers
 
 
 class Finish(torch.autograd.Function):
-    """`s = clamp(round(a * factor + offset))`, rounded where inference rounds.
+    """`s = clamp(round(a * unit / S + bias / S))`, rounded where inference rounds.
 
     Forward arguments:
         accumulator: Float32 or float64, last axis channels; carries the gradient.
-        factor, offset: Float32, [channels]; gradients where they need one.
+        bias: [channels], float64, real; its gradient too.
         scale: The output's learned scale, or None.
-        integers: The Program's own way of rounding, or None to round in float.
-        bounds: Of the steps, the fused clamp's included.
+        unit: [channels], float64, the real value of one step of the accumulator.
+        output: What becomes of it.
 
     Returns:
         (steps float32, [2] the least and greatest real-valued step before rounding and clamping).
@@ -33,29 +33,51 @@ class Finish(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        accumulator: Tensor,
-        factor: Tensor,
-        offset: Tensor,
-        scale: Tensor | None,
-        integers: Integers | None,
-        bounds: Bounds,
+        ctx: Any, accumulator: Tensor, bias: Tensor, scale: Tensor | None, unit: Tensor, output: Output
     ) -> tuple[Tensor, Tensor]:
         """See the class."""
-        steps, inside, ends = loops.finish_steps(accumulator, factor, offset, integers, bounds)
-        missed = None if scale is None else steps - loops.real_steps(accumulator, factor, offset) * inside
-        ctx.dtype = accumulator.dtype
+        factor, offset = (unit / output.step).to(torch.float32), (bias / output.step).to(torch.float32)
+        steps, inside, ends = loops.finish_steps(
+            accumulator, factor, offset, output.bounds, output.integers, output.rounds
+        )
+        ctx.dtype, ctx.step = accumulator.dtype, output.step
         ctx.mark_non_differentiable(ends)
-        ctx.save_for_backward(inside, factor, accumulator if ctx.needs_input_grad[1] else None, scale, missed)
+        learned = (None, None) if scale is None else (accumulator, steps)
+        ctx.save_for_backward(inside, factor, offset, scale, *learned)
         return steps, ends
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         """The real factor, zero where clamped."""
-        inside, factor, accumulator, scale, missed = ctx.saved_tensors
-        to_accumulator, to_offset, to_factor = loops.finish_backward(grad, inside, factor, accumulator, ctx.dtype)
-        return to_accumulator, to_factor, to_offset, _to_scale(grad, missed, scale), None, None
+        inside, factor, offset, scale, accumulator, steps = ctx.saved_tensors
+        sums, out = loops.gradient_sums(grad, inside, factor, accumulator, steps, ctx.dtype)
+        return out, sums[0] / ctx.step, to_scale(sums, factor, offset, scale), None, None
+
+
+@dataclass(frozen=True)
+class Output:
+    """How accumulators become steps.
+
+    Attributes:
+        step: The real value of one step: the output's scale, 1 where nothing is rounded.
+        bounds: Of the steps.
+        integers: The Program's own way of rounding, or None to round in float.
+        rounds: False while activations are not quantized.
+    """
+
+    step: float
+    bounds: Bounds
+    integers: Integers | None = None
+    rounds: bool = True
+
+
+def to_scale(sums: Tensor, factor: Tensor, offset: Tensor, scale: Tensor | None) -> Tensor | None:
+    """LSQ's gradient of a scale, `sum grad (s - x / S inside)`, from `loops.gradient_sums`: `x / S` is affine in it."""
+    if scale is None:
+        return None
+    passed, products, scaled = sums
+    return ((scaled - factor * products - offset * passed).sum() / scale).reshape(scale.shape).to(scale.dtype)
 
 
 class Replace(torch.autograd.Function):
@@ -83,46 +105,8 @@ class Replace(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """`1 / S` inside, zero outside."""
         inside, scale, missed = ctx.saved_tensors
-        return grad * inside / ctx.unit, None, None, _to_scale(grad, missed, scale), None
-
-
-def _to_scale(grad: Tensor, missed: Tensor | None, scale: Tensor | None) -> Tensor | None:
-    if missed is None or scale is None:
-        return None
-    return ((grad * missed).sum() / scale).reshape(scale.shape)
-
-
-class Statistics(torch.autograd.Function):
-    """The accumulator itself, its mean and its biased variance ([channels], float64), in one node of the graph.
-
-    Forward arguments:
-        accumulator: Last axis channels; carries the gradient.
-        joined: Take the statistics, and their gradients, over the batches of all processes.
-
-    Returns:
-        (accumulator, mean, variance, how many values a channel they are of).
-    """
-
-    @staticmethod
-    def forward(ctx: Any, accumulator: Tensor, joined: bool) -> tuple[Tensor, Tensor, Tensor, int]:
-        """See the class."""
-        mean, variance = loops.mean_and_variance(accumulator)
-        count = accumulator.numel() // accumulator.shape[-1]
-        if joined:
-            mean, variance, count = joined_moments(mean, variance, count)
-        ctx.joined, ctx.count = joined, count
-        ctx.save_for_backward(accumulator, mean)
-        return accumulator.view_as(accumulator), mean, variance, count
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor, to_mean: Tensor, to_variance: Tensor, _: None) -> tuple[Tensor, None]:
-        """`d mean / dx = 1 / n`, `d variance / dx = 2 (x - mean) / n`; every process's loss reads joined statistics."""
-        accumulator, mean = ctx.saved_tensors
-        if ctx.joined:
-            to_mean, to_variance = sum_over_ranks(torch.stack([to_mean, to_variance]))
-        slope = 2 * to_variance / ctx.count
-        return loops.add_affine(grad, accumulator, to_mean / ctx.count - slope * mean, slope), None
+        learned = None if scale is None else ((grad * missed).sum() / scale).reshape(scale.shape)
+        return grad * inside / ctx.unit, None, None, learned, None
 
 
 class RoundedWeight(torch.autograd.Function):
@@ -156,29 +140,13 @@ class RoundedWeight(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
         """Straight through: `d steps / d w = gain / scale`; with a learned scale, zero where clamped."""
         weight, gain, scale, steps = ctx.saved_tensors
-        axis, rank = ctx.axis, weight.ndim
-
-        def along(values: Tensor) -> Tensor:
-            return values.reshape([-1 if d == axis else 1 for d in range(rank)])
-
-        passed, to_scale = grad, None
         slope = (1 / scale if gain is None else gain / scale).to(torch.float32)
+        to_weight, totals, missed = loops.weight_backward(grad, weight, slope, ctx.axis, steps, ctx.bounds.high)
+        to_gain = totals / scale if gain is not None else None
+        to_scale = None
         if steps is not None:
-            real = weight * along(slope)
-            inside = real.abs() <= ctx.bounds.high
-            passed = grad * inside
-            to_scale = _channel_totals(grad * (steps - real * inside), axis, scale) / scale
-        to_gain = None
-        if gain is not None and ctx.needs_input_grad[1]:
-            to_gain = _channel_totals(passed * weight, axis, gain) / scale
-        return passed * along(slope), to_gain, to_scale, None, None
-
-
-def _channel_totals(values: Tensor, axis: int, like: Tensor) -> Tensor:
-    """Sums over all but the channels, or over all where there is one number for all; float64."""
-    others = tuple(d for d in range(values.ndim) if d != axis)
-    per_channel = values.sum(dim=others, dtype=torch.float64)
-    return per_channel if like.numel() > 1 or per_channel.numel() == 1 else per_channel.sum().reshape(1)
+            to_scale = (missed if scale.numel() > 1 else missed.sum().reshape(1)) / scale
+        return to_weight, to_gain, to_scale, None, None
 
 
 class ScaledGradient(torch.autograd.Function):

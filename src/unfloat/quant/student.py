@@ -18,8 +18,9 @@ from unfloat.ir.graph import Graph, Node, own_shape
 from unfloat.ops import REGISTRY
 from unfloat.program.lower import view
 from unfloat.quant.distributed import reduce_extremes, reduce_moments, require_one_recipe
-from unfloat.quant.linear_step import LinearStep, Moments, Operand, clamp_steps, extremes
+from unfloat.quant.linear_step import LinearStep, Operand, clamp_steps, extremes
 from unfloat.quant.loops import Bounds
+from unfloat.quant.norm import Moments
 from unfloat.quant.ranges import NORM_FROZEN, RANGES_FROZEN, STEPS, Ranges
 from unfloat.quant.recipe import Recipe
 from unfloat.quant.simulate import Simulation, border_steps, dequantize_codes
@@ -390,8 +391,7 @@ class TrainingStep:
         unbiased = moments.variance * (moments.count / max(moments.count - 1, 1))
         for param, batch in ((norm.mean, moments.mean), (norm.variance, unbiased)):
             average = view(self.simulation.parameter(param.name), param)
-            moved = (1 - share) * average + share * batch.to(average.dtype)
-            average.copy_(torch.where(moments.moves, moved, average))
+            average.lerp_(torch.where(moments.moves, batch.to(average.dtype), average), share)
 
 
 def _passed(steps: int, limit: int | None) -> bool:

@@ -6,6 +6,7 @@ with broadcasting. Integers are int64 and hold int32 values, so that no intermed
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -46,8 +47,10 @@ def round_half_away(x: Array) -> Array:
 
 
 def round_to_int(x: float) -> int:
-    """Round one float64 to an integer, ties away from zero."""
-    return int(round_half_away(np.asarray(x, np.float64)))
+    """Round one finite float64 to an integer, ties away from zero; `round_half_away` for one number, without an array."""
+    whole = math.trunc(x)
+    rest = x - whole
+    return whole + (rest >= 0.5) - (rest <= -0.5)
 
 
 def quantize_multiplier(real: float, most: int = SHIFT_MAX) -> tuple[int, int]:

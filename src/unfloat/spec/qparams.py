@@ -145,5 +145,5 @@ def clamp_code(bound: float, qparams: QParams) -> int:
         return qparams.qmax if bound > 0 else qparams.qmin
     with np.errstate(over="ignore"):
         quotient = np.float32(bound) / np.float32(qparams.scale[0])
-    steps = float(np.clip(round_half_away(np.asarray(quotient)), -(2**24), 2**24))
-    return min(max(qparams.zero_point + int(steps), qparams.qmin), qparams.qmax)
+    steps = round_to_int(min(max(float(quotient), -(2.0**24)), 2.0**24))
+    return min(max(qparams.zero_point + steps, qparams.qmin), qparams.qmax)
