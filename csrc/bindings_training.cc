@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "engine/thread_pool.h"
+#include "rows.h"
 #include "training.h"
 
 namespace nb = nanobind;
@@ -315,6 +316,35 @@ void reach(const Table<const float> &weight, const Row<float> &out, int threads)
                [&](int, training_rows part) { training_reach(part, weight.data(), out.data()); });
 }
 
+using Pair = std::tuple<int32_t, int32_t>;
+
+void add_codes(const Table<const int32_t> &a, const Table<const int32_t> &b, Pair zero_points, Pair multipliers,
+               Pair shifts, int32_t left_shift, Pair output_factor, std::tuple<int32_t, int32_t, int32_t> codes_of,
+               const std::string &rounding, const Table<int32_t> &out, int threads) {
+  require(a.size() == b.size() && a.size() == out.size(), "tables of the same shape");
+  const auto [zero_point, low, high] = codes_of;
+  const auto in_range = [](int32_t shift) { return -31 <= shift && shift <= 0; };
+  require(in_range(std::get<0>(shifts)) && in_range(std::get<1>(shifts)) && 0 <= left_shift && left_shift <= 20 &&
+              -31 <= std::get<1>(output_factor) && std::get<1>(output_factor) <= 30,
+          "shifts as an addition has them");
+  require(rounding == "single" || rounding == "double", "rounding must be single or double");
+  const rows_addition addition{{std::get<0>(zero_points), std::get<1>(zero_points)},
+                               {std::get<0>(multipliers), std::get<1>(multipliers)},
+                               {std::get<0>(shifts), std::get<1>(shifts)},
+                               left_shift,
+                               std::get<0>(output_factor),
+                               std::get<1>(output_factor),
+                               zero_point,
+                               low,
+                               high,
+                               rounding == "single" ? QMATH_SINGLE : QMATH_DOUBLE};
+  const nb::gil_scoped_release release;
+  team().split(threads, all_rows(a), [&](int, training_rows part) {
+    const int64_t begin = part.begin * part.channels, count = (part.end - part.begin) * part.channels;
+    rows_add(a.data() + begin, b.data() + begin, count, &addition, out.data() + begin);
+  });
+}
+
 }  // namespace
 
 void define_training(nb::module_ &m) {
@@ -329,6 +359,8 @@ void define_training(nb::module_ &m) {
   m.def("weight_backward", &weight_backward, "grad"_a.noconvert(), "weight"_a.noconvert(), "slope"_a.noconvert(),
         "steps"_a.none(), "limit"_a, "to_weight"_a.noconvert(), "to_gain"_a.noconvert(), "missed"_a.noconvert(),
         "threads"_a);
+  m.def("add_codes", &add_codes, "a"_a.noconvert(), "b"_a.noconvert(), "zero_points"_a, "multipliers"_a, "shifts"_a,
+        "left_shift"_a, "output_factor"_a, "codes"_a, "rounding"_a, "out"_a.noconvert(), "threads"_a);
   m.def("sums", &sums, "x"_a.noconvert(), "out"_a.noconvert(), "threads"_a);
   m.def("add_affine", &add_affine, "x"_a.noconvert(), "constant"_a.noconvert(), "slope"_a.noconvert(),
         "grad"_a.noconvert(), "threads"_a);

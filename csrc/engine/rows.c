@@ -96,3 +96,32 @@ void rows_finish(const int32_t *accumulators, int64_t rows, int64_t channels, co
     finish_row(accumulators + row * channels, channels, output, codes + row * channels);
   }
 }
+
+static inline int32_t raised(int32_t code, int32_t zero_point, int left_shift) {
+  return (code - zero_point) * (1 << left_shift);
+}
+
+WIDE static void add_all(const int32_t *restrict a, const int32_t *restrict b, int64_t count, rows_addition by,
+                         int32_t *restrict codes) {
+  if (by.rounding == QMATH_SINGLE) {
+    for (int64_t i = 0; i < count; ++i) {
+      const int32_t sum =
+          qmath_requantize_single(raised(a[i], by.zero_point[0], by.left_shift), by.multiplier[0], by.shift[0]) +
+          qmath_requantize_single(raised(b[i], by.zero_point[1], by.left_shift), by.multiplier[1], by.shift[1]);
+      const int32_t steps = qmath_requantize_single(sum, by.output_multiplier, by.output_shift);
+      codes[i] = qmath_clamp_sum(steps, by.output_zero_point, by.clamp_min, by.clamp_max);
+    }
+  } else {
+    for (int64_t i = 0; i < count; ++i) {
+      const int32_t sum =
+          qmath_requantize_double(raised(a[i], by.zero_point[0], by.left_shift), by.multiplier[0], by.shift[0]) +
+          qmath_requantize_double(raised(b[i], by.zero_point[1], by.left_shift), by.multiplier[1], by.shift[1]);
+      const int32_t steps = qmath_requantize_double(sum, by.output_multiplier, by.output_shift);
+      codes[i] = qmath_clamp_sum(steps, by.output_zero_point, by.clamp_min, by.clamp_max);
+    }
+  }
+}
+
+void rows_add(const int32_t *a, const int32_t *b, int64_t count, const rows_addition *addition, int32_t *codes) {
+  add_all(a, b, count, *addition, codes);
+}

@@ -42,6 +42,20 @@ typedef struct {
   qmath_rounding rounding;
 } rows_output;
 
+// How two operands are brought to one scale, added and rescaled (eq. 21).
+typedef struct {
+  int32_t zero_point[2], multiplier[2];
+  int shift[2];
+  int left_shift;
+  int32_t output_multiplier;
+  int output_shift;
+  int32_t output_zero_point, clamp_min, clamp_max;
+  qmath_rounding rounding;
+} rows_addition;
+
+// codes = clamp(requantize(sum of requantize((x - zero_point) << left_shift)) + output_zero_point), element by element.
+void rows_add(const int32_t *a, const int32_t *b, int64_t count, const rows_addition *addition, int32_t *codes);
+
 // codes = clamp(requantize(accumulator + bias) + zero_point) of [rows, channels].
 void rows_finish(const int32_t *accumulators, int64_t rows, int64_t channels, const rows_output *output,
                  int16_t *codes);

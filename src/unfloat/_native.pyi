@@ -95,6 +95,21 @@ def finish(
 ) -> None:
     """Write the codes of [rows, channels] accumulators to `out`; `codes` is (zero point, lowest, highest)."""
 
+def add_codes(
+    a: NDArray[np.int32],
+    b: NDArray[np.int32],
+    zero_points: tuple[int, int],
+    multipliers: tuple[int, int],
+    shifts: tuple[int, int],
+    left_shift: int,
+    output_factor: tuple[int, int],
+    codes: tuple[int, int, int],
+    rounding: str,
+    out: NDArray[np.int32],
+    threads: int,
+) -> None:
+    """Add two tables of codes of one shape (eq. 21); `codes` is (zero point, lowest, highest)."""
+
 def srdhm(a: NDArray[np.int32], b: NDArray[np.int32], out: NDArray[np.int32]) -> None:
     """`qmath_srdhm` of each pair (eq. 9)."""
 

@@ -10,10 +10,10 @@ import numpy as np
 from unfloat.ir.graph import BATCH, Attributes, Clamp, Shape
 from unfloat.ir.instruction import Instruction, Tensor
 from unfloat.ops._operator import CODES, MULTIPLIER, RESCALING, SHIFT, Case, Domain, Operator, Params, Request
-from unfloat.ops._rescaling import clamp_fields, code_span, requantize_single, scalar_like, scale_of, single_factor
+from unfloat.ops._rescaling import clamp_fields, code_span, requantize_single, scale_of, single_factor
 from unfloat.spec.backend import Array, Backend
 from unfloat.spec.errors import NumericDomainError
-from unfloat.spec.fixedpoint import ADD_LEFT_SHIFT, quantize_multiplier
+from unfloat.spec.fixedpoint import ADD_LEFT_SHIFT, Addition, quantize_multiplier
 from unfloat.spec.qparams import float32
 
 
@@ -60,13 +60,15 @@ def _derive_add(instruction: Instruction, inputs: Sequence[Tensor], output: Tens
 
 def _add(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
     a = attributes
-    total: Array = 0
-    for x, zero_point, multiplier, shift in zip(
-        inputs, a["input_zero_points"], a["input_multipliers"], a["input_shifts"], strict=True
-    ):
-        raised = (x - zero_point) << a["left_shift"]
-        total = total + b.requantize(raised, scalar_like(b, x, multiplier), scalar_like(b, x, shift), a["rounding"])
-    return requantize_single(b, {**a, "multiplier": a["output_multiplier"], "shift": a["output_shift"]}, total)
+    addition = Addition(
+        a["input_zero_points"],
+        a["input_multipliers"],
+        a["input_shifts"],
+        a["left_shift"],
+        (a["output_multiplier"], a["output_shift"]),
+        (a["output_zero_point"], a["clamp_min"], a["clamp_max"]),
+    )
+    return b.add(inputs, addition, a["rounding"])
 
 
 def _derive_mul(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:

@@ -8,7 +8,7 @@ section 5). Integers live in int32 tensors.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import array_api_compat.torch as torch_namespace
 import numpy as np
@@ -17,7 +17,7 @@ import torch.nn.functional as functional
 
 from unfloat import _native
 from unfloat.spec.backend import Padding, Pair
-from unfloat.spec.fixedpoint import CodeRange, Factors, finish, requantize
+from unfloat.spec.fixedpoint import Addition, CodeRange, Factors, add, finish, requantize
 
 Product = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 FLOAT32_EXACT = 2**24
@@ -119,6 +119,28 @@ class TorchBackend:
         per_channel = (bias.numpy(), multiplier.numpy(), shift.to(torch.int8).numpy())
         _native.finish(rows.numpy(), *per_channel, codes, rounding, out.numpy())
         return out.view(accumulator.shape)
+
+    def add(self, inputs: Sequence[torch.Tensor], by: Addition, rounding: str) -> torch.Tensor:
+        """See `Backend`; on a CPU the native kernel where there is nothing to broadcast."""
+        if self.device.type != "cpu" or len(inputs) != 2 or inputs[0].shape != inputs[1].shape:
+            return add([x.to(torch.int64) for x in inputs], by, rounding).to(torch.int32)
+        a, b = (x.to(torch.int32).contiguous() for x in inputs)
+        out = torch.empty(a.shape, dtype=torch.int32)
+        rows = (t.view(-1, t.shape[-1]).numpy() for t in (a, b, out))
+        _native.add_codes(
+            next(rows),
+            next(rows),
+            by.zero_points,
+            by.multipliers,
+            by.shifts,
+            by.left_shift,
+            by.factor,
+            by.codes,
+            rounding,
+            next(rows),
+            torch.get_num_threads(),
+        )
+        return out
 
 
 class TrainingBackend(TorchBackend):

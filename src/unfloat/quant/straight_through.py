@@ -94,7 +94,7 @@ class Replace(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, real: Tensor, steps: Tensor, unit: float, scale: Tensor | None, bounds: Bounds) -> Tensor:
         """See the class."""
-        inside = (real >= bounds.low * unit).logical_and_(real <= bounds.high * unit)
+        inside = real.clamp(bounds.low * unit, bounds.high * unit) == real
         missed = None if scale is None else steps - (real / unit) * inside
         ctx.unit = unit
         ctx.save_for_backward(inside, scale, missed)
@@ -106,7 +106,7 @@ class Replace(torch.autograd.Function):
         """`1 / S` inside, zero outside."""
         inside, scale, missed = ctx.saved_tensors
         learned = None if scale is None else ((grad * missed).sum() / scale).reshape(scale.shape)
-        return grad * inside / ctx.unit, None, None, learned, None
+        return (grad * inside).mul_(1 / ctx.unit), None, None, learned, None
 
 
 class RoundedWeight(torch.autograd.Function):

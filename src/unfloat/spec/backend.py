@@ -6,11 +6,12 @@ equal. `NumpyBackend` is here, the PyTorch one in `quant/backend.py` (only that 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from unfloat.spec.fixedpoint import CodeRange, Factors, finish, requantize
+from unfloat.spec.fixedpoint import Addition, CodeRange, Factors, add, finish, requantize
 
 Array = Any
 Pair = tuple[int, int]
@@ -55,6 +56,9 @@ class Backend(Protocol):
 
     def finish(self, accumulator: Array, factors: Factors, codes: CodeRange, rounding: str) -> Array:
         """`spec.fixedpoint.finish`, by whatever faster path gives the same integers."""
+
+    def add(self, inputs: Sequence[Array], by: Addition, rounding: str) -> Array:
+        """`spec.fixedpoint.add`, by whatever faster path gives the same integers."""
 
 
 class NumpyBackend:
@@ -126,3 +130,7 @@ class NumpyBackend:
     def finish(self, accumulator: Array, factors: Factors, codes: CodeRange, rounding: str) -> Array:
         """See `Backend`."""
         return finish(accumulator, factors, codes, rounding)
+
+    def add(self, inputs: Sequence[Array], by: Addition, rounding: str) -> Array:
+        """See `Backend`."""
+        return add(inputs, by, rounding)

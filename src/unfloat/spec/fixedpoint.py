@@ -7,6 +7,8 @@ with broadcasting. Integers are int64 and hold int32 values, so that no intermed
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -144,6 +146,36 @@ def finish(accumulator: Array, factors: Factors, codes: CodeRange, rounding: str
     bias, multiplier, shift = factors
     zero_point, low, high = codes
     return saturate(requantize(accumulator + bias, multiplier, shift, rounding) + zero_point, low, high)
+
+
+@dataclass(frozen=True)
+class Addition:
+    """How operands are brought to one scale, added and rescaled (eq. 21).
+
+    Attributes:
+        zero_points, multipliers, shifts: One of each operand.
+        left_shift: Head-room of the common scale.
+        factor: Multiplier and shift of the sum.
+        codes: Zero point, lowest and highest code of the output.
+    """
+
+    zero_points: tuple[int, ...]
+    multipliers: tuple[int, ...]
+    shifts: tuple[int, ...]
+    left_shift: int
+    factor: tuple[int, int]
+    codes: CodeRange
+
+
+def add(inputs: Sequence[Array], by: Addition, rounding: str) -> Array:
+    """`clamp(Z + requantize(sum of requantize((q - Z_i) << left_shift)))`: TFLite's rule (eq. 21)."""
+    total: Array = 0
+    for x, zero_point, multiplier, shift in zip(inputs, by.zero_points, by.multipliers, by.shifts, strict=True):
+        raised = (x - zero_point) << by.left_shift
+        total = total + requantize(raised, x * 0 + multiplier, x * 0 + shift, rounding)
+    multiplier, shift = by.factor
+    zero_point, low, high = by.codes
+    return saturate(requantize(total, total * 0 + multiplier, total * 0 + shift, rounding) + zero_point, low, high)
 
 
 def average(total: Array, count: Array) -> Array:
