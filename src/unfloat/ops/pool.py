@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,24 +39,24 @@ def _pool_shape(attributes: Attributes, inputs: Sequence[Shape], params: Mapping
     return (inputs[0][0], *counts, inputs[0][3])
 
 
-def _taps(b: Backend, attributes: Attributes, x: Array, fill: float) -> Iterator[Array]:
-    """For each cell of the window, that cell of every window: [N, rows, columns, C]."""
+def _over_windows(b: Backend, attributes: Attributes, x: Array, fill: float, join: Callable[..., Array]) -> Array:
+    """`join` of all cells of each window, [N, rows, columns, C]: of a column's cells first, then of the columns."""
     top, left, bottom, right = attributes["padding"]
-    kernel_h, kernel_w = attributes["kernel"]
-    step_h, step_w = attributes["stride"]
-    rows, columns = windows(attributes, x.shape[1:3], attributes["kernel"])
-    padded = b.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), fill)
-    for i in range(kernel_h):
-        for j in range(kernel_w):
-            yield padded[:, i : i + (rows - 1) * step_h + 1 : step_h, j : j + (columns - 1) * step_w + 1 : step_w]
+    counts = windows(attributes, x.shape[1:3], attributes["kernel"])
+    x = b.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), fill)
+    for axis, size, step, count in zip((1, 2), attributes["kernel"], attributes["stride"], counts, strict=True):
+        before = (slice(None),) * axis
+        x = functools.reduce(join, (x[(*before, slice(i, i + (count - 1) * step + 1, step))] for i in range(size)))
+    return x
 
 
 def _window_sum(b: Backend, attributes: Attributes, x: Array) -> tuple[Array, Array]:
     """Sums over windows, and how many real (unpadded) cells each has."""
     ones = x[:1, :, :, :1] * 0 + 1
-    total = sum(_taps(b, attributes, x, 0))
-    count = sum(_taps(b, attributes, ones, 0))
-    return total, count
+    count = _over_windows(b, attributes, ones, 0, operator.add)
+    if attributes["kernel"] == tuple(x.shape[1:3]) and not any(attributes["padding"]):
+        return b.xp.sum(x, axis=(1, 2), keepdims=True, dtype=x.dtype), count
+    return _over_windows(b, attributes, x, 0, operator.add), count
 
 
 def _average_float(b: Backend, attributes: Attributes, inputs: Sequence[Array], params: Params) -> Array:
@@ -83,11 +85,7 @@ def _max(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence
 
 
 def _maximum(b: Backend, attributes: Attributes, x: Array, lowest: float) -> Array:
-    taps = _taps(b, attributes, x, lowest)
-    result = next(taps)
-    for tap in taps:
-        result = b.xp.maximum(result, tap)
-    return result
+    return _over_windows(b, attributes, x, lowest, b.xp.maximum)
 
 
 def _mean_shape(attributes: Attributes, inputs: Sequence[Shape], params: Mapping[str, Shape]) -> Shape:

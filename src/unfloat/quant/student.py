@@ -234,7 +234,7 @@ class TrainingStep:
         self.quantized = self.ranges.observed and steps >= self.wishes.start_after
         self.ranges_frozen = bool(ranges_frozen) or _passed(steps, self.wishes.freeze_ranges_after)
         self.norm = "frozen" if norm_frozen or _passed(steps, self.wishes.freeze_norm_after) else self.wishes.norm
-        self.seen: dict[int, list[Tensor]] = {}
+        self.seen: list[tuple[int, Tensor]] = []
         self.moments: list[tuple[Node, Moments]] = []
 
     @torch.no_grad()
@@ -355,7 +355,7 @@ class TrainingStep:
 
     def _observe(self, name: str, ends: Tensor) -> None:
         if name in self.ranges.index:
-            self.seen.setdefault(self.ranges.index[name], []).append(ends)
+            self.seen.append((self.ranges.index[name], ends))
 
     @torch.no_grad()
     def _move(self) -> None:
@@ -372,9 +372,10 @@ class TrainingStep:
         """The least and greatest value of each site in this batch, over all processes; checked to be finite."""
         low, high = self.ranges.window.new_full((2, len(self.ranges.sites)), float("inf"))
         high = -high
-        for i, ends in self.seen.items():
-            both = torch.stack(ends)
-            low[i], high[i] = both[:, 0].min(), both[:, 1].max()
+        at = torch.tensor([i for i, _ in self.seen], device=low.device)
+        ends = torch.stack([ends for _, ends in self.seen])
+        low.scatter_reduce_(0, at, ends[:, 0], "amin")
+        high.scatter_reduce_(0, at, ends[:, 1], "amax")
         low, high = reduce_extremes(low, high)
         self.ranges.check_finite(low, high)
         return low, high
