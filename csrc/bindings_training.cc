@@ -292,19 +292,20 @@ void weight_steps(const Table<const float> &weight, std::optional<Row<const doub
   });
 }
 
-void weight_backward(const Table<const float> &grad, const Table<const float> &weight, const Row<const float> &slope,
-                     const OptionalTable &steps, float limit, const Table<float> &to_weight, const Row<double> &to_gain,
+void weight_backward(const Table<const float> &grad, int64_t taps, const Table<const float> &weight,
+                     const Row<const float> &slope, const OptionalTable &steps, float limit, const Table<float> &to_weight, const Row<double> &to_gain,
                      const Row<double> &missed, int threads) {
   const training_rows rows = all_rows(weight);
   const size_t count = weight.shape(0);
   require(grad.size() == weight.size() && to_weight.size() == weight.size() &&
               (!steps || steps->size() == weight.size()),
           "tables of the same shape");
+  require(taps > 0 && rows.channels % taps == 0, "rows of a whole number of taps");
   require((slope.size() == count || slope.size() == 1) && to_gain.size() == count && missed.size() == count,
           "one number a channel");
   const nb::gil_scoped_release release;
   team().split(threads, rows, [&](int, training_rows part) {
-    training_weight_backward(part, grad.data(), weight.data(), slope.data(), slope.size() > 1, data_or_null(steps),
+    training_weight_backward(part, grad.data(), taps, weight.data(), slope.data(), slope.size() > 1, data_or_null(steps),
                              limit, to_weight.data(), to_gain.data(), missed.data());
   });
 }
@@ -356,7 +357,7 @@ void define_training(nb::module_ &m) {
   m.def("gradient_through_norm", &gradient_through_norm, "grad"_a.noconvert(), "inside"_a.noconvert(),
         "accumulator"_a.noconvert(), "factor"_a.noconvert(), "constant"_a.noconvert(), "slope"_a.noconvert(),
         "out"_a.noconvert(), "threads"_a);
-  m.def("weight_backward", &weight_backward, "grad"_a.noconvert(), "weight"_a.noconvert(), "slope"_a.noconvert(),
+  m.def("weight_backward", &weight_backward, "grad"_a.noconvert(), "taps"_a, "weight"_a.noconvert(), "slope"_a.noconvert(),
         "steps"_a.none(), "limit"_a, "to_weight"_a.noconvert(), "to_gain"_a.noconvert(), "missed"_a.noconvert(),
         "threads"_a);
   m.def("add_codes", &add_codes, "a"_a.noconvert(), "b"_a.noconvert(), "zero_points"_a, "multipliers"_a, "shifts"_a,

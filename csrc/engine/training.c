@@ -356,24 +356,41 @@ WIDE static void clipped_stretch(const float *restrict grad, const float *restri
   }
 }
 
+// Values [first, first + size) of a row [depth, taps] that lies in memory as [taps, depth].
+static const float *gathered(const float *restrict row, int64_t depth, int64_t taps, int64_t first, int64_t size,
+                             float *restrict out) {
+  if (taps == 1) return row + first;
+  int64_t channel = first / taps, tap = first % taps;
+  for (int64_t i = 0; i < size; ++i) {
+    out[i] = row[tap * depth + channel];
+    if (++tap == taps) {
+      tap = 0;
+      ++channel;
+    }
+  }
+  return out;
+}
+
 static double total(const float *values) {
   double sum = 0;
   for (int64_t i = 0; i < PIECE; ++i) sum += (double)values[i];
   return sum;
 }
 
-void training_weight_backward(training_rows rows, const float *grad, const float *weight, const float *slope,
-                              bool per_channel, const float *steps, float limit, float *to_weight, double *to_gain,
-                              double *missed) {
+void training_weight_backward(training_rows rows, const float *grad, int64_t taps, const float *weight,
+                              const float *slope, bool per_channel, const float *steps, float limit, float *to_weight,
+                              double *to_gain, double *missed) {
+  const int64_t depth = rows.channels / taps;
   for (int64_t row = rows.begin; row < rows.end; ++row) {
     const float factor = slope[per_channel ? row : 0];
-    float gains[PIECE] = {0}, misses[PIECE] = {0};
+    float gains[PIECE] = {0}, misses[PIECE] = {0}, buffer[PIECE];
     for (int64_t first = 0; first < rows.channels; first += PIECE) {
       const int64_t size = least(PIECE, rows.channels - first), here = row * rows.channels + first;
+      const float *g = gathered(grad + row * rows.channels, depth, taps, first, size, buffer);
       if (steps == NULL) {
-        weight_stretch(grad + here, weight + here, size, factor, to_weight + here, gains);
+        weight_stretch(g, weight + here, size, factor, to_weight + here, gains);
       } else {
-        clipped_stretch(grad + here, weight + here, steps + here, size, factor, limit, to_weight + here, gains, misses);
+        clipped_stretch(g, weight + here, steps + here, size, factor, limit, to_weight + here, gains, misses);
       }
     }
     to_gain[row] = total(gains);

@@ -82,10 +82,11 @@ void training_weight(training_rows rows, const float *weight, const double *gain
 
 // Backward through training_weight, straight through: to_weight = grad * slope. With `steps`, zero where the real step
 // weight * slope lies outside [-limit, limit], and missed[row] is the sum of grad * (step - what is inside of it).
-// to_gain[row] is the sum of what passes times the weight.
-void training_weight_backward(training_rows rows, const float *grad, const float *weight, const float *slope,
-                              bool per_channel, const float *steps, float limit, float *to_weight, double *to_gain,
-                              double *missed);
+// to_gain[row] is the sum of what passes times the weight. A row of `grad` may lie in another order: `taps` by depth,
+// where those of the others are depth by taps, as a convolution's gradient does; else `taps` is 1.
+void training_weight_backward(training_rows rows, const float *grad, int64_t taps, const float *weight,
+                              const float *slope, bool per_channel, const float *steps, float limit, float *to_weight,
+                              double *to_gain, double *missed);
 
 // Each row's greatest magnitude; NaN if it holds one.
 void training_reach(training_rows rows, const float *weight, float *reach);

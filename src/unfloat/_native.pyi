@@ -195,6 +195,7 @@ def weight_steps(
 
 def weight_backward(
     grad: Floats,
+    taps: int,
     weight: Floats,
     slope: Floats,
     steps: Floats | None,
@@ -205,6 +206,8 @@ def weight_backward(
     threads: int,
 ) -> None:
     """`grad * slope` of [channels, rest], and each row's sum of what passes times the weight.
+
+    A row of `grad` may lie as [taps, depth] where the others are [depth, taps]; else `taps` is 1.
 
     With `steps`: zero where `weight * slope` lies outside [-limit, limit], and each row's sum of
     `grad * (steps - weight * slope)`, its second part zero outside.

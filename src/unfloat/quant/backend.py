@@ -200,10 +200,12 @@ class TrainingBackend(TorchBackend):
         """No partial sum of an output channel is greater: positive and negative terms apart."""
         others = tuple(range(1, weight.ndim))
         known, self.sums = self.sums, None  # parts of the weight have other sums
-        magnitude, balance = known if known is not None else (weight.abs().sum(dim=others), weight.sum(dim=others))
+        if known is None:
+            known = torch.stack([weight.abs().sum(dim=others), weight.sum(dim=others)])
+        magnitude, balance = known.cpu().numpy()
         positive, negative = (magnitude + balance) / 2, (magnitude - balance) / 2
         low, high = -self.span[0], self.span[1]
-        return float(torch.maximum(positive * high + negative * low, positive * low + negative * high).max())
+        return float(np.maximum(positive * high + negative * low, positive * low + negative * high).max())
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -132,8 +133,7 @@ class LinearStep:
         steps, ends, mean, variance, count = NormedFinish.apply(
             accumulator, gain, self.params.get("norm.bias"), self.scale, unit, norm, output, self.synchronize
         )
-        moments = norm.moments(mean, variance, count, unit)
-        return steps, ends * output.step, replace(moments, joined=self.synchronize)
+        return steps, ends * output.step, Moments(mean, variance, norm.tells, count, self.synchronize)
 
     def _weight(self, gain: Tensor | None, bias: Tensor, input_scale: float) -> tuple[Tensor, Tensor | None, Tensor]:
         """The weight as steps, their sums, and its scales ([channels] or [1], float64): `ops/_linear.py`'s own numbers."""
@@ -164,7 +164,7 @@ class LinearStep:
         return qparams_from_range(float(low), float(high), rule.dtype, rule.bits, narrow=True, least_scale=least)
 
     def _require_finite(self, ends: Tensor) -> None:
-        if not bool(torch.isfinite(ends).all()):
+        if not np.isfinite(ends.cpu().numpy()).all():
             name = self.node.params["weight"].name
             raise TrainingError(diverged(self.node.name, f"NaN or infinity in {name} or in its norm"))
 

@@ -5,6 +5,7 @@ Both give the same steps and masks; tests hold them equal. Activations are float
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -272,8 +273,10 @@ def weight_backward(
         return passed * factor, _channel_totals(passed * weight, axis), missed
     out = torch.empty_like(weight)
     sums = np.zeros((2, weight.shape[axis]))
+    taps, grad_order = _taps(grad, axis, order)
     _native.weight_backward(
-        _channel_rows(grad, order),
+        _channel_rows(grad, grad_order),
+        taps,
         _channel_rows(weight, order),
         slope.contiguous().numpy(),
         None if steps is None else _channel_rows(steps, order),
@@ -312,6 +315,14 @@ def _channel_order(weight: Tensor, axis: int) -> list[int] | None:
     others = sorted((d for d in range(weight.ndim) if d != axis), key=lambda d: -weight.stride(d))
     order = [axis, *others]
     return order if weight.permute(order).is_contiguous() else None
+
+
+def _taps(grad: Tensor, axis: int, order: list[int]) -> tuple[int, list[int]]:
+    """How a gradient lies: with the input channels last behind so many taps where the weight has them first, else (1, order)."""
+    own = _channel_order(grad, axis)
+    if own is None or own != [axis, *order[2:], order[1]]:
+        return 1, order
+    return math.prod(grad.shape[d] for d in order[2:]), own
 
 
 def _channel_rows(weight: Tensor, order: list[int]) -> Any:

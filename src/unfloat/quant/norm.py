@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -60,17 +61,23 @@ class Norm:
     variance: Tensor
     eps: float
 
-    def per_step(self, unit: Tensor) -> Tensor:
-        """The real value of one step of an accumulator whose weight has the gain folded in, before that gain."""
-        return unit / torch.where(self.gain != 0, self.gain, 1.0)
+    @cached_property
+    def tells(self) -> Tensor:
+        """Where the accumulator says what its input was: not where the gain is zero."""
+        return self.gain != 0
+
+    @cached_property
+    def some_gain(self) -> Tensor:
+        """The gain, 1 where it is zero."""
+        return torch.where(self.tells, self.gain, 1.0)
 
     def moments(self, mean: Tensor, variance: Tensor, count: int, unit: Tensor) -> Moments:
-        """The statistics of the norm's input, from those of the accumulator."""
-        tells, per_step = self.gain != 0, self.per_step(unit)
+        """The statistics of the norm's input, from those of the accumulator, whose weight has the gain folded in."""
+        per_step = unit / self.some_gain
         return Moments(
-            torch.where(tells, mean * per_step + self.bias, self.mean),
-            torch.where(tells, variance * per_step**2, self.variance),
-            tells,
+            torch.where(self.tells, (mean * per_step).add_(self.bias), self.mean),
+            torch.where(self.tells, variance * per_step.square_(), self.variance),
+            self.tells,
             count,
         )
 
@@ -192,8 +199,8 @@ class NormedFinish(torch.autograd.Function):
         joined: Take the statistics, and their gradients, over the batches of all processes.
 
     Returns:
-        (steps float32, [2] the least and greatest real-valued step before rounding and clamping, the accumulator's
-        mean and variance, how many values a channel they are of).
+        (steps float32, [2] the least and greatest real-valued step before rounding and clamping, mean and variance of
+        the norm's input, how many values a channel they are of).
     """
 
     @staticmethod
@@ -218,12 +225,12 @@ class NormedFinish(torch.autograd.Function):
             offset = offset + beta.to(torch.float64) / output.step
         narrow = factor.to(torch.float32), offset.to(torch.float32)
         steps, inside, ends = loops.finish_steps(accumulator, *narrow, output.bounds, None, output.rounds)
-        ctx.mark_non_differentiable(ends, mean, variance)
+        ctx.mark_non_differentiable(ends, batch.mean, batch.variance)
         ctx.norm, ctx.step, ctx.joined, ctx.count = norm, output.step, joined, count
         ctx.beta_dtype = None if beta is None else beta.dtype
         kept = None if scale is None else steps
         ctx.save_for_backward(accumulator, inside, kept, scale, *narrow, unit, mean, batch.variance)
-        return steps, ends, mean, variance, count
+        return steps, ends, batch.mean, batch.variance, count
 
     @staticmethod
     @once_differentiable
@@ -236,9 +243,9 @@ class NormedFinish(torch.autograd.Function):
         passed, products, _ = sums
         to_log = (products - mean * passed) * factor  # the loss by the logarithm of the factor
         to_mean = -factor * passed
-        tells = norm.gain != 0
-        to_variance = torch.where(tells, -0.5 * to_log * norm.per_step(unit) ** 2 / spread, 0.0)
-        to_gain = torch.where(tells, to_log * (1 - norm.eps / spread) / torch.where(tells, norm.gain, 1.0), 0.0)
+        share = torch.where(norm.tells, to_log / spread, 0.0)  # a silent channel's variance is not the batch's
+        to_variance = share * (unit / norm.some_gain).square_().mul_(-0.5)
+        to_gain = share * (spread - norm.eps) / norm.some_gain
         if ctx.joined:
             to_mean, to_variance = sum_over_ranks(torch.stack([to_mean, to_variance]))
         slope = 2 * to_variance / ctx.count
