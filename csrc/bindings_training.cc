@@ -132,7 +132,10 @@ Team &team() {
 // Sums over threads: one row of `width` numbers a thread, added in order.
 class Partials {
  public:
-  Partials(int threads, int64_t width) : width_(width), values_(static_cast<size_t>(threads) * width) {}
+  Partials(int threads, int64_t width) : width_(width) {
+    require(threads > 0, "at least one thread");
+    values_.resize(static_cast<size_t>(threads) * width);
+  }
   double *of(int thread) { return values_.data() + thread * width_; }
   void add_to(double *total) const {
     for (size_t i = 0; i < values_.size(); ++i) total[i % width_] += values_[i];
@@ -155,6 +158,7 @@ struct IntegerRows {
     for (size_t c = 0; c < channels; ++c) {
       require(-31 <= shift->data()[c] && shift->data()[c] <= 30 && multiplier->data()[c] >= 0,
               "shifts must lie in [-31, 30], multipliers must not be negative");
+      require(-(1 << 30) <= bias->data()[c] && bias->data()[c] <= 1 << 30, "biases must leave the accumulator room");
     }
   }
 };
@@ -187,7 +191,7 @@ std::tuple<float, float> finish_steps(const Table<const float> &accumulator, con
   require(steps.size() == accumulator.size() && inside.size() == accumulator.size(), "outputs of the same shape");
   require(threads > 0, "at least one thread");
   training_output output = as_output(rounding, {bias, multiplier, shift}, channels);
-  require(output.kind != TRAINING_EXACT || (-65536 <= low && high <= 65536), "bounds of codes");
+  require(output.kind == TRAINING_REAL || (-65536 <= low && high <= 65536), "bounds of codes");
   output.factor = factor.data();
   output.offset = offset.data();
   output.low = low;
@@ -267,16 +271,6 @@ void sums(const Table<const float> &x, const Table<double> &out, int threads) {
   partials.add_to(out.data());
 }
 
-void add_affine(const Table<const float> &x, const Row<const float> &constant, const Row<const float> &slope,
-                const Table<float> &grad, int threads) {
-  const training_rows rows = all_rows(x);
-  require(grad.size() == x.size() && constant.size() == x.shape(1) && slope.size() == x.shape(1), "matching shapes");
-  const nb::gil_scoped_release release;
-  team().split(threads, rows, [&](int, training_rows part) {
-    training_add_affine(part, x.data(), constant.data(), slope.data(), grad.data());
-  });
-}
-
 void weight_steps(const Table<const float> &weight, std::optional<Row<const double>> gain,
                   const Row<const double> &scale, int32_t low, int32_t high, const Table<float> &steps,
                   const Table<float> &row_sums, int threads) {
@@ -328,6 +322,12 @@ void add_codes(const Table<const int32_t> &a, const Table<const int32_t> &b, Pai
   require(in_range(std::get<0>(shifts)) && in_range(std::get<1>(shifts)) && 0 <= left_shift && left_shift <= 20 &&
               -31 <= std::get<1>(output_factor) && std::get<1>(output_factor) <= 30,
           "shifts as an addition has them");
+  require(std::get<0>(multipliers) >= 0 && std::get<1>(multipliers) >= 0 && std::get<0>(output_factor) >= 0,
+          "multipliers must not be negative");
+  const auto is_code = [](int32_t code) { return -128 <= code && code <= 255; };
+  require(is_code(std::get<0>(zero_points)) && is_code(std::get<1>(zero_points)) && is_code(zero_point) &&
+              is_code(low) && is_code(high) && low <= high,
+          "zero points and clamp must be codes, in order");
   require(rounding == "single" || rounding == "double", "rounding must be single or double");
   const rows_addition addition{{std::get<0>(zero_points), std::get<1>(zero_points)},
                                {std::get<0>(multipliers), std::get<1>(multipliers)},
@@ -350,22 +350,20 @@ void add_codes(const Table<const int32_t> &a, const Table<const int32_t> &b, Pai
 
 void define_training(nb::module_ &m) {
   m.def("finish_steps", &finish_steps, "accumulator"_a.noconvert(), "factor"_a.noconvert(), "offset"_a.noconvert(),
-        "bias"_a.none(), "multiplier"_a.none(), "shift"_a.none(), "rounding"_a, "low"_a, "high"_a,
+        "bias"_a.none().noconvert(), "multiplier"_a.none().noconvert(), "shift"_a.none().noconvert(), "rounding"_a, "low"_a, "high"_a,
         "steps"_a.noconvert(), "inside"_a.noconvert(), "threads"_a);
-  m.def("gradient_sums", &gradient_sums, "grad"_a.noconvert(), "inside"_a.noconvert(), "accumulator"_a.none(),
-        "steps"_a.none(), "factor"_a.noconvert(), "out"_a.none(), "sums"_a.noconvert(), "threads"_a);
+  m.def("gradient_sums", &gradient_sums, "grad"_a.noconvert(), "inside"_a.noconvert(), "accumulator"_a.none().noconvert(),
+        "steps"_a.none().noconvert(), "factor"_a.noconvert(), "out"_a.none().noconvert(), "sums"_a.noconvert(), "threads"_a);
   m.def("gradient_through_norm", &gradient_through_norm, "grad"_a.noconvert(), "inside"_a.noconvert(),
         "accumulator"_a.noconvert(), "factor"_a.noconvert(), "constant"_a.noconvert(), "slope"_a.noconvert(),
         "out"_a.noconvert(), "threads"_a);
   m.def("weight_backward", &weight_backward, "grad"_a.noconvert(), "taps"_a, "weight"_a.noconvert(), "slope"_a.noconvert(),
-        "steps"_a.none(), "limit"_a, "to_weight"_a.noconvert(), "to_gain"_a.noconvert(), "missed"_a.noconvert(),
+        "steps"_a.none().noconvert(), "limit"_a, "to_weight"_a.noconvert(), "to_gain"_a.noconvert(), "missed"_a.noconvert(),
         "threads"_a);
   m.def("add_codes", &add_codes, "a"_a.noconvert(), "b"_a.noconvert(), "zero_points"_a, "multipliers"_a, "shifts"_a,
         "left_shift"_a, "output_factor"_a, "codes"_a, "rounding"_a, "out"_a.noconvert(), "threads"_a);
   m.def("sums", &sums, "x"_a.noconvert(), "out"_a.noconvert(), "threads"_a);
-  m.def("add_affine", &add_affine, "x"_a.noconvert(), "constant"_a.noconvert(), "slope"_a.noconvert(),
-        "grad"_a.noconvert(), "threads"_a);
-  m.def("weight_steps", &weight_steps, "weight"_a.noconvert(), "gain"_a.none(), "scale"_a.noconvert(), "low"_a,
+  m.def("weight_steps", &weight_steps, "weight"_a.noconvert(), "gain"_a.none().noconvert(), "scale"_a.noconvert(), "low"_a,
         "high"_a, "steps"_a.noconvert(), "row_sums"_a.noconvert(), "threads"_a);
   m.def("reach", &reach, "weight"_a.noconvert(), "out"_a.noconvert(), "threads"_a);
 }

@@ -264,19 +264,6 @@ void training_sums(training_rows rows, const float *x, double *sum, double *squa
   }
 }
 
-void training_add_affine(training_rows rows, const float *x, const float *constant, const float *slope, float *grad) {
-  for (int64_t first = 0; first < rows.channels; first += PIECE) {
-    const piece_of_channels at = piece_at(rows, first);
-    float constants[PIECE], slopes[PIECE];
-    repeated_float(at, constant, constants);
-    repeated_float(at, slope, slopes);
-    for (int64_t row = rows.begin; row < rows.end; row += at.rows) {
-      const int64_t here = row * rows.channels + first;
-      affine_stretch(x + here, constants, slopes, stretch_size(at, rows, row), grad + here);
-    }
-  }
-}
-
 // --- weights ---
 
 static inline double rounded(double inner) {

@@ -73,9 +73,6 @@ void training_finish_backward(training_rows rows, const training_incoming *incom
 // Adds to sum[c] and squares[c] the sums of x and x^2 over the rows.
 void training_sums(training_rows rows, const float *x, double *sum, double *squares);
 
-// grad[r, c] += constant[c] + slope[c] * x[r, c]: the gradient of mean and variance.
-void training_add_affine(training_rows rows, const float *x, const float *constant, const float *slope, float *grad);
-
 // Rows are channels here: steps = clamp(round((double)w * gain / scale)). Gives each row's sum of magnitudes and sum.
 void training_weight(training_rows rows, const float *weight, const double *gain, const double *scale, bool per_channel,
                      int32_t low, int32_t high, float *steps, float *magnitude, float *balance);

@@ -178,9 +178,6 @@ def gradient_through_norm(
 def sums(x: Floats, out: Doubles, threads: int) -> None:
     """Sums of each channel's values and of their squares, [2, channels]."""
 
-def add_affine(x: Floats, constant: Floats, slope: Floats, grad: Floats, threads: int) -> None:
-    """`grad += constant + slope * x` of [rows, channels]."""
-
 def weight_steps(
     weight: Floats,
     gain: Doubles | None,

@@ -201,7 +201,7 @@ class LinearStep:
         weight = self.params["weight"]
         backend = TrainingBackend(weight.device, (0, 0))
         raw = operator.float_meaning(backend, self.node.attributes, [x.real()], {"weight": weight})
-        raw, mean, variance, count = Statistics.apply(raw, self.synchronize)
+        mean, variance, count = Statistics.apply(raw, self.synchronize)
         mean = mean + self.params.get("bias", 0.0)
         folded = replace(self, params={**self.params, "norm.mean": mean, "norm.variance": variance})
         everywhere = torch.ones_like(mean, dtype=torch.bool)

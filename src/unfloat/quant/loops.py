@@ -199,15 +199,6 @@ def mean_and_variance(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (square - mean**2).clamp_(min=0.0)
 
 
-def add_affine(grad: Tensor, x: Tensor, constant: Tensor, slope: Tensor) -> Tensor:
-    """`grad + constant + slope * x`, in place where `grad` is this pass's own; constant and slope float64."""
-    constant, slope = constant.to(torch.float32), slope.to(torch.float32)
-    if not _served(grad) or not _served(x) or not grad.is_contiguous():
-        return grad + (constant + slope * x)
-    _native.add_affine(_rows(x), constant.numpy(), slope.numpy(), _rows(grad), torch.get_num_threads())
-    return grad
-
-
 def weight_steps(
     weight: Tensor, gain: Tensor | None, scale: Tensor, axis: int, bounds: Bounds
 ) -> tuple[Tensor, Tensor | None]:

@@ -152,33 +152,34 @@ def batch_moments(values: Tensor, joined: bool) -> tuple[Tensor, Tensor, int]:
 
 
 class Statistics(torch.autograd.Function):
-    """The accumulator itself, its mean and its biased variance ([channels], float64), in one node of the graph.
+    """Mean and biased variance of each channel, [channels], float64.
 
     Forward arguments:
-        accumulator: Last axis channels; carries the gradient.
+        values: Last axis channels; carries the gradient.
         joined: Take the statistics, and their gradients, over the batches of all processes.
 
     Returns:
-        (accumulator, mean, variance, how many values a channel they are of).
+        (mean, variance, how many values a channel they are of).
     """
 
     @staticmethod
-    def forward(ctx: Any, accumulator: Tensor, joined: bool) -> tuple[Tensor, Tensor, Tensor, int]:
+    def forward(ctx: Any, values: Tensor, joined: bool) -> tuple[Tensor, Tensor, int]:
         """See the class."""
-        mean, variance, count = batch_moments(accumulator, joined)
+        mean, variance, count = batch_moments(values, joined)
         ctx.joined, ctx.count = joined, count
-        ctx.save_for_backward(accumulator, mean)
-        return accumulator.view_as(accumulator), mean, variance, count
+        ctx.save_for_backward(values, mean)
+        return mean, variance, count
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, to_mean: Tensor, to_variance: Tensor, _: None) -> tuple[Tensor, None]:
+    def backward(ctx: Any, to_mean: Tensor, to_variance: Tensor, _: None) -> tuple[Tensor, None]:
         """`d mean / dx = 1 / n`, `d variance / dx = 2 (x - mean) / n`; every process's loss reads joined statistics."""
-        accumulator, mean = ctx.saved_tensors
+        values, mean = ctx.saved_tensors
         if ctx.joined:
             to_mean, to_variance = sum_over_ranks(torch.stack([to_mean, to_variance]))
         slope = 2 * to_variance / ctx.count
-        return loops.add_affine(grad, accumulator, to_mean / ctx.count - slope * mean, slope), None
+        constant = to_mean / ctx.count - slope * mean
+        return torch.addcmul(constant.to(values.dtype), slope.to(values.dtype), values), None
 
 
 class NormedFinish(torch.autograd.Function):

@@ -1,0 +1,92 @@
+"""The experiments on CIFAR-10 as lists of cells, and a worker that runs what is left of them.
+
+    python -m benchmarks.training.experiments [--threads 1] [EXPERIMENT ...]
+
+Start it once for each core: workers share the cells between them, the most telling first, and each goes on where an
+earlier one was stopped, an epoch at a time. `python -m benchmarks.training.pages` writes the pages from what has run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import torch
+from benchmarks.training.cell import RECORDS, Cell, run
+from benchmarks.training.cifar import Cifar10
+from benchmarks.training.float_networks import CHECKPOINTS, UNFINISHED
+
+SEEDS = (0, 1, 2)
+BITS = (8, 7, 6, 5, 4)
+DELAYS = (0, 1, 5)
+
+
+def cell(weight_bits: int = 8, activation_bits: int = 8, **others: object) -> Cell:
+    """A cell of the usual recipe: the coarser the grid, the further weights have to go, and the higher the rate."""
+    rate = RATES[min(weight_bits, activation_bits)]
+    return replace(Cell(weight_bits=weight_bits, activation_bits=activation_bits, rate=rate), **others)  # type: ignore[arg-type]
+
+
+RATES = {8: 0.01, 7: 0.01, 6: 0.02, 5: 0.03, 4: 0.05}
+
+EXPERIMENTS: dict[str, list[Cell]] = {
+    "networks": [*(cell(seed=s) for s in SEEDS), cell(network="resnet20")],
+    "four_bits": [cell(4, 4, seed=s) for s in SEEDS],
+    "norms": [cell(b, b, norm=n) for b, n in product((8, 4), ("correct", "average", "batch"))],
+    "ranges": [cell(b, b, ranges="moving_average") for b in (8, 4)],
+    "delays": [cell(b, b, delay=d) for b, d in product((8, 4), DELAYS)],
+    "ablation": [cell(w, a) for w, a in product(BITS, BITS)],
+    "activations": [cell(b, b, network=n, seed=s) for s, n, b in product(SEEDS, ("resnet8", "resnet8_relu6"), (8, 7))],
+}
+
+
+@contextmanager
+def claimed(one: Cell) -> Iterator[bool]:
+    """Whether this process may run a cell: it has not run, its float network has, and no living process runs it."""
+    lock = UNFINISHED / f"{one.name}.running"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    ready = (CHECKPOINTS / f"{one.network}_seed{one.seed}.safetensors").exists()
+    if not ready or (RECORDS / f"{one.name}.json").exists() or not _take(lock):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.unlink(missing_ok=True)
+
+
+def _take(lock: Path) -> bool:
+    try:
+        with lock.open("x") as file:
+            file.write(str(os.getpid()))
+        return True
+    except FileExistsError:
+        owner = lock.read_text()
+    if owner and Path(f"/proc/{owner}").exists():
+        return False
+    lock.write_text(str(os.getpid()))  # its owner was stopped
+    return True
+
+
+def main() -> None:
+    """Run what is left."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiments", nargs="*", default=list(EXPERIMENTS))
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    data = Cifar10()
+    for name in arguments.experiments:
+        for one in EXPERIMENTS[name]:
+            with claimed(one) as mine:
+                if mine:
+                    run(one, data)
+
+
+if __name__ == "__main__":
+    main()
