@@ -20,7 +20,9 @@ from benchmarks.training.float_networks import UNFINISHED, pretrained
 
 import unfloat
 from unfloat import Program, Recipe, Training
+from unfloat.quant.objective import distillation
 
+TEMPERATURE = 2.0  # of the distillation
 RECORDS = Path(__file__).parent / "records"
 
 
@@ -35,6 +37,7 @@ class Cell:
         ranges: See `unfloat.Training`.
         norm: See `unfloat.Training`.
         delay: Epochs before activations are quantized.
+        taught: The share of the loss that the float network gives, by distillation; labels give the rest.
         epochs: Of fine-tuning.
         rate: The learning rate at its start; it falls to 0 along a cosine.
         scheme: See `unfloat.Recipe`.
@@ -44,10 +47,11 @@ class Cell:
     seed: int = 0
     weight_bits: int = 8
     activation_bits: int = 8
-    ranges: str = "moving_average"
+    ranges: str = "learned"
     norm: str = "correct"
     delay: int = 0
-    epochs: int = 6
+    taught: float = 0.7
+    epochs: int = 8
     rate: float = 0.01
     scheme: str = "int8"
 
@@ -56,18 +60,16 @@ class Cell:
         """Unique among cells; what is as usual is left out."""
         parts = [self.network, f"w{self.weight_bits}a{self.activation_bits}", f"seed{self.seed}"]
         usual = Cell()
-        fields = ("ranges", "norm", "delay", "epochs", "rate", "scheme")
+        fields = ("ranges", "norm", "delay", "taught", "epochs", "rate", "scheme")
         parts += [f"{f}-{getattr(self, f)}" for f in fields if getattr(self, f) != getattr(usual, f)]
         return "_".join(parts)
 
     def recipe(self, steps: int) -> Recipe:
-        """The recipe, given the steps of an epoch: norms are frozen for the last epoch."""
-        training = Training(
-            ranges=self.ranges,
-            norm=self.norm,
-            start_after=self.delay * steps,
-            freeze_norm_after=max(self.epochs - 1, 0) * steps,
-        )
+        """The recipe, given the steps of an epoch.
+
+        Norms are not frozen: the rate falls to zero, and so the moving averages come to be those of the last weights.
+        """
+        training = Training(ranges=self.ranges, norm=self.norm, start_after=self.delay * steps)
         return Recipe(
             scheme=self.scheme,
             weight_bits=self.weight_bits,
@@ -131,7 +133,7 @@ def fine_tune(
         log = state["log"]
     for epoch in range(len(log), cell.epochs):
         begin = time.perf_counter()
-        loss = train_epoch(student, optimizer, schedule.step, data, seed=1000 + cell.seed, epoch=epoch)
+        loss = train_epoch(student, model, cell, optimizer, schedule.step, data, epoch)
         log.append({"loss": loss, "test": accuracy(student, data), "seconds": round(time.perf_counter() - begin, 1)})
         print(cell.name, epoch + 1, log[-1], flush=True)
         saved.parent.mkdir(parents=True, exist_ok=True)
@@ -150,62 +152,26 @@ def parameter_groups(student: torch.nn.Module, decay: float = 1e-4) -> list[dict
 
 def train_epoch(
     student: torch.nn.Module,
+    teacher: torch.nn.Module,
+    cell: Cell,
     optimizer: torch.optim.Optimizer,
     advance: Callable[[], None],
     data: Cifar10,
-    seed: int,
     epoch: int,
 ) -> float:
     """One epoch of an ordinary training loop; the mean loss."""
     student.train()
     total = 0.0
-    for x, y in data.train(seed, epoch):
-        loss = functional.cross_entropy(student(x), y)
+    for x, y in data.train(1000 + cell.seed, epoch):
+        logits = student(x)
+        loss = (1 - cell.taught) * functional.cross_entropy(logits, y)
+        if cell.taught:
+            with torch.no_grad():
+                wanted = teacher(x)
+            loss = loss + cell.taught * distillation(logits, wanted, TEMPERATURE)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         advance()
         total += float(loss.detach())
     return total / data.steps
-
-
-def main() -> None:
-    """Run cells in turn: `python -m benchmarks.training.cell --weights 8 4 --activations 8 4 --seeds 0 1`."""
-    import argparse
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", default="resnet8")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--bits", nargs="+", default=["8/8"], help="weights/activations")
-    parser.add_argument("--ranges", default="moving_average")
-    parser.add_argument("--norm", default="correct")
-    parser.add_argument("--delay", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--rate", type=float, default=0.01)
-    parser.add_argument("--scheme", default="int8")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    a = parser.parse_args()
-    torch.set_num_threads(a.threads)
-    data = Cifar10()
-    for seed in a.seeds:
-        for bits in a.bits:
-            weights, activations = map(int, bits.split("/"))
-            run(
-                Cell(
-                    a.network,
-                    seed,
-                    weights,
-                    activations,
-                    a.ranges,
-                    a.norm,
-                    a.delay,
-                    a.epochs,
-                    a.rate,
-                    a.scheme,
-                ),
-                data,
-            )
-
-
-if __name__ == "__main__":
-    main()

@@ -27,19 +27,21 @@ DELAYS = (0, 1, 5)
 
 
 def cell(weight_bits: int = 8, activation_bits: int = 8, **others: object) -> Cell:
-    """A cell of the usual recipe: the coarser the grid, the further weights have to go, and the higher the rate."""
-    rate = RATES[min(weight_bits, activation_bits)]
-    return replace(Cell(weight_bits=weight_bits, activation_bits=activation_bits, rate=rate), **others)  # type: ignore[arg-type]
+    """A cell of the usual recipe: the coarser the grid, the further and longer weights have to go."""
+    least = min(weight_bits, activation_bits)
+    usual = Cell(weight_bits=weight_bits, activation_bits=activation_bits, rate=RATES[least], epochs=EPOCHS[least])
+    return replace(usual, **others)  # type: ignore[arg-type]
 
 
-RATES = {8: 0.01, 7: 0.01, 6: 0.02, 5: 0.03, 4: 0.05}
+RATES = {8: 0.005, 7: 0.005, 6: 0.01, 5: 0.02, 4: 0.04}
+EPOCHS = {8: 3, 7: 3, 6: 4, 5: 6, 4: 8}
 
 EXPERIMENTS: dict[str, list[Cell]] = {
     "networks": [*(cell(seed=s) for s in SEEDS), cell(network="resnet20")],
     "four_bits": [cell(4, 4, seed=s) for s in SEEDS],
     "norms": [cell(b, b, norm=n) for b, n in product((8, 4), ("correct", "average", "batch"))],
     "ranges": [cell(b, b, ranges="moving_average") for b in (8, 4)],
-    "delays": [cell(b, b, delay=d) for b, d in product((8, 4), DELAYS)],
+    "delays": [cell(b, b, delay=d, epochs=8) for b, d in product((8, 4), DELAYS)],
     "ablation": [cell(w, a) for w, a in product(BITS, BITS)],
     "activations": [cell(b, b, network=n, seed=s) for s, n, b in product(SEEDS, ("resnet8", "resnet8_relu6"), (8, 7))],
 }

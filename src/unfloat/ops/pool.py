@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import math
-import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -46,17 +44,24 @@ def _over_windows(b: Backend, attributes: Attributes, x: Array, fill: float, joi
     x = b.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), fill)
     for axis, size, step, count in zip((1, 2), attributes["kernel"], attributes["stride"], counts, strict=True):
         before = (slice(None),) * axis
-        x = functools.reduce(join, (x[(*before, slice(i, i + (count - 1) * step + 1, step))] for i in range(size)))
+        taps = [x[(*before, slice(i, i + (count - 1) * step + 1, step))] for i in range(size)]
+        x = taps[0]
+        for tap in taps[1:]:
+            x = join(x, tap)
     return x
+
+
+def _plus(a: Array, b: Array) -> Array:
+    return a + b
 
 
 def _window_sum(b: Backend, attributes: Attributes, x: Array) -> tuple[Array, Array]:
     """Sums over windows, and how many real (unpadded) cells each has."""
     ones = x[:1, :, :, :1] * 0 + 1
-    count = _over_windows(b, attributes, ones, 0, operator.add)
+    count = _over_windows(b, attributes, ones, 0, _plus)
     if attributes["kernel"] == tuple(x.shape[1:3]) and not any(attributes["padding"]):
         return b.xp.sum(x, axis=(1, 2), keepdims=True, dtype=x.dtype), count
-    return _over_windows(b, attributes, x, 0, operator.add), count
+    return _over_windows(b, attributes, x, 0, _plus), count
 
 
 def _average_float(b: Backend, attributes: Attributes, inputs: Sequence[Array], params: Params) -> Array:

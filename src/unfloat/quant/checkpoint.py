@@ -27,11 +27,11 @@ def write_checkpoint(path: Path, record: dict[str, Any], batches: Any) -> None:
         batches: The training data; a DataLoader's own generator is kept too.
     """
     states = gathered(random_state(batches))
-    if several() and dist.get_rank():
-        return
-    buffer = io.BytesIO()
-    torch.save({"kind": KIND, **record, "random": states}, buffer)
-    write_atomically(path, buffer.getvalue())
+    if not several() or not dist.get_rank():
+        buffer = io.BytesIO()
+        torch.save({"kind": KIND, **record, "random": states}, buffer)
+        write_atomically(path, buffer.getvalue())
+    gathered(None)  # no process goes on, perhaps to read it, before it is there
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from unfloat.spec.errors import TrainingError
 
@@ -26,10 +26,9 @@ def reduce_extremes(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     if not several():
         return low, high
     both = torch.stack([-low, high])
-    unsound = torch.isnan(both).to(torch.float32)
+    unsound = torch.isnan(both).to(both.dtype)
     both = torch.where(torch.isnan(both), torch.full_like(both, -float("inf")), both)
-    packed = torch.stack([both, unsound])
-    dist.all_reduce(packed, dist.ReduceOp.MAX)
+    packed = _all_reduced(torch.stack([both, unsound]), dist.ReduceOp.MAX)
     both = torch.where(packed[1] > 0, torch.full_like(both, float("nan")), packed[0])
     return -both[0], both[1]
 
@@ -40,8 +39,7 @@ def reduce_moments(moments: Sequence[Moments]) -> list[Moments]:
     if not several() or not apart:
         return list(moments)
     rows = [_totals(m.mean, m.variance, m.count) for m in apart]
-    flat = torch.cat(rows)
-    dist.all_reduce(flat)
+    flat = _all_reduced(torch.cat(rows), dist.ReduceOp.SUM)
     totals = iter(flat.split([len(r) for r in rows]))
     joined = []
     for m in moments:
@@ -56,17 +54,28 @@ def joined_moments(mean: Tensor, variance: Tensor, count: int) -> tuple[Tensor, 
     """Mean, biased variance and count over the joined batches of all processes; no gradients."""
     if not several():
         return mean, variance, count
-    totals = _totals(mean, variance, count)
-    dist.all_reduce(totals)
-    return _from_totals(totals)
+    return _from_totals(_all_reduced(_totals(mean, variance, count), dist.ReduceOp.SUM))
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:
     """The sum over all processes; no gradients."""
-    if several():
-        values = values.clone()
-        dist.all_reduce(values)
-    return values
+    return _all_reduced(values.clone(), dist.ReduceOp.SUM) if several() else values
+
+
+def mean_over_ranks(values: Tensor) -> Tensor:
+    """The mean over all processes; no gradients."""
+    return sum_over_ranks(values) / dist.get_world_size() if several() else values
+
+
+def _all_reduced(values: Tensor, operation: Any) -> Tensor:
+    """Reduced over all processes, in place where the group carries tensors of this device.
+
+    NCCL carries none of the CPU, where a student is prepared before it moves to its GPU.
+    """
+    carried = [pair.partition(":")[0] for pair in dist.get_backend_config().split(",")]
+    there = values if values.device.type in carried else values.to(carried[0])
+    dist.all_reduce(there, operation)
+    return there.to(values.device)
 
 
 def _totals(mean: Tensor, variance: Tensor, count: int) -> Tensor:
@@ -83,8 +92,7 @@ def total_over_ranks(*values: float, device: torch.device) -> list[float]:
     if not several():
         return list(values)
     totals = torch.tensor(values, dtype=torch.float64, device=device)
-    dist.all_reduce(totals)
-    return totals.tolist()
+    return _all_reduced(totals, dist.ReduceOp.SUM).tolist()
 
 
 def gathered(value: Any) -> list[Any]:
@@ -94,6 +102,52 @@ def gathered(value: Any) -> list[Any]:
     values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def require_one_run(mine: Mapping[str, Any]) -> None:
+    """Raise TrainingError unless every process is about to train in the same way: else one would wait for another."""
+    for rank, theirs in enumerate(gathered(dict(mine))):
+        if theirs != mine:
+            found = ", ".join(f"{name} {mine[name]} and {theirs[name]}" for name in mine if mine[name] != theirs[name])
+            raise TrainingError(
+                f"rank {dist.get_rank()} and rank {rank} do not run the same training, found {found}: give every rank "
+                "the same arguments, a checkpoint in a folder that all of them see, and equally many batches, as a "
+                "DistributedSampler does"
+            )
+
+
+def require_whole(module: nn.Module, parameters: Mapping[str, Tensor]) -> None:
+    """Raise TrainingError where a student's parameters have been spread over processes.
+
+    A student computes with the parameters of its layers, not with the layers, so nothing would gather them.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    from torch.distributed.fsdp import FSDPModule
+    from torch.distributed.tensor import DTensor
+
+    spread = next((name for name, p in parameters.items() if isinstance(p, DTensor)), None)
+    if spread is not None or isinstance(module, FSDPModule):
+        raise TrainingError(
+            f"a student needs all of each parameter on every rank, found {spread or 'its parameters'} spread over them "
+            "(by fully_shard, say): wrap the student in torch.nn.parallel.DistributedDataParallel instead"
+        )
+
+
+def stop_together(mine: Exception | None, anywhere: bool) -> None:
+    """Raise, on every process, what has stopped one of them.
+
+    Args:
+        mine: What has stopped this process, or None.
+        anywhere: Whether any process was stopped; the same on all of them.
+    """
+    if not anywhere:
+        return
+    messages = gathered(None if mine is None else str(mine))
+    if mine is not None:
+        raise mine
+    rank = next(rank for rank, message in enumerate(messages) if message is not None)
+    raise TrainingError(f"rank {rank} cannot go on: {messages[rank]}")
 
 
 def require_one_recipe(toml: str) -> None:

@@ -125,8 +125,9 @@ class LinearStep:
 
     def _known(self, gain: Tensor) -> Norm:
         bias = self.params.get("bias")
-        averages = (self.params[role].detach().to(torch.float64) for role in ("norm.mean", "norm.variance"))
-        return Norm(gain.detach(), 0.0 if bias is None else bias.detach(), *averages, float(self.params["norm.eps"]))
+        mean, variance = (self.params[role].detach().to(torch.float64) for role in ("norm.mean", "norm.variance"))
+        known = 0.0 if bias is None else bias.detach()
+        return Norm(gain.detach(), known, mean, variance, float(self.params["norm.eps"]))
 
     def _corrected(self, accumulator: Tensor, unit: Tensor, gain: Tensor) -> tuple[Tensor, Tensor, Moments]:
         norm, output = self._known(gain), self._output(None)
@@ -165,8 +166,8 @@ class LinearStep:
 
     def _require_finite(self, ends: Tensor) -> None:
         if not np.isfinite(ends.cpu().numpy()).all():
-            name = self.node.params["weight"].name
-            raise TrainingError(diverged(self.node.name, f"NaN or infinity in {name} or in its norm"))
+            names = " or ".join(param.name for param in self.node.params.values())
+            raise TrainingError(diverged(self.node.name, f"NaN or infinity in {names} or in its norm"))
 
     def _accumulate(self, x: Operand, weight: Tensor, sums: Tensor | None) -> Tensor:
         operator, attributes = REGISTRY[self.node.op], self.node.attributes
@@ -180,6 +181,7 @@ class LinearStep:
     @torch.no_grad()
     def _integers(self, bias: Tensor, scales: Tensor, input_scale: float, output: QParams) -> Integers:
         """The Program's own constants: bias codes, multipliers, shifts."""
+        self._require_finite(bias)
         try:
             factors = linear_factors(input_scale, scales.cpu().numpy(), output, bias.numel())
             multiplier, shift = quantize_multipliers(factors)

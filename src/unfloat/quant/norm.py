@@ -7,7 +7,6 @@ layer itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -112,7 +111,7 @@ class Fold(torch.autograd.Function):
         params: dict[str, Any] = {n: t.to(torch.float64) for n, t in zip(names, given, strict=True) if t is not None}
         gain = norm_gain({**params, "norm.eps": eps})
         folded = channels.new_zeros(len(channels), dtype=torch.float64) + norm_bias(params, gain)
-        saved = (None, None, None)
+        saved: tuple[Any, ...] = (None, None, None)
         if gain is not None:  # moving averages move before the backward pass: keep what follows from them
             gain = gain.expand_as(folded).contiguous()
             saved = (gain, params["norm.variance"] + eps, params.get("bias", 0.0) - params["norm.mean"])
@@ -235,7 +234,7 @@ class NormedFinish(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor, *unused: Any) -> tuple[Tensor | None, ...]:
         """`d y / d a` directly, through the mean, and through the variance, as in batch norm."""
         accumulator, inside, steps, scale, factor, offset, unit, mean, spread = ctx.saved_tensors
         norm = ctx.norm

@@ -17,7 +17,14 @@ from torch import Tensor, nn
 from unfloat.ir.graph import Graph, Node, own_shape
 from unfloat.ops import REGISTRY
 from unfloat.program.lower import view
-from unfloat.quant.distributed import reduce_extremes, reduce_moments, require_one_recipe
+from unfloat.quant.distributed import (
+    reduce_extremes,
+    reduce_moments,
+    require_one_recipe,
+    require_whole,
+    several,
+    stop_together,
+)
 from unfloat.quant.linear_step import LinearStep, Operand, clamp_steps, extremes
 from unfloat.quant.loops import Bounds
 from unfloat.quant.norm import Moments
@@ -26,7 +33,7 @@ from unfloat.quant.recipe import Recipe
 from unfloat.quant.simulate import Simulation, border_steps, dequantize_codes
 from unfloat.quant.sites import find_sites
 from unfloat.quant.straight_through import Replace, ScaledGradient
-from unfloat.spec.errors import InputError, TrainingError
+from unfloat.spec.errors import InputError, TrainingError, UnfloatError
 from unfloat.spec.qparams import QParams
 
 STATE = "unfloat"  # the prefix of everything a student knows beyond the model
@@ -154,7 +161,9 @@ class Student(nn.Module):
 
     def _live(self) -> dict[str, Tensor]:
         named = [*self.named_parameters(remove_duplicate=False), *self.named_buffers(remove_duplicate=False)]
-        return {name: tensor for name, tensor in named if not name.startswith(f"{STATE}.")}
+        live = {name: tensor for name, tensor in named if not name.startswith(f"{STATE}.")}
+        require_whole(self, live)
+        return live
 
     @torch.compiler.disable
     def _forward(self, args: tuple[Any, ...], kwargs: dict[str, Any], record: Record | None = None) -> Any:
@@ -205,7 +214,7 @@ class Student(nn.Module):
     def _train(self, inputs: list[Tensor], record: Record | None) -> list[Tensor]:
         if not self._checked_ranks:
             require_one_recipe(self.recipe.to_toml())
-            self._checked_ranks = True
+            self._checked_ranks = several()  # whoever trained alone before may join others
         if not self.unfloat.observed:
             TrainingStep(self, None).observe(inputs)
         return TrainingStep(self, record)(inputs)
@@ -242,19 +251,35 @@ class TrainingStep:
         """Where there are no ranges: take those of this batch, activations in float, and move nothing else."""
         inner = self.simulation.to_inner(inputs)
         ports = self.simulation.graph.inputs
-        self.simulation.execute(
-            [self._border(port.value, x) for port, x in zip(ports, inner, strict=True)], self._value
-        )
-        self.ranges.begin(*self._extremes())
+        self._execute([self._border(port.value, x) for port, x in zip(ports, inner, strict=True)])
+        self.ranges.begin(*self.batch)
 
     def __call__(self, inputs: list[Tensor]) -> list[Tensor]:
         """Real outputs, inner layout."""
         inner = self.simulation.to_inner(inputs)
         ports = self.simulation.graph.inputs
         operands = [self._border(port.value, x) for port, x in zip(ports, inner, strict=True)]
-        outputs = self.simulation.execute(operands, self._value)
+        outputs = self._execute(operands)
         self._move()
         return [x.real() for x in outputs]
+
+    def _execute(self, operands: list[Operand]) -> list[Operand]:
+        """Every value; then `batch`, the least and greatest value of each site over all processes.
+
+        Raises:
+            UnfloatError: On every process, if one of them cannot go on or has seen a NaN or an infinity.
+        """
+        outputs: list[Operand] = []
+        failure = None
+        try:
+            outputs = self.simulation.execute(operands, self._value)
+        except UnfloatError as error:  # the others must not wait for this process
+            failure = error
+        low, high = self._extremes(failure is not None)
+        self.ranges.check_finite(low[:-1], high[:-1])
+        stop_together(failure, bool(torch.isnan(high[-1])))
+        self.batch = low[:-1], high[:-1]
+        return outputs
 
     def _label(self, name: str) -> QParams | None:
         return self.simulation.labels[name] if self.quantized else None
@@ -359,26 +384,25 @@ class TrainingStep:
 
     @torch.no_grad()
     def _move(self) -> None:
-        """After the forward pass: check for divergence, move windows and moving averages, count the step."""
-        low, high = self._extremes()
+        """After the forward pass: move windows and moving averages, count the step."""
         if not self.ranges_frozen and not self.ranges.learned:
-            self.ranges.move(low, high)
+            self.ranges.move(*self.batch)
         moments = reduce_moments([m for _, m in self.moments])
         for (node, _), m in zip(self.moments, moments, strict=True):
             self._move_averages(node, m)
         self.ranges.progress[STEPS] += 1
 
-    def _extremes(self) -> tuple[Tensor, Tensor]:
-        """The least and greatest value of each site in this batch, over all processes; checked to be finite."""
-        low, high = self.ranges.window.new_full((2, len(self.ranges.sites)), float("inf"))
+    def _extremes(self, stopped: bool) -> tuple[Tensor, Tensor]:
+        """The least and greatest value of each site in this batch, over all processes; one more, NaN if one stopped."""
+        low, high = self.ranges.window.new_full((2, len(self.ranges.sites) + 1), float("inf"))
         high = -high
         at = torch.tensor([i for i, _ in self.seen], device=low.device)
         ends = torch.stack([ends for _, ends in self.seen])
         low.scatter_reduce_(0, at, ends[:, 0], "amin")
         high.scatter_reduce_(0, at, ends[:, 1], "amax")
-        low, high = reduce_extremes(low, high)
-        self.ranges.check_finite(low, high)
-        return low, high
+        if stopped:
+            high[-1] = float("nan")
+        return reduce_extremes(low, high)
 
     def _move_averages(self, node: Node, moments: Moments) -> None:
         """As `torch.nn.BatchNorm2d`: the variance unbiased, a momentum of None for the mean over all batches."""

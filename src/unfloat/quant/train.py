@@ -13,18 +13,21 @@ import torch
 from torch import nn
 
 from unfloat.ir.graph import Graph, Node
+from unfloat.ops import REGISTRY
 from unfloat.ops._linear import norm_gain
 from unfloat.program.lower import node_params, view
 from unfloat.program.program import Program
 from unfloat.quant.algorithms.equalization import look_ahead, measure_factors, scale_in_place
 from unfloat.quant.batches import non_empty
-from unfloat.quant.distributed import reduce_extremes, several
+from unfloat.quant.distributed import mean_over_ranks, reduce_extremes, several
 from unfloat.quant.post_training import Prepare, Read, choose, live_parameters, with_counts
 from unfloat.quant.recipe import Recipe
 from unfloat.quant.simulate import Simulation
 from unfloat.quant.student import Student
 from unfloat.spec.errors import TrainingError, TrainingWarning, UnsupportedError
 from unfloat.spec.qparams import qparams_from_range
+
+WIDE = torch.float64
 
 
 def prepare(
@@ -120,11 +123,13 @@ def calibrate_student(student: Student, batches: Iterable[Any], progress: bool |
     live = student._live()
     simulation = Simulation(student._simulation.graph, live, student.recipe)
     choose(simulation, non_empty(batches)[1], progress, len(batches) if isinstance(batches, Sized) else None)
+    if several():
+        _agree_on_ranges(simulation)
+        _agree_on_corrections(simulation)
     with torch.no_grad():
         for node in simulation.graph.nodes:
             if node.name in simulation.corrections:
                 _absorb(simulation, node, simulation.corrections[node.name])
-    _agree(simulation)
     student.unfloat.start(simulation.labels)
 
 
@@ -142,19 +147,26 @@ def _absorb(simulation: Simulation, node: Node, correction: np.ndarray) -> None:
     target += torch.from_numpy(shift).to(target.device, target.dtype)
 
 
-def _agree(simulation: Simulation) -> None:
+def _agree_on_ranges(simulation: Simulation) -> None:
     """Several processes calibrate on their own data: every range is widened to cover all of theirs."""
-    if not several():
-        return
     names = list(simulation.labels)
     labels = [simulation.labels[name] for name in names]
-    low, high = (
-        torch.tensor([q.scale[0] * (end - q.zero_point) for q, end in zip(labels, ends, strict=True)])
+    low, high = (  # float64: the ends of a label give that label again
+        torch.tensor([q.scale[0] * (end - q.zero_point) for q, end in zip(labels, ends, strict=True)], dtype=WIDE)
         for ends in ([q.qmin for q in labels], [q.qmax for q in labels])
     )
     low, high = reduce_extremes(low, high)
     for name, q, a, b in zip(names, labels, low.tolist(), high.tolist(), strict=True):
         simulation.labels[name] = qparams_from_range(a, b, q.dtype, q.bits)
+
+
+def _agree_on_corrections(simulation: Simulation) -> None:
+    """The same for the shifts of biases that each has measured: their mean, zero where a process wants none."""
+    layers = [n.name for n in simulation.graph.nodes if REGISTRY[n.op].quant.weight_axis is not None]
+    nothing = {name: np.zeros(simulation.shapes[name][-1]) for name in layers}  # channels are last
+    own = [torch.from_numpy(simulation.corrections.get(name, zeros)).to(WIDE) for name, zeros in nothing.items()]
+    means = mean_over_ranks(torch.cat(own)).split([len(shifts) for shifts in own]) if own else ()
+    simulation.corrections = {name: m.numpy() for name, m in zip(layers, means, strict=True) if bool(m.any())}
 
 
 def convert(model: nn.Module) -> Program:

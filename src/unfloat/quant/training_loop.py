@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from unfloat.quant.checkpoint import read_checkpoint, restore_random_state, write_checkpoint
-from unfloat.quant.distributed import total_over_ranks
+from unfloat.quant.distributed import require_one_run, total_over_ranks
 from unfloat.quant.objective import Objective
 from unfloat.quant.student import Student
 from unfloat.quant.train import unwrapped
@@ -129,7 +129,10 @@ class Loop:
 
     def run(self, checkpoint: Path | None, resume: bool, bars: Progress) -> History:
         """All epochs that are left. The student is left in `eval()`, the best one if there is validation."""
-        if checkpoint is not None and resume and checkpoint.exists():
+        resuming = checkpoint is not None and resume and checkpoint.exists()
+        given = {"validation": self.validation is not None, "checkpoint": checkpoint is not None, "resuming": resuming}
+        require_one_run({**self._plan(), **given})
+        if checkpoint is not None and resuming:
             self._load(checkpoint)
         else:
             self._begin()
@@ -166,8 +169,9 @@ class Loop:
             sample = self.objective.sample(batch, i, "training")
             loss = self.objective(self.model, sample, where)
             value = float(loss.detach())
-            if not math.isfinite(value):
-                raise TrainingError(self._diverged(where, f"a loss of {value}"))
+            (everywhere,) = total_over_ranks(value, device=self.objective.device)  # or a process would wait for another
+            if not math.isfinite(everywhere):
+                raise TrainingError(self._diverged(where, f"a loss of {everywhere}"))
             (loss / self.settings.accumulate).backward()
             seen = i + 1
             if seen % self.settings.accumulate == 0:

@@ -150,18 +150,18 @@ def finish(accumulator: Array, factors: Factors, codes: CodeRange, rounding: str
 
 @dataclass(frozen=True)
 class Addition:
-    """How operands are brought to one scale, added and rescaled (eq. 21).
+    """How two operands are brought to one scale, added and rescaled (eq. 21).
 
     Attributes:
-        zero_points, multipliers, shifts: One of each operand.
+        zero_points, multipliers, shifts: Each operand's.
         left_shift: Head-room of the common scale.
         factor: Multiplier and shift of the sum.
         codes: Zero point, lowest and highest code of the output.
     """
 
-    zero_points: tuple[int, ...]
-    multipliers: tuple[int, ...]
-    shifts: tuple[int, ...]
+    zero_points: tuple[int, int]
+    multipliers: tuple[int, int]
+    shifts: tuple[int, int]
     left_shift: int
     factor: tuple[int, int]
     codes: CodeRange
