@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from benchmarks import data
+from benchmarks import data, results
 from benchmarks.data import Labels, Pictures, Statistics
 from benchmarks.networks import mobilenet_v1_025_imagenet
 from benchmarks.tflite_files import Border, Floats, border
@@ -120,18 +120,24 @@ def float_logits(model: nn.Module, pictures: Pictures) -> Floats:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--limit", type=int, default=650)
     parser.add_argument("--runtime", choices=("litert", "xnnpack"), default="litert")
     arguments = parser.parse_args()
     pictures, labels = data.imagenet("val650", arguments.limit, SIZE)
+    rows = []
     for name, file in FILES.items():
-        print(f"{file.name} ({name}): {top1(probabilities(file, pictures, arguments.runtime), labels):.2f}", flush=True)
+        found = top1(probabilities(file, pictures, arguments.runtime), labels)
+        rows.append([f"`{file.name}`", f"{name}, in {arguments.runtime}", f"{found:.2f}"])
     model = mobilenet_v1_025_imagenet()
-    print(f"float, in PyTorch: {top1(float_logits(model, pictures), labels):.2f}")
-    for name, label in {"uint8 a tensor": paper_label, "int8 a channel": channel_label}.items():
-        print(f"its weights {name}: {top1(float_logits(rounded_weights(model, label), pictures), labels):.2f}")
+    network = "the float file's weights in PyTorch"
+    rows.append([network, "float", f"{top1(float_logits(model, pictures), labels):.2f}"])
+    for name, label in {"uint8 a tensor, the paper's": paper_label, "int8 a channel": channel_label}.items():
+        found = top1(float_logits(rounded_weights(model, label), pictures), labels)
+        rows.append([network, f"weights rounded: {name}; activations float", f"{found:.2f}"])
+    title = "MobileNetV1 0.25, 128 pixels: public files and rounded weights"
+    results.write("public_files", title, ("network", "how", "top-1"), rows, [f"{len(labels)} pictures of val650."])
 
 
 if __name__ == "__main__":
