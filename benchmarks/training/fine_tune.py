@@ -50,8 +50,8 @@ class Trial:
     batch: int = 50
 
 
-FEW = Training(freeze_norm_after=0)
-"""A thousand pictures say less of a norm's statistics than those that it has."""
+FEW = Training(ranges="learned", freeze_norm_after=0)
+"""A thousand pictures say less of statistics and ranges than those that are known: start from these, and learn."""
 
 
 def _hard(rate: float, **wishes: Any) -> Trial:
