@@ -89,6 +89,14 @@ class Epochs:
         yield from self.pictures.train(self.seed, self.epoch)
 
 
+def without_dropout(model: nn.Module) -> nn.Module:
+    """The teacher answers without dropout; a student that drops values would learn to make up for it."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model
+
+
 def run(name: str, epochs: int, seed: int = 0) -> dict[str, Any]:
     """Run a trial, or read its record where it has run."""
     path = RECORDS / f"fine_tune_{name}_epochs-{epochs}_seed{seed}.json"
@@ -97,7 +105,7 @@ def run(name: str, epochs: int, seed: int = 0) -> dict[str, Any]:
         return found
     torch.manual_seed(seed)
     trial = TRIALS[name]
-    model = trial.build().eval()
+    model = without_dropout(trial.build().eval())
     pictures = ImageNet(trial.size, trial.statistics, trial.batch)
     calibration = pictures.calibration()
     _, labels = pictures.test
