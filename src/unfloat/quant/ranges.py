@@ -25,7 +25,6 @@ class Ranges(nn.Module):
         scale: [sites] float32 parameter, for learned scales only: each scale over the one that `window` gives.
         clips: One float32 parameter a linear node, for learned scales only: the share of each weight channel's range
             that is kept, [channels] or [1].
-        starts: The scale that `window` gives at each site, as of the last `labels`.
         progress: Training steps taken; whether ranges are observed; whether ranges and norms were frozen by hand.
 
     The recipe is kept beside them as extra state, its TOML as bytes: a checkpoint of another recipe is refused, and
@@ -42,7 +41,6 @@ class Ranges(nn.Module):
         self.recipe, self.training_wishes = wishes, wishes.training
         self.index = {maker: i for i, site in enumerate(sites) if site.fixed is None for maker in site.makers}
         self.weights = tuple(weight_channels)
-        self.starts = [1.0] * len(sites)
         self.register_buffer("progress", torch.zeros(4, dtype=torch.int64))
         self.register_buffer("window", torch.zeros(len(sites), 2))
         self.learned = wishes.training.ranges == "learned"
@@ -110,7 +108,6 @@ class Ranges(nn.Module):
         labels = {}
         for i, site in enumerate(self.sites):
             label = site.fixed or self._observed(i, windows[i])
-            self.starts[i] = label.scale[0]
             if self.learned and site.fixed is None:
                 label = self._learned(site, label, scales[i])
             labels.update(dict.fromkeys(site.values, label))

@@ -26,7 +26,7 @@ from unfloat.quant.distributed import (
     stop_together,
 )
 from unfloat.quant.linear_step import LinearStep, Operand, clamp_steps, extremes
-from unfloat.quant.loops import Bounds, reach
+from unfloat.quant.loops import Bounds
 from unfloat.quant.norm import Moments
 from unfloat.quant.ranges import NORM_FROZEN, RANGES_FROZEN, STEPS, Ranges
 from unfloat.quant.recipe import Recipe
@@ -289,9 +289,8 @@ class TrainingStep:
         if not self.quantized or not self.ranges.learned or self.ranges_frozen or name not in self.ranges.index:
             return None
         shape, label = self.simulation.shapes[name], self.simulation.labels[name]
-        at = self.ranges.index[name]
-        share = lsq_share(math.prod(shape[1:]), label.qmax - label.qmin, self.ranges.starts[at])
-        return ScaledGradient.apply(self.ranges.scale[at], share)
+        share = 1.0 / math.sqrt(math.prod(shape[1:]) * (label.qmax - label.qmin))
+        return ScaledGradient.apply(self.ranges.scale[self.ranges.index[name]], share)
 
     def _clip(self, node: Node) -> Tensor | None:
         """The learned clip of a node's weight; a constant once ranges are frozen."""
@@ -299,11 +298,7 @@ class TrainingStep:
         if clip is None or self.ranges_frozen:
             return None if clip is None else clip.detach().to(torch.float64)
         weight = self.simulation.parameter(node.params["weight"].name)
-        axis = REGISTRY[node.op].quant.weight_axis
-        assert axis is not None
-        levels = 2 ** (self.simulation.rule(node).bits - 1) - 1
-        start = float(reach(weight, axis).mean()) / levels  # of all channels: one of zeros would learn without bound
-        share = lsq_share(weight.numel() / clip.numel(), levels, start)
+        share = 1.0 / math.sqrt(weight.numel() / clip.numel() * (2 ** (self.simulation.rule(node).bits - 1) - 1))
         return ScaledGradient.apply(clip, share).to(torch.float64)
 
     def _border(self, name: str, x: Tensor) -> Operand:
@@ -422,20 +417,6 @@ class TrainingStep:
         for param, batch in ((norm.mean, moments.mean), (norm.variance, unbiased)):
             average = view(self.simulation.parameter(param.name), param)
             average.lerp_(torch.where(moments.moves, batch.to(average.dtype), average), share)
-
-
-def lsq_share(values: float, levels: int, start: float) -> float:
-    """What a gradient of `scale / start` is multiplied by, so that the scale itself moves as LSQ's does.
-
-    LSQ (Esser et al., section 2.2) gives a scale's gradient the factor `1 / sqrt(values * levels)`. A step of gradient
-    descent on the ratio moves the scale `start^2` times less than one on the scale, hence the second factor.
-
-    Args:
-        values: How many share the scale.
-        levels: How many steps it has.
-        start: The scale at a ratio of 1; 0 where there is nothing to learn.
-    """
-    return 1.0 / (math.sqrt(values * levels) * start**2) if start > 0 else 0.0
 
 
 def _passed(steps: int, limit: int | None) -> bool:
