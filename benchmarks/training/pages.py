@@ -10,10 +10,6 @@ from collections.abc import Callable, Iterable
 from statistics import mean, stdev
 from typing import Any
 
-import matplotlib as mpl
-
-mpl.use("svg")
-import matplotlib.pyplot as plt
 import numpy as np
 from benchmarks import results
 from benchmarks.training.cell import RECORDS, Cell
@@ -105,6 +101,10 @@ def grid(kind: str) -> np.ndarray:
 
 def heat_map(maps: dict[str, np.ndarray]) -> None:
     """docs/results/training_ablation.svg."""
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+
+    mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "unfloat"  # the same picture gives the same file
     figure, axes = plt.subplots(1, len(maps), figsize=(4.2 * len(maps), 4), constrained_layout=True)
     for axis, (title, values) in zip(axes, maps.items(), strict=True):
