@@ -228,9 +228,8 @@ void gradient_sums(const Table<const float> &grad, const Table<const uint8_t> &i
           "tables of the same shape");
   require(factor.size() == width && sums.shape(0) == 3 && sums.shape(1) == width && threads > 0,
           "one number for each channel");
-  const training_incoming incoming{grad.data(),          inside.data(), data_or_null(accumulator),
-                                   data_or_null(steps), factor.data(), nullptr,
-                                   nullptr};
+  const training_incoming incoming{
+      grad.data(), inside.data(), data_or_null(accumulator), data_or_null(steps), factor.data(), nullptr, nullptr};
   const nb::gil_scoped_release release;
   Partials partials(threads, 3 * rows.channels);
   team().split(threads, rows, [&](int thread, training_rows part) {
@@ -254,9 +253,8 @@ void gradient_through_norm(const Table<const float> &grad, const Table<const uin
   const training_incoming incoming{grad.data(),   inside.data(),   accumulator.data(), nullptr,
                                    factor.data(), constant.data(), slope.data()};
   const nb::gil_scoped_release release;
-  team().split(threads, rows, [&](int, training_rows part) {
-    training_finish_backward(part, &incoming, out.data(), nullptr);
-  });
+  team().split(threads, rows,
+               [&](int, training_rows part) { training_finish_backward(part, &incoming, out.data(), nullptr); });
 }
 
 void sums(const Table<const float> &x, const Table<double> &out, int threads) {
@@ -287,20 +285,21 @@ void weight_steps(const Table<const float> &weight, std::optional<Row<const doub
 }
 
 void weight_backward(const Table<const float> &grad, int64_t taps, const Table<const float> &weight,
-                     const Row<const float> &slope, const OptionalTable &steps, float limit, const Table<float> &to_weight, const Row<double> &to_gain,
-                     const Row<double> &missed, int threads) {
+                     const Row<const float> &slope, const OptionalTable &steps, float limit,
+                     const Table<float> &to_weight, const Row<double> &to_gain, const Row<double> &missed,
+                     int threads) {
   const training_rows rows = all_rows(weight);
   const size_t count = weight.shape(0);
-  require(grad.size() == weight.size() && to_weight.size() == weight.size() &&
-              (!steps || steps->size() == weight.size()),
-          "tables of the same shape");
+  require(
+      grad.size() == weight.size() && to_weight.size() == weight.size() && (!steps || steps->size() == weight.size()),
+      "tables of the same shape");
   require(taps > 0 && rows.channels % taps == 0, "rows of a whole number of taps");
   require((slope.size() == count || slope.size() == 1) && to_gain.size() == count && missed.size() == count,
           "one number a channel");
   const nb::gil_scoped_release release;
   team().split(threads, rows, [&](int, training_rows part) {
-    training_weight_backward(part, grad.data(), taps, weight.data(), slope.data(), slope.size() > 1, data_or_null(steps),
-                             limit, to_weight.data(), to_gain.data(), missed.data());
+    training_weight_backward(part, grad.data(), taps, weight.data(), slope.data(), slope.size() > 1,
+                             data_or_null(steps), limit, to_weight.data(), to_gain.data(), missed.data());
   });
 }
 
@@ -350,21 +349,22 @@ void add_codes(const Table<const int32_t> &a, const Table<const int32_t> &b, Pai
 
 void define_training(nb::module_ &m) {
   m.def("finish_steps", &finish_steps, "accumulator"_a.noconvert(), "factor"_a.noconvert(), "offset"_a.noconvert(),
-        "bias"_a.none().noconvert(), "multiplier"_a.none().noconvert(), "shift"_a.none().noconvert(), "rounding"_a, "low"_a, "high"_a,
-        "steps"_a.noconvert(), "inside"_a.noconvert(), "threads"_a);
-  m.def("gradient_sums", &gradient_sums, "grad"_a.noconvert(), "inside"_a.noconvert(), "accumulator"_a.none().noconvert(),
-        "steps"_a.none().noconvert(), "factor"_a.noconvert(), "out"_a.none().noconvert(), "sums"_a.noconvert(), "threads"_a);
+        "bias"_a.none().noconvert(), "multiplier"_a.none().noconvert(), "shift"_a.none().noconvert(), "rounding"_a,
+        "low"_a, "high"_a, "steps"_a.noconvert(), "inside"_a.noconvert(), "threads"_a);
+  m.def("gradient_sums", &gradient_sums, "grad"_a.noconvert(), "inside"_a.noconvert(),
+        "accumulator"_a.none().noconvert(), "steps"_a.none().noconvert(), "factor"_a.noconvert(),
+        "out"_a.none().noconvert(), "sums"_a.noconvert(), "threads"_a);
   m.def("gradient_through_norm", &gradient_through_norm, "grad"_a.noconvert(), "inside"_a.noconvert(),
         "accumulator"_a.noconvert(), "factor"_a.noconvert(), "constant"_a.noconvert(), "slope"_a.noconvert(),
         "out"_a.noconvert(), "threads"_a);
-  m.def("weight_backward", &weight_backward, "grad"_a.noconvert(), "taps"_a, "weight"_a.noconvert(), "slope"_a.noconvert(),
-        "steps"_a.none().noconvert(), "limit"_a, "to_weight"_a.noconvert(), "to_gain"_a.noconvert(), "missed"_a.noconvert(),
-        "threads"_a);
+  m.def("weight_backward", &weight_backward, "grad"_a.noconvert(), "taps"_a, "weight"_a.noconvert(),
+        "slope"_a.noconvert(), "steps"_a.none().noconvert(), "limit"_a, "to_weight"_a.noconvert(),
+        "to_gain"_a.noconvert(), "missed"_a.noconvert(), "threads"_a);
   m.def("add_codes", &add_codes, "a"_a.noconvert(), "b"_a.noconvert(), "zero_points"_a, "multipliers"_a, "shifts"_a,
         "left_shift"_a, "output_factor"_a, "codes"_a, "rounding"_a, "out"_a.noconvert(), "threads"_a);
   m.def("sums", &sums, "x"_a.noconvert(), "out"_a.noconvert(), "threads"_a);
-  m.def("weight_steps", &weight_steps, "weight"_a.noconvert(), "gain"_a.none().noconvert(), "scale"_a.noconvert(), "low"_a,
-        "high"_a, "steps"_a.noconvert(), "row_sums"_a.noconvert(), "threads"_a);
+  m.def("weight_steps", &weight_steps, "weight"_a.noconvert(), "gain"_a.none().noconvert(), "scale"_a.noconvert(),
+        "low"_a, "high"_a, "steps"_a.noconvert(), "row_sums"_a.noconvert(), "threads"_a);
   m.def("reach", &reach, "weight"_a.noconvert(), "out"_a.noconvert(), "threads"_a);
 }
 

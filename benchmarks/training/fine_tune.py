@@ -67,8 +67,8 @@ TRIALS = {
     "hard_uint8": _hard(1e-3, scheme="uint8"),
     "hard_uint8_equalized": _hard(2e-4, scheme="uint8", equalize=True),
     "hard_int8": _hard(1e-4),
-    "mobilenet_v2": _wide("mobilenet_v2", data.IMAGENET_STATISTICS, 2e-5),
-    "efficientnet_lite0": _wide("efficientnet_lite0", data.LITE_STATISTICS, 2e-5),
+    "mobilenet_v2": _wide("mobilenet_v2", data.IMAGENET_STATISTICS, 3e-6),
+    "efficientnet_lite0": _wide("efficientnet_lite0", data.LITE_STATISTICS, 3e-6),
 }
 
 

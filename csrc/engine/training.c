@@ -28,11 +28,11 @@ static int64_t stretch_size(piece_of_channels piece, training_rows rows, int64_t
   return least(piece.rows, rows.end - row) * piece.channels;
 }
 
-#define REPEATED(name, type)                                                                \
+#define REPEATED(name, type)                                                                 \
   static void name(piece_of_channels piece, const type *restrict each, type *restrict out) { \
-    for (int64_t r = 0; r < piece.rows; ++r) {                                              \
-      memcpy(out + r * piece.channels, each + piece.first, piece.channels * sizeof(type));  \
-    }                                                                                       \
+    for (int64_t r = 0; r < piece.rows; ++r) {                                               \
+      memcpy(out + r * piece.channels, each + piece.first, piece.channels * sizeof(type));   \
+    }                                                                                        \
   }
 REPEATED(repeated_float, float)
 REPEATED(repeated_int32, int32_t)
@@ -317,7 +317,8 @@ void training_weight(training_rows rows, const float *weight, const double *gain
     const float *w = weight + row * rows.channels;
     float *out = steps + row * rows.channels;
     const double g = gain == NULL ? 1.0 : gain[row], s = scale[per_channel ? row : 0];
-    if (multiplied_row(w, rows.channels, g / s, low, high, out) > 0) divided_row(w, rows.channels, g, s, low, high, out);
+    if (multiplied_row(w, rows.channels, g / s, low, high, out) > 0)
+      divided_row(w, rows.channels, g, s, low, high, out);
     row_sums(out, rows.channels, magnitude + row, balance + row);
   }
 }
