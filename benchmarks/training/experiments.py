@@ -42,7 +42,7 @@ EXPERIMENTS: dict[str, list[Cell]] = {
     "norms": [cell(b, b, norm=n) for b, n in product((8, 4), ("correct", "average", "batch"))],
     "ranges": [cell(b, b, ranges="moving_average") for b in (8, 4)],
     "delays": [cell(b, b, delay=d, epochs=8) for b, d in product((8, 4), DELAYS)],
-    "ablation": [cell(w, a) for w, a in product(BITS, BITS)],
+    "ablation": [cell(w, a) for w, a in sorted(product(BITS, BITS), key=min, reverse=True)],
     "activations": [cell(b, b, network=n, seed=s) for s, n, b in product(SEEDS, ("resnet8", "resnet8_relu6"), (8, 7))],
 }
 
