@@ -1,6 +1,6 @@
 """Fine-tuning networks with ImageNet weights on train1000, judged on val650: PTQ beside QAT with distillation.
 
-    python -m benchmarks.training.fine_tune [--epochs 60] [TRIAL ...]
+    python -m benchmarks.training.fine_tune [TRIAL ...]
 
 The float network is the teacher; labels are not used. `hard` is the paper's hard case (section 3: channel ranges far
 apart), MobileNetV1 0.25 at 128 px in uint8 per tensor, without and with equalisation. A trial's epochs are saved and
@@ -39,6 +39,7 @@ class Trial:
         statistics: Of its preprocessing.
         recipe: As far as it is not the default.
         rate: The learning rate at its start.
+        epochs: How often it goes through the 1,000 pictures.
         batch: Pictures a step.
     """
 
@@ -47,6 +48,7 @@ class Trial:
     statistics: data.Statistics
     recipe: Recipe
     rate: float
+    epochs: int = 10
     batch: int = 50
 
 
@@ -59,16 +61,16 @@ def _hard(rate: float, **wishes: Any) -> Trial:
     return Trial(mobilenet_v1_025_imagenet, 128, data.SYMMETRIC_STATISTICS, recipe, rate)
 
 
-def _wide(name: str, statistics: data.Statistics, rate: float) -> Trial:
-    return Trial(PRETRAINED[name].build, 224, statistics, Recipe(training=FEW), rate, batch=25)
+def _wide(name: str, statistics: data.Statistics, rate: float, epochs: int) -> Trial:
+    return Trial(PRETRAINED[name].build, 224, statistics, Recipe(training=FEW), rate, epochs, batch=25)
 
 
 TRIALS = {
     "hard_uint8": _hard(1e-3, scheme="uint8"),
     "hard_uint8_equalized": _hard(2e-4, scheme="uint8", equalize=True),
     "hard_int8": _hard(1e-4),
-    "mobilenet_v2": _wide("mobilenet_v2", data.IMAGENET_STATISTICS, 3e-6),
-    "efficientnet_lite0": _wide("efficientnet_lite0", data.LITE_STATISTICS, 3e-6),
+    "mobilenet_v2": _wide("mobilenet_v2", data.IMAGENET_STATISTICS, 3e-6, 3),
+    "efficientnet_lite0": _wide("efficientnet_lite0", data.LITE_STATISTICS, 3e-6, 6),
 }
 
 
@@ -141,16 +143,17 @@ def main() -> None:
     """Run trials and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trials", nargs="*", default=list(TRIALS))
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, help="instead of each trial's own")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     UNFINISHED.mkdir(parents=True, exist_ok=True)
     rows = []
     for name in arguments.trials:
-        record = run(name, arguments.epochs)
+        record = run(name, arguments.epochs or TRIALS[name].epochs)
         cells = {kind: measures.Agreement(**record[kind]).cells() for kind in ("ptq", "qat")}
-        rows += [[name, kind.upper(), *found] for kind, found in cells.items()]
+        how = {"ptq": "PTQ", "qat": f"QAT, {record['epochs']} epochs"}
+        rows += [[name, how[kind], *found] for kind, found in cells.items()]
     results.write("fine_tuning", "Fine-tuning on 1,000 pictures", ("trial", "how", *measures.COLUMNS), rows)
 
 
