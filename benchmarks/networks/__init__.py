@@ -15,7 +15,7 @@ from .mobilenet_v1 import mobilenet_v1, mobilenet_v1_025_imagenet, mobilenet_v1_
 from .mobilenet_v2 import mobilenet_v2, mobilenet_v2_imagenet
 from .resnet import resnet8, resnet18, resnet20, resnet50
 
-__all__ = ["NETWORKS", "PRETRAINED", "Network", "mobilenet_v1_025_imagenet", "randomize"]
+__all__ = ["NETWORKS", "PRETRAINED", "Network", "mobilenet_v1_025_imagenet", "randomize", "without_dropout"]
 
 Shape = tuple[int, int, int]
 
@@ -99,3 +99,11 @@ def randomize(model: nn.Module, seed: int, input_shape: Shape = (3, 224, 224)) -
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
     return model.eval()
+
+
+def without_dropout(model: nn.Module) -> nn.Module:
+    """The model itself, its dropout switched off in `train()` too."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model

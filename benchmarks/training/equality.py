@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from benchmarks import results
-from benchmarks.networks import NETWORKS
+from benchmarks.networks import NETWORKS, without_dropout
 from benchmarks.training.generated import SIDE, Generated, recipe
 from tests.peers.call import peer
 from torch import nn
@@ -132,10 +132,7 @@ def whole(name: str) -> Tally:
     tally = Tally()
     network = NETWORKS[name]
     x = torch.randn(4, *network.input_shape)
-    model = network.random(seed=1)
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):  # it acts in train() alone, which is compared with eval() here
-            module.p = 0.0
+    model = without_dropout(network.random(seed=1))  # it acts in train() alone, which is compared with eval() here
     student = trained(model, unfloat.Recipe(), x, steps=3, rate=0.01)
     case = compare(student, x[:2], tally)
     assert case is not None

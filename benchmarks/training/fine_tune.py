@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks import data, measures, results
-from benchmarks.networks import PRETRAINED, mobilenet_v1_025_imagenet
+from benchmarks.networks import PRETRAINED, mobilenet_v1_025_imagenet, without_dropout
 from benchmarks.training.cell import RECORDS, Engine
 from benchmarks.training.float_networks import UNFINISHED
 from benchmarks.training.imagenet import Batch, ImageNet, logits
@@ -91,14 +91,6 @@ class Epochs:
         yield from self.pictures.train(self.seed, self.epoch)
 
 
-def without_dropout(model: nn.Module) -> nn.Module:
-    """The teacher answers without dropout; a student that drops values would learn to make up for it."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    return model
-
-
 def run(name: str, epochs: int, seed: int = 0) -> dict[str, Any]:
     """Run a trial, or read its record where it has run."""
     path = RECORDS / f"fine_tune_{name}_epochs-{epochs}_seed{seed}.json"
@@ -107,7 +99,7 @@ def run(name: str, epochs: int, seed: int = 0) -> dict[str, Any]:
         return found
     torch.manual_seed(seed)
     trial = TRIALS[name]
-    model = without_dropout(trial.build().eval())
+    model = without_dropout(trial.build().eval())  # the teacher answers without it, the student should learn so
     pictures = ImageNet(trial.size, trial.statistics, trial.batch)
     calibration = pictures.calibration()
     _, labels = pictures.test

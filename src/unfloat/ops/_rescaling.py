@@ -8,7 +8,7 @@ from unfloat.ir.graph import Attributes
 from unfloat.ir.instruction import Tensor
 from unfloat.ops._operator import Request
 from unfloat.spec.backend import Array, Backend
-from unfloat.spec.fixedpoint import quantize_multiplier, saturate
+from unfloat.spec.fixedpoint import quantize_multiplier, saturate, scalar_like
 from unfloat.spec.qparams import QParams, clamp_code
 
 
@@ -43,15 +43,10 @@ def requantize_to_codes(
 def requantize_single(b: Backend, attributes: Attributes, accumulator: Array) -> Array:
     """`requantize_to_codes` with the instruction's one multiplier and shift."""
     multiplier, shift = (
-        scalar_like(b, accumulator, attributes["multiplier"]),
-        scalar_like(b, accumulator, attributes["shift"]),
+        scalar_like(accumulator, attributes["multiplier"]),
+        scalar_like(accumulator, attributes["shift"]),
     )
     return requantize_to_codes(b, attributes, accumulator, multiplier, shift)
-
-
-def scalar_like(b: Backend, array: Array, value: int) -> Array:
-    """`value` as an array of one element, of the same library, dtype and device as `array`."""
-    return b.xp.full((1,), value, dtype=array.dtype, device=array.device)
 
 
 def code_span(tensor: Tensor) -> tuple[int, int]:

@@ -122,7 +122,7 @@ class TorchBackend:
 
     def add(self, inputs: Sequence[torch.Tensor], by: Addition, rounding: str) -> torch.Tensor:
         """See `Backend`; on a CPU the native kernel where there is nothing to broadcast."""
-        if self.device.type != "cpu" or len(inputs) != 2 or inputs[0].shape != inputs[1].shape:
+        if self.device.type != "cpu" or inputs[0].shape != inputs[1].shape:
             return add([x.to(torch.int64) for x in inputs], by, rounding).to(torch.int32)
         a, b = (x.to(torch.int32).contiguous() for x in inputs)
         out = torch.empty(a.shape, dtype=torch.int32)

@@ -87,7 +87,7 @@ class Fold(torch.autograd.Function):
     Forward arguments:
         gamma, beta, bias, mean, variance: [channels] or None.
         eps: Of the norm.
-        channels: How many there are.
+        channels: Any tensor with a row for each channel, on their device.
 
     Returns:
         (gain or None without a norm, bias).
@@ -150,6 +150,19 @@ def batch_moments(values: Tensor, joined: bool) -> tuple[Tensor, Tensor, int]:
     return joined_moments(mean, variance, count) if joined else (mean, variance, count)
 
 
+def _through_moments(
+    to_mean: Tensor, to_variance: Tensor, mean: Tensor, count: int, joined: bool
+) -> tuple[Tensor, Tensor]:
+    """The gradient of the values that moments are of, `constant + slope * x`.
+
+    `d mean / dx = 1 / n`, `d variance / dx = 2 (x - mean) / n`; every process's loss reads joined statistics.
+    """
+    if joined:
+        to_mean, to_variance = sum_over_ranks(torch.stack([to_mean, to_variance]))
+    slope = 2 * to_variance / count
+    return to_mean / count - slope * mean, slope
+
+
 class Statistics(torch.autograd.Function):
     """Mean and biased variance of each channel, [channels], float64.
 
@@ -172,12 +185,9 @@ class Statistics(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, to_mean: Tensor, to_variance: Tensor, _: None) -> tuple[Tensor, None]:
-        """`d mean / dx = 1 / n`, `d variance / dx = 2 (x - mean) / n`; every process's loss reads joined statistics."""
+        """See `_through_moments`."""
         values, mean = ctx.saved_tensors
-        if ctx.joined:
-            to_mean, to_variance = sum_over_ranks(torch.stack([to_mean, to_variance]))
-        slope = 2 * to_variance / ctx.count
-        constant = to_mean / ctx.count - slope * mean
+        constant, slope = _through_moments(to_mean, to_variance, mean, ctx.count, ctx.joined)
         return torch.addcmul(constant.to(values.dtype), slope.to(values.dtype), values), None
 
 
@@ -246,10 +256,7 @@ class NormedFinish(torch.autograd.Function):
         share = torch.where(norm.tells, to_log / spread, 0.0)  # a silent channel's variance is not the batch's
         to_variance = share * (unit / norm.some_gain).square_().mul_(-0.5)
         to_gain = share * (spread - norm.eps) / norm.some_gain
-        if ctx.joined:
-            to_mean, to_variance = sum_over_ranks(torch.stack([to_mean, to_variance]))
-        slope = 2 * to_variance / ctx.count
-        constant = to_mean / ctx.count - slope * mean
+        constant, slope = _through_moments(to_mean, to_variance, mean, ctx.count, ctx.joined)
         out = loops.gradient_through_norm(grad, inside, accumulator, factor, constant, slope)
         to_beta = _as(passed / ctx.step, ctx.beta_dtype)
         return out, to_gain, to_beta, to_scale(sums, factor, offset, scale), None, None, None, None

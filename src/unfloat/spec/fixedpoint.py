@@ -32,6 +32,11 @@ def array_namespace(x: Array) -> Any:
     return wrapped_namespace(x)
 
 
+def scalar_like(array: Array, value: int) -> Array:
+    """`value` as an array of one element, of the same library, dtype and device as `array`."""
+    return array_namespace(array).full((1,), value, dtype=array.dtype, device=array.device)
+
+
 def round_half_away(x: Array) -> Array:
     """Round to the nearest integer, ties away from zero; exact for every float64 (`x + 0.5` is not).
 
@@ -172,10 +177,11 @@ def add(inputs: Sequence[Array], by: Addition, rounding: str) -> Array:
     total: Array = 0
     for x, zero_point, multiplier, shift in zip(inputs, by.zero_points, by.multipliers, by.shifts, strict=True):
         raised = (x - zero_point) << by.left_shift
-        total = total + requantize(raised, x * 0 + multiplier, x * 0 + shift, rounding)
+        total = total + requantize(raised, scalar_like(x, multiplier), scalar_like(x, shift), rounding)
     multiplier, shift = by.factor
     zero_point, low, high = by.codes
-    return saturate(requantize(total, total * 0 + multiplier, total * 0 + shift, rounding) + zero_point, low, high)
+    steps = requantize(total, scalar_like(total, multiplier), scalar_like(total, shift), rounding)
+    return saturate(steps + zero_point, low, high)
 
 
 def average(total: Array, count: Array) -> Array:
