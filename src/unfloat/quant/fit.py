@@ -19,6 +19,7 @@ from unfloat.quant.training_loop import History, Loop, Schedule, Settings, Valid
 from unfloat.spec.errors import TrainingError
 
 RATE = 1e-4  # of AdamW, where the user names none: the network is trained already
+RANGE_RATE = 2e-3  # of learned ranges: each is a share of where it started, and one step moves it by no more than this
 WEIGHT_DECAY = 1e-4
 WARM_UP = 0.05  # of all steps
 
@@ -29,13 +30,18 @@ def cosine(progress: float) -> float:
 
 
 def default_optimizer(student: nn.Module, rate: float | None = None) -> Optimizer:
-    """AdamW. Neither biases and norms nor what lies under "unfloat." decay: a scale has no reason to shrink."""
-    decaying: list[nn.Parameter] = []
+    """AdamW. Only weights decay: neither biases and norms nor ranges, which have a rate of their own, should shrink."""
+    weights: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
+    ranges: list[nn.Parameter] = []
     for name, parameter in unwrapped(student).named_parameters():
-        decays = parameter.dim() > 1 and not name.startswith(f"{STATE}.")
-        (decaying if decays else others).append(parameter)
-    groups = [{"params": decaying, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
+        kind = ranges if name.startswith(f"{STATE}.") else weights if parameter.dim() > 1 else others
+        kind.append(parameter)
+    groups = [
+        {"params": weights, "weight_decay": WEIGHT_DECAY},
+        {"params": others, "weight_decay": 0.0},
+        {"params": ranges, "weight_decay": 0.0, "lr": RANGE_RATE},
+    ]
     return AdamW([g for g in groups if g["params"]], lr=RATE if rate is None else rate)
 
 

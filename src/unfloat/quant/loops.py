@@ -104,6 +104,14 @@ def finish_steps(
     return steps, inside, torch.tensor(ends)
 
 
+def within(real: Tensor, bounds: Bounds) -> Tensor:
+    """Whether real numbers lie within bounds."""
+    if not _served(real) or not real.ndim:
+        return (real >= bounds.low).logical_and_(real <= bounds.high)
+    one = torch.ones(real.shape[-1])
+    return finish_steps(real, one, torch.zeros_like(one), bounds, rounds=False)[1]
+
+
 def real_steps(accumulator: Tensor, factor: Tensor, offset: Tensor) -> Tensor:
     """`accumulator * factor + offset`, float32."""
     return (accumulator * factor).to(torch.float32).add_(offset)

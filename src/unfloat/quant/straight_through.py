@@ -84,7 +84,7 @@ class Replace(torch.autograd.Function):
     """Steps that the integers gave, with the gradient of the clamped real value they stand for.
 
     Forward arguments:
-        real: The float meaning, float32; carries the gradient.
+        real: The float meaning, float32, last axis channels; carries the gradient.
         steps: What the integer meaning gives, float32.
         unit: The real value of a step.
         scale: The learned scale, or None.
@@ -94,19 +94,20 @@ class Replace(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, real: Tensor, steps: Tensor, unit: float, scale: Tensor | None, bounds: Bounds) -> Tensor:
         """See the class."""
-        inside = real.clamp(bounds.low * unit, bounds.high * unit) == real
-        missed = None if scale is None else steps - (real / unit) * inside
         ctx.unit = unit
-        ctx.save_for_backward(inside, scale, missed)
+        inside = loops.within(real, Bounds(bounds.low * unit, bounds.high * unit))
+        learned = (None, None) if scale is None else (real, steps)
+        ctx.save_for_backward(inside, scale, *learned)
         return steps
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """`1 / S` inside, zero outside."""
-        inside, scale, missed = ctx.saved_tensors
-        learned = None if scale is None else ((grad * missed).sum() / scale).reshape(scale.shape)
-        return (grad * inside).mul_(1 / ctx.unit), None, None, learned, None
+        inside, scale, real, steps = ctx.saved_tensors
+        factor = grad.new_full((grad.shape[-1],), 1 / ctx.unit)
+        sums, out = loops.gradient_sums(grad, inside, factor, real, steps, torch.float32)
+        return out, None, None, to_scale(sums, factor, torch.zeros_like(factor), scale), None
 
 
 class RoundedWeight(torch.autograd.Function):

@@ -367,8 +367,8 @@ class TrainingStep:
         if label is None:
             return real if node.clamp is None else real.clamp(node.clamp.low, node.clamp.high)
         with torch.no_grad():
-            codes = [(x.value + x.label.zero_point).to(torch.int32) for x in inputs if x.label is not None]
-            exact = (simulation.exact_value(node, codes) - label.zero_point).to(torch.float32)
+            codes = [x.value.to(torch.int32).add_(x.label.zero_point) for x in inputs if x.label is not None]
+            exact = simulation.exact_value(node, codes).to(torch.float32).sub_(label.zero_point)
         scale = self._scale(node.name)
         result: Tensor = Replace.apply(real, exact, label.scale[0], scale, clamp_steps(node, label))
         return result
