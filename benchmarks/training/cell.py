@@ -7,9 +7,10 @@ made from the records. Accuracy is that of the engine, on all 10,000 test pictur
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ import unfloat
 from unfloat import Program, Recipe, Training
 from unfloat.quant.objective import distillation
 
-TEMPERATURE = 2.0  # of the distillation
 RECORDS = Path(__file__).parent / "records"
 
 
@@ -38,8 +38,11 @@ class Cell:
         norm: See `unfloat.Training`.
         delay: Epochs before activations are quantized.
         taught: The share of the loss that the float network gives, by distillation; labels give the rest.
+        temperature: Of the distillation.
         epochs: Of fine-tuning.
-        rate: The learning rate at its start; it falls to 0 along a cosine.
+        rate: The greatest learning rate; it falls to 0 along a cosine.
+        warm_up: Steps in which it rises to that.
+        range_rate: The learning rate of learned ranges, over that of the others.
         scheme: See `unfloat.Recipe`.
     """
 
@@ -51,8 +54,11 @@ class Cell:
     norm: str = "correct"
     delay: int = 0
     taught: float = 0.7
+    temperature: float = 2.0
     epochs: int = 8
     rate: float = 0.01
+    warm_up: int = 0
+    range_rate: float = 1.0
     scheme: str = "int8"
 
     @property
@@ -60,8 +66,9 @@ class Cell:
         """Unique among cells; what is as usual is left out."""
         parts = [self.network, f"w{self.weight_bits}a{self.activation_bits}", f"seed{self.seed}"]
         usual = Cell()
-        fields = ("ranges", "norm", "delay", "taught", "epochs", "rate", "scheme")
-        parts += [f"{f}-{getattr(self, f)}" for f in fields if getattr(self, f) != getattr(usual, f)]
+        named = {"network", "weight_bits", "activation_bits", "seed"}
+        others = [f.name for f in fields(self) if f.name not in named]
+        parts += [f"{name}-{getattr(self, name)}" for name in others if getattr(self, name) != getattr(usual, name)]
         return "_".join(parts)
 
     def recipe(self, steps: int) -> Recipe:
@@ -120,9 +127,13 @@ def fine_tune(
     """Train the student, an epoch at a time, going on where an earlier run was stopped."""
     torch.manual_seed(cell.seed)
     student = unfloat.prepare(model, data.calibration(8)[0], recipe, data.calibration())
-    groups = parameter_groups(student)
-    optimizer = torch.optim.SGD(groups, lr=cell.rate, momentum=0.9, nesterov=True)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, cell.epochs * data.steps)
+    optimizer = torch.optim.SGD(parameter_groups(student, cell), lr=cell.rate, momentum=0.9, nesterov=True)
+    steps = cell.epochs * data.steps
+
+    def share(step: int) -> float:
+        return min(1.0, (step + 1) / max(1, cell.warm_up)) * (1 + math.cos(math.pi * step / steps)) / 2
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
     saved = UNFINISHED / f"{cell.name}.pt"
     log: list[dict[str, float]] = []
     parts: dict[str, Any] = {"student": student, "optimizer": optimizer, "schedule": schedule}
@@ -142,12 +153,16 @@ def fine_tune(
     return log, unfloat.convert(student)
 
 
-def parameter_groups(student: torch.nn.Module, decay: float = 1e-4) -> list[dict[str, Any]]:
-    """Weight decay for weights only: not for norms, biases and what lies under "unfloat."."""
-    named = list(student.named_parameters())
-    decayed = [p for name, p in named if p.ndim > 1 and not name.startswith("unfloat.")]
-    others = [p for name, p in named if p.ndim <= 1 or name.startswith("unfloat.")]
-    return [{"params": decayed, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+def parameter_groups(student: torch.nn.Module, cell: Cell, decay: float = 1e-4) -> list[dict[str, Any]]:
+    """Weight decay for weights only: not for norms, biases and what lies under "unfloat.", learned ranges."""
+    own = {name: p for name, p in student.named_parameters() if not name.startswith("unfloat.")}
+    ranges = [p for name, p in student.named_parameters() if name not in own]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in own.values() if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in own.values() if p.ndim <= 1]},
+        {"params": ranges, "lr": cell.range_rate * cell.rate},
+    ]
+    return [group for group in groups if group["params"]]
 
 
 def train_epoch(
@@ -168,7 +183,7 @@ def train_epoch(
         if cell.taught:
             with torch.no_grad():
                 wanted = teacher(x)
-            loss = loss + cell.taught * distillation(logits, wanted, TEMPERATURE)
+            loss = loss + cell.taught * distillation(logits, wanted, cell.temperature)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
