@@ -179,6 +179,19 @@ training_output as_output(const std::string &rounding, const IntegerRows &intege
   return output;
 }
 
+constexpr training_ends kNoEnds{__builtin_inff(), -__builtin_inff()};
+
+// The ends over all threads; NaN if one saw a NaN.
+std::tuple<float, float> merged(const std::vector<training_ends> &ends) {
+  training_ends all = kNoEnds;
+  for (const training_ends &e : ends) {
+    if (e.low != e.low) return {e.low, e.low};
+    all.low = e.low < all.low ? e.low : all.low;
+    all.high = e.high > all.high ? e.high : all.high;
+  }
+  return {all.low, all.high};
+}
+
 std::tuple<float, float> finish_steps(const Table<const float> &accumulator, const Row<const float> &factor,
                                       const Row<const float> &offset, std::optional<Row<const int32_t>> bias,
                                       std::optional<Row<const int32_t>> multiplier,
@@ -196,20 +209,14 @@ std::tuple<float, float> finish_steps(const Table<const float> &accumulator, con
   output.offset = offset.data();
   output.low = low;
   output.high = high;
-  std::vector<training_ends> ends(static_cast<size_t>(threads), {__builtin_inff(), -__builtin_inff()});
+  std::vector<training_ends> ends(static_cast<size_t>(threads), kNoEnds);
   {
     const nb::gil_scoped_release release;
     team().split(threads, rows, [&](int thread, training_rows part) {
       ends[thread] = training_finish(part, accumulator.data(), &output, steps.data(), inside.data());
     });
   }
-  training_ends all = ends[0];
-  for (const training_ends &e : ends) {
-    if (e.low != e.low) return {e.low, e.low};
-    all.low = e.low < all.low ? e.low : all.low;
-    all.high = e.high > all.high ? e.high : all.high;
-  }
-  return {all.low, all.high};
+  return merged(ends);
 }
 
 template <typename T>
@@ -312,37 +319,64 @@ void reach(const Table<const float> &weight, const Row<float> &out, int threads)
 
 using Pair = std::tuple<int32_t, int32_t>;
 
-void add_codes(const Table<const int32_t> &a, const Table<const int32_t> &b, Pair zero_points, Pair multipliers,
-               Pair shifts, int32_t left_shift, Pair output_factor, std::tuple<int32_t, int32_t, int32_t> codes_of,
-               const std::string &rounding, const Table<int32_t> &out, int threads) {
-  require(a.size() == b.size() && a.size() == out.size(), "tables of the same shape");
-  const auto [zero_point, low, high] = codes_of;
+// An addition as Python gives it: (zero_points, multipliers, shifts, left_shift, output factor, (zero point, least,
+// greatest code)).
+using Codes = std::tuple<int32_t, int32_t, int32_t>;
+using AdditionFields = std::tuple<Pair, Pair, Pair, int32_t, Pair, Codes>;
+
+rows_addition as_addition(const AdditionFields &fields, int32_t least, const std::string &rounding) {
+  const auto [zero_points, multipliers, shifts, left_shift, factor, codes] = fields;
+  const auto [zero_point, low, high] = codes;
   const auto in_range = [](int32_t shift) { return -31 <= shift && shift <= 0; };
   require(in_range(std::get<0>(shifts)) && in_range(std::get<1>(shifts)) && 0 <= left_shift && left_shift <= 20 &&
-              -31 <= std::get<1>(output_factor) && std::get<1>(output_factor) <= 30,
+              -31 <= std::get<1>(factor) && std::get<1>(factor) <= 30,
           "shifts as an addition has them");
-  require(std::get<0>(multipliers) >= 0 && std::get<1>(multipliers) >= 0 && std::get<0>(output_factor) >= 0,
+  require(std::get<0>(multipliers) >= 0 && std::get<1>(multipliers) >= 0 && std::get<0>(factor) >= 0,
           "multipliers must not be negative");
-  const auto is_code = [](int32_t code) { return -128 <= code && code <= 255; };
+  const auto is_code = [least](int32_t code) { return least <= code && code <= 255; };
   require(is_code(std::get<0>(zero_points)) && is_code(std::get<1>(zero_points)) && is_code(zero_point) &&
               is_code(low) && is_code(high) && low <= high,
           "zero points and clamp must be codes, in order");
   require(rounding == "single" || rounding == "double", "rounding must be single or double");
-  const rows_addition addition{{std::get<0>(zero_points), std::get<1>(zero_points)},
-                               {std::get<0>(multipliers), std::get<1>(multipliers)},
-                               {std::get<0>(shifts), std::get<1>(shifts)},
-                               left_shift,
-                               std::get<0>(output_factor),
-                               std::get<1>(output_factor),
-                               zero_point,
-                               low,
-                               high,
-                               rounding == "single" ? QMATH_SINGLE : QMATH_DOUBLE};
+  return {{std::get<0>(zero_points), std::get<1>(zero_points)},
+          {std::get<0>(multipliers), std::get<1>(multipliers)},
+          {std::get<0>(shifts), std::get<1>(shifts)},
+          left_shift,
+          std::get<0>(factor),
+          std::get<1>(factor),
+          zero_point,
+          low,
+          high,
+          rounding == "single" ? QMATH_SINGLE : QMATH_DOUBLE};
+}
+
+void add_codes(const Table<const int32_t> &a, const Table<const int32_t> &b, const AdditionFields &fields,
+               const std::string &rounding, const Table<int32_t> &out, int threads) {
+  require(a.size() == b.size() && a.size() == out.size(), "tables of the same shape");
+  const rows_addition addition = as_addition(fields, -128, rounding);
   const nb::gil_scoped_release release;
   team().split(threads, all_rows(a), [&](int, training_rows part) {
     const int64_t begin = part.begin * part.channels, count = (part.end - part.begin) * part.channels;
     rows_add(a.data() + begin, b.data() + begin, count, &addition, out.data() + begin);
   });
+}
+
+std::tuple<float, float> add_steps(const Table<const float> &a, const Table<const float> &b,
+                                   const AdditionFields &fields, std::tuple<double, double> factors,
+                                   const std::string &rounding, const Table<float> &steps, const Table<uint8_t> &inside,
+                                   int threads) {
+  require(a.size() == b.size() && a.size() == steps.size() && a.size() == inside.size(), "tables of the same shape");
+  require(threads > 0, "at least one thread");
+  const rows_addition addition = as_addition(fields, -255, rounding);  // steps
+  const double factor[2] = {std::get<0>(factors), std::get<1>(factors)};
+  std::vector<training_ends> ends(static_cast<size_t>(threads), kNoEnds);
+  {
+    const nb::gil_scoped_release release;
+    team().split(threads, all_rows(a), [&](int thread, training_rows part) {
+      ends[thread] = training_add(part, a.data(), b.data(), &addition, factor, steps.data(), inside.data());
+    });
+  }
+  return merged(ends);
 }
 
 }  // namespace
@@ -360,8 +394,10 @@ void define_training(nb::module_ &m) {
   m.def("weight_backward", &weight_backward, "grad"_a.noconvert(), "taps"_a, "weight"_a.noconvert(),
         "slope"_a.noconvert(), "steps"_a.none().noconvert(), "limit"_a, "to_weight"_a.noconvert(),
         "to_gain"_a.noconvert(), "missed"_a.noconvert(), "threads"_a);
-  m.def("add_codes", &add_codes, "a"_a.noconvert(), "b"_a.noconvert(), "zero_points"_a, "multipliers"_a, "shifts"_a,
-        "left_shift"_a, "output_factor"_a, "codes"_a, "rounding"_a, "out"_a.noconvert(), "threads"_a);
+  m.def("add_codes", &add_codes, "a"_a.noconvert(), "b"_a.noconvert(), "addition"_a, "rounding"_a, "out"_a.noconvert(),
+        "threads"_a);
+  m.def("add_steps", &add_steps, "a"_a.noconvert(), "b"_a.noconvert(), "addition"_a, "factors"_a, "rounding"_a,
+        "steps"_a.noconvert(), "inside"_a.noconvert(), "threads"_a);
   m.def("sums", &sums, "x"_a.noconvert(), "out"_a.noconvert(), "threads"_a);
   m.def("weight_steps", &weight_steps, "weight"_a.noconvert(), "gain"_a.none().noconvert(), "scale"_a.noconvert(),
         "low"_a, "high"_a, "steps"_a.noconvert(), "row_sums"_a.noconvert(), "threads"_a);

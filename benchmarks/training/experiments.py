@@ -9,7 +9,6 @@ earlier one was stopped, an epoch at a time. `python -m benchmarks.training.page
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarks.memory import keep_freed_memory
 from benchmarks.training.cell import RECORDS, Cell, run
 from benchmarks.training.cifar import Cifar10
 from benchmarks.training.float_networks import CHECKPOINTS, UNFINISHED
@@ -84,16 +84,6 @@ def _take(lock: Path) -> bool:
         return False
     lock.write_text(str(os.getpid()))  # its owner was stopped
     return True
-
-
-def keep_freed_memory() -> None:
-    """Let glibc hand out freed memory again instead of fetching fresh pages for each activation: a fifth of the time."""
-    if hasattr(library := ctypes.CDLL(None), "mallopt"):
-        library.mallopt(TRIM_THRESHOLD, 2**31 - 1)
-        library.mallopt(MMAP_THRESHOLD, 2**25)  # the greatest that it takes
-
-
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 def main() -> None:

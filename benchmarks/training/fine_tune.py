@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks import data, measures, results
+from benchmarks.memory import keep_freed_memory
 from benchmarks.networks import PRETRAINED, mobilenet_v1_025_imagenet, without_dropout
 from benchmarks.training.cell import RECORDS, Engine
 from benchmarks.training.float_networks import UNFINISHED
@@ -69,8 +70,8 @@ TRIALS = {
     "hard_uint8": _hard(1e-3, scheme="uint8"),
     "hard_uint8_equalized": _hard(2e-4, scheme="uint8", equalize=True),
     "hard_int8": _hard(1e-4),
-    "mobilenet_v2": _wide("mobilenet_v2", data.IMAGENET_STATISTICS, 3e-6, 3),
-    "efficientnet_lite0": _wide("efficientnet_lite0", data.LITE_STATISTICS, 3e-6, 6),
+    "mobilenet_v2": _wide("mobilenet_v2", data.IMAGENET_STATISTICS, 3e-6, 16),
+    "efficientnet_lite0": _wide("efficientnet_lite0", data.LITE_STATISTICS, 3e-6, 10),
 }
 
 
@@ -138,6 +139,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="instead of each trial's own")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
+    keep_freed_memory()
     torch.set_num_threads(arguments.threads)
     UNFINISHED.mkdir(parents=True, exist_ok=True)
     rows = []

@@ -97,26 +97,12 @@ void rows_finish(const int32_t *accumulators, int64_t rows, int64_t channels, co
   }
 }
 
-static inline int32_t raised(int32_t code, int32_t zero_point, int left_shift) {
-  return (code - zero_point) * (1 << left_shift);
-}
-
-// Inlined with a constant rounding, so that the loop holds no choice.
-static inline int32_t sum_of(int32_t a, int32_t b, const rows_addition *by, qmath_rounding rounding) {
-  const int32_t first = raised(a, by->zero_point[0], by->left_shift);
-  const int32_t second = raised(b, by->zero_point[1], by->left_shift);
-  const int32_t sum = qmath_requantize(first, by->multiplier[0], by->shift[0], rounding) +
-                      qmath_requantize(second, by->multiplier[1], by->shift[1], rounding);
-  const int32_t steps = qmath_requantize(sum, by->output_multiplier, by->output_shift, rounding);
-  return qmath_clamp_sum(steps, by->output_zero_point, by->clamp_min, by->clamp_max);
-}
-
 WIDE static void add_all(const int32_t *restrict a, const int32_t *restrict b, int64_t count, rows_addition by,
                          int32_t *restrict codes) {
   if (by.rounding == QMATH_SINGLE) {
-    for (int64_t i = 0; i < count; ++i) codes[i] = sum_of(a[i], b[i], &by, QMATH_SINGLE);
+    for (int64_t i = 0; i < count; ++i) codes[i] = rows_sum(a[i], b[i], &by, QMATH_SINGLE);
   } else {
-    for (int64_t i = 0; i < count; ++i) codes[i] = sum_of(a[i], b[i], &by, QMATH_DOUBLE);
+    for (int64_t i = 0; i < count; ++i) codes[i] = rows_sum(a[i], b[i], &by, QMATH_DOUBLE);
   }
 }
 

@@ -60,12 +60,22 @@ static inline float bounded(float x, float low, float high) {
 }
 
 typedef struct {
+  float low[PIECE], high[PIECE];  // so far
+  int32_t nans[PIECE];
+} ends_piece;
+
+typedef struct {
   float factor[PIECE], offset[PIECE];
   int32_t bias[PIECE], multiplier[PIECE];
   int8_t shift[PIECE];
-  float low[PIECE], high[PIECE];  // ends so far
-  int32_t nans[PIECE];
+  ends_piece ends;
 } finish_piece;
+
+static inline void watch(ends_piece *restrict ends, int64_t i, float v) {
+  ends->low[i] = v < ends->low[i] ? v : ends->low[i];
+  ends->high[i] = v > ends->high[i] ? v : ends->high[i];
+  ends->nans[i] |= v != v;
+}
 
 WIDE static void real_stretch(const float *restrict a, int64_t size, finish_piece *restrict piece, float low,
                               float high, float *restrict value, uint8_t *restrict inside) {
@@ -73,9 +83,7 @@ WIDE static void real_stretch(const float *restrict a, int64_t size, finish_piec
     const float v = a[c] * piece->factor[c] + piece->offset[c];
     value[c] = v;
     inside[c] = (uint8_t)((v >= low) & (v <= high));
-    piece->low[c] = v < piece->low[c] ? v : piece->low[c];
-    piece->high[c] = v > piece->high[c] ? v : piece->high[c];
-    piece->nans[c] |= v != v;
+    watch(&piece->ends, c, v);
   }
 }
 
@@ -104,6 +112,14 @@ WIDE static void exact_stretch(const float *restrict a, int64_t size, const fini
   }
 }
 
+static void begin_ends(ends_piece *ends) {
+  for (int64_t c = 0; c < PIECE; ++c) {
+    ends->low[c] = __builtin_inff();
+    ends->high[c] = -__builtin_inff();
+    ends->nans[c] = 0;
+  }
+}
+
 static void begin_finish(piece_of_channels at, const training_output *output, finish_piece *piece) {
   repeated_float(at, output->factor, piece->factor);
   repeated_float(at, output->offset, piece->offset);
@@ -112,14 +128,10 @@ static void begin_finish(piece_of_channels at, const training_output *output, fi
     repeated_int32(at, output->multiplier, piece->multiplier);
     repeated_int8(at, output->shift, piece->shift);
   }
-  for (int64_t c = 0; c < PIECE; ++c) {
-    piece->low[c] = __builtin_inff();
-    piece->high[c] = -__builtin_inff();
-    piece->nans[c] = 0;
-  }
+  begin_ends(&piece->ends);
 }
 
-static void merge(const finish_piece *piece, training_ends *ends, bool *nans) {
+static void merge(const ends_piece *piece, training_ends *ends, bool *nans) {
   for (int64_t c = 0; c < PIECE; ++c) {
     if (piece->low[c] < ends->low) ends->low = piece->low[c];
     if (piece->high[c] > ends->high) ends->high = piece->high[c];
@@ -148,8 +160,47 @@ training_ends training_finish(training_rows rows, const float *accumulator, cons
         exact_stretch(accumulator + here, size, &piece, output->rounding, (int32_t)low, (int32_t)high, steps + here);
       }
     }
-    merge(&piece, &ends, &nans);
+    merge(&piece.ends, &ends, &nans);
   }
+  if (nans) ends.low = ends.high = __builtin_nanf("");
+  return ends;
+}
+
+static inline int32_t step_of(float x) { return (int32_t)bounded(x, -512.0f, 512.0f); }  // defined for every float
+
+WIDE static void real_sums(const float *restrict a, const float *restrict b, int64_t size, const double factor[2],
+                           float low, float high, ends_piece *restrict ends, uint8_t *restrict inside) {
+  const double first = factor[0], second = factor[1];
+  for (int64_t i = 0; i < size; ++i) {
+    const float v = (float)((double)a[i] * first + (double)b[i] * second);  // operands often cancel: then to 0, a bound
+    inside[i] = (uint8_t)((v >= low) & (v <= high));
+    watch(ends, i, v);
+  }
+}
+
+WIDE static void exact_sums(const float *restrict a, const float *restrict b, int64_t size, rows_addition by,
+                            float *restrict steps) {
+  if (by.rounding == QMATH_SINGLE) {
+    for (int64_t i = 0; i < size; ++i) steps[i] = (float)rows_sum(step_of(a[i]), step_of(b[i]), &by, QMATH_SINGLE);
+  } else {
+    for (int64_t i = 0; i < size; ++i) steps[i] = (float)rows_sum(step_of(a[i]), step_of(b[i]), &by, QMATH_DOUBLE);
+  }
+}
+
+training_ends training_add(training_rows rows, const float *a, const float *b, const rows_addition *addition,
+                           const double factor[2], float *steps, uint8_t *inside) {
+  training_ends ends = {__builtin_inff(), -__builtin_inff()};
+  bool nans = false;
+  ends_piece piece;
+  begin_ends(&piece);
+  const int64_t end = rows.end * rows.channels;
+  for (int64_t here = rows.begin * rows.channels; here < end; here += PIECE) {
+    const int64_t size = least(PIECE, end - here);
+    real_sums(a + here, b + here, size, factor, (float)addition->clamp_min, (float)addition->clamp_max, &piece,
+              inside + here);
+    exact_sums(a + here, b + here, size, *addition, steps + here);
+  }
+  merge(&piece, &ends, &nans);
   if (nans) ends.low = ends.high = __builtin_nanf("");
   return ends;
 }

@@ -53,7 +53,22 @@ typedef struct {
   qmath_rounding rounding;
 } rows_addition;
 
-// codes = clamp(requantize(sum of requantize((x - zero_point) << left_shift)) + output_zero_point), element by element.
+static inline int32_t rows_raised(int32_t code, int32_t zero_point, int left_shift) {
+  return (code - zero_point) * (1 << left_shift);
+}
+
+// clamp(requantize(sum of requantize((x - zero_point) << left_shift)) + output_zero_point) of one element. Inlined with
+// a constant rounding, so that a loop over it holds no choice.
+static inline int32_t rows_sum(int32_t a, int32_t b, const rows_addition *by, qmath_rounding rounding) {
+  const int32_t first = rows_raised(a, by->zero_point[0], by->left_shift);
+  const int32_t second = rows_raised(b, by->zero_point[1], by->left_shift);
+  const int32_t sum = qmath_requantize(first, by->multiplier[0], by->shift[0], rounding) +
+                      qmath_requantize(second, by->multiplier[1], by->shift[1], rounding);
+  const int32_t steps = qmath_requantize(sum, by->output_multiplier, by->output_shift, rounding);
+  return qmath_clamp_sum(steps, by->output_zero_point, by->clamp_min, by->clamp_max);
+}
+
+// codes = rows_sum(a, b), element by element.
 void rows_add(const int32_t *a, const int32_t *b, int64_t count, const rows_addition *addition, int32_t *codes);
 
 // codes = clamp(requantize(accumulator + bias) + zero_point) of [rows, channels].

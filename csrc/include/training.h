@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "qmath.h"
+#include "rows.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -46,6 +47,11 @@ typedef struct {
 // steps = clamp(round(accumulator * factor + offset)); inside = whether that real number lies within the bounds.
 training_ends training_finish(training_rows rows, const float *accumulator, const training_output *output, float *steps,
                               uint8_t *inside);
+
+// The sum of two operands' steps as steps, by the integers of an addition whose zero points are 0; inside = whether the
+// real number a * factor[0] + b * factor[1] lies within the addition's clamp, whose bounds are steps.
+training_ends training_add(training_rows rows, const float *a, const float *b, const rows_addition *addition,
+                           const double factor[2], float *steps, uint8_t *inside);
 
 // What goes into a backward pass through training_finish; pointers that may be null say what for.
 typedef struct {

@@ -95,20 +95,30 @@ def finish(
 ) -> None:
     """Write the codes of [rows, channels] accumulators to `out`; `codes` is (zero point, lowest, highest)."""
 
+Pair = tuple[int, int]
+AdditionFields = tuple[Pair, Pair, Pair, int, Pair, tuple[int, int, int]]
+
 def add_codes(
     a: NDArray[np.int32],
     b: NDArray[np.int32],
-    zero_points: tuple[int, int],
-    multipliers: tuple[int, int],
-    shifts: tuple[int, int],
-    left_shift: int,
-    output_factor: tuple[int, int],
-    codes: tuple[int, int, int],
+    addition: AdditionFields,
     rounding: str,
     out: NDArray[np.int32],
     threads: int,
 ) -> None:
-    """Add two tables of codes of one shape (eq. 21); `codes` is (zero point, lowest, highest)."""
+    """Add two tables of codes of one shape (eq. 21); `addition` holds the fields of `spec.fixedpoint.Addition`."""
+
+def add_steps(
+    a: NDArray[np.float32],
+    b: NDArray[np.float32],
+    addition: AdditionFields,
+    factors: tuple[float, float],
+    rounding: str,
+    steps: NDArray[np.float32],
+    inside: NDArray[np.uint8],
+    threads: int,
+) -> tuple[float, float]:
+    """See `quant.loops.add_steps`; the least and the greatest real-valued step."""
 
 def srdhm(a: NDArray[np.int32], b: NDArray[np.int32], out: NDArray[np.int32]) -> None:
     """`qmath_srdhm` of each pair (eq. 9)."""

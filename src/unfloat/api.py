@@ -127,7 +127,7 @@ def fit(
         epochs: How often.
         loss: Of (output, labels), or with a teacher of (output, teacher's output). Cross entropy of logits; with a
             teacher the Kullback-Leibler divergence of the softened logits.
-        optimizer: AdamW by default; learned ranges (under "unfloat.") have no weight decay and a rate of their own, 2e-3.
+        optimizer: AdamW by default; learned ranges (under "unfloat.") have no weight decay and a rate of their own, 3e-3.
         rate: The default optimizer's learning rate for all other parameters, 1e-4.
         schedule: The share of the rate at a share of the training, both 0 to 1, or an LRScheduler that is stepped
             after each step; a cosine with a short warm-up by default. `lambda progress: 1.0` keeps the rate.

@@ -119,6 +119,12 @@ bool passes(const training_rows &rows, bool all) {
       const rows_addition by = {{-128, 127}, {INT32_MAX, 1 << 30}, {0, -3}, 20, INT32_MAX, -18, 7, -100, 90, rounding};
       rows_add(codes.data() + first, codes.data() + first, part.end * width - first, &by,
                room->of<int32_t>(begin, end) + first);
+      const double factors[] = {1.25, -0.75};
+      const rows_addition steps = {{0, 0}, {INT32_MAX, 1 << 30}, {0, -3}, 20, INT32_MAX, -18, 0, -100, 90, rounding};
+      training_add(part, x.data(), grad.data(), &steps, factors, room->of<float>(begin, end),
+                   room->of<uint8_t>(begin, end));
+      training_add(part, odd.data(), x.data(), &steps, factors, room->of<float>(begin, end),
+                   room->of<uint8_t>(begin, end));
     }
     room->again();
   };

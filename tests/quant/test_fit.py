@@ -388,7 +388,7 @@ def test_ranges_do_not_decay_and_have_their_own_rate_and_every_parameter_learns(
     names = {id(p): name for name, p in model.named_parameters()}
     groups = default_optimizer(model, 1e-6).param_groups
     rates = {names[id(p)]: g["lr"] for g in groups for p in g["params"]}
-    assert all(rate == (2e-3 if name.startswith("unfloat.") else 1e-6) for name, rate in rates.items())
+    assert all(rate == (3e-3 if name.startswith("unfloat.") else 1e-6) for name, rate in rates.items())
     decays = {names[id(p)]: g["weight_decay"] > 0 for g in groups for p in g["params"]}
     assert decays.keys() == set(names.values())
     assert decays["head.weight"] and not decays["head.bias"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import astuple, replace
 from typing import Any
 
 import numpy as np
@@ -598,9 +599,43 @@ def test_add_shares_rows_among_threads(rows: int) -> None:
     by = next(additions(23))
     expected = fixedpoint.add([a.astype(np.int64), b.astype(np.int64)], by, "double")
     for threads in (1, 2, 3):
-        rest = by.zero_points, by.multipliers, by.shifts, by.left_shift, by.factor, by.codes
-        _native.add_codes(a, b, *rest, "double", out, threads)
+        _native.add_codes(a, b, astuple(by), "double", out, threads)
         np.testing.assert_array_equal(out, expected)
+
+
+# add_steps and within -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rounding", fixedpoint.ROUNDINGS)
+@sizes
+def test_sums_of_steps(outcomes: Outcomes, rows: int, channels: int, rounding: str) -> None:
+    rng = generator(24, rows, channels)
+    a, b = (torch.from_numpy(rng.integers(-255, 256, (rows, channels)).astype(np.float32)) for _ in range(2))
+    if rows * channels > 2:
+        a.view(-1)[:2], b.view(-1)[:2] = torch.tensor([82.0, 0.0]), torch.tensor([-123.0, 0.0])  # cancel, nearly
+    by = replace(next(additions(rows)), zero_points=(0, 0), codes=(0, -100, 0 if channels % 2 else 155))
+    factors = float(np.float32(1.23)), float(np.float32(0.82))
+    found, twin = outcomes(lambda: loops.add_steps(a, b, by, factors, rounding))
+    for each in found:
+        assert_same(each, twin)
+    steps = fixedpoint.add([a.numpy().astype(np.int64), b.numpy().astype(np.int64)], by, rounding)
+    np.testing.assert_array_equal(twin[0].numpy(), steps)
+
+
+def test_sums_of_steps_tell_of_nan() -> None:
+    a = torch.tensor([[1.0, 2.0, math.nan, 3.0]])
+    steps, inside, ends = loops.add_steps(a, a.flip(1), replace(ADDITION), (1.0, 1.0), "double")
+    assert ends.isnan().all() and steps.isfinite().all()
+    assert inside.tolist() == [[True, False, False, True]]
+
+
+@sizes
+def test_within(outcomes: Outcomes, rows: int, channels: int) -> None:
+    real = torch.from_numpy(generator(25, rows, channels).integers(-9, 10, (rows, channels)).astype(np.float32))
+    found, twin = outcomes(lambda: (loops.within(real, Bounds(-4.0, 5.0)),))
+    for each in found:
+        assert_same(each, twin)
+    assert torch.equal(twin[0], (real >= -4) & (real <= 5))
 
 
 # bad arguments --------------------------------------------------------------------------------------------------------
@@ -608,6 +643,9 @@ def test_add_shares_rows_among_threads(rows: int) -> None:
 
 def named(names: str, *values: Any) -> dict[str, Any]:
     return dict(zip(names.split(), values, strict=True))
+
+
+ADDITION = Addition((0, 0), (2**30, 2**30), (0, 0), 20, (2**30, -19), (0, -128, 127))
 
 
 def arguments() -> dict[str, dict[str, Any]]:
@@ -618,10 +656,9 @@ def arguments() -> dict[str, dict[str, Any]]:
 
     table, row, mask, wide = floats(4, 6), floats(6), np.ones((4, 6), np.uint8), np.ones(4)
     integers = np.zeros(6, np.int32), np.full(6, 2**30, np.int32), np.zeros(6, np.int8)
-    codes, pair = np.ones((4, 6), np.int32), (2**30, 2**30)
+    codes = np.ones((4, 6), np.int32)
     finishing = "accumulator factor offset bias multiplier shift rounding low high steps inside"
-    adding = "a b zero_points multipliers shifts left_shift output_factor codes rounding out"
-    factor, byte, out = (2**30, -19), (0, -128, 127), np.ones((4, 6), np.int32)
+    addition, out = astuple(ADDITION), np.ones((4, 6), np.int32)
     given = {
         "finish_steps": named(finishing, table, row, row, *integers, "double", -128.0, 127.0, floats(4, 6), mask),
         "gradient_sums": named(
@@ -640,7 +677,10 @@ def arguments() -> dict[str, dict[str, Any]]:
             *(table, 3, table, floats(4), table, 127.0, floats(4, 6), np.ones(4), np.ones(4)),
         ),
         "reach": named("weight out", table, floats(4)),
-        "add_codes": named(adding, codes, codes, (0, 0), pair, (0, 0), 20, factor, byte, "double", out),
+        "add_codes": named("a b addition rounding out", codes, codes, addition, "double", out),
+        "add_steps": named(
+            "a b addition factors rounding steps inside", table, table, addition, (1.0, 1.0), "double", table, mask
+        ),
     }
     return {function: {**its, "threads": 1} for function, its in given.items()}
 
@@ -684,22 +724,36 @@ def test_sizes_must_match(function: str, name: str) -> None:
         ("weight_backward", {"taps": -3}),
         ("weight_backward", {"taps": 4}),
         ("add_codes", {"rounding": "nearest"}),
-        ("add_codes", {"shifts": (0, 1)}),
-        ("add_codes", {"shifts": (-32, 0)}),
-        ("add_codes", {"left_shift": 21}),
-        ("add_codes", {"left_shift": -1}),
-        ("add_codes", {"multipliers": (-1, 0)}),
-        ("add_codes", {"codes": (0, 4, 3)}),
-        ("add_codes", {"codes": (0, -129, 3)}),
-        ("add_codes", {"zero_points": (256, 0)}),
-        ("add_codes", {"output_factor": (2**30, 31)}),
-        ("add_codes", {"output_factor": (2**30, -32)}),
+        ("add_steps", {"rounding": "nearest"}),
+        ("add_steps", {"threads": 0}),
     ],
     ids=str,
 )
 def test_numbers_must_be_in_range(function: str, wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"must|each channel|bounds|one thread|shifts|taps"):
         getattr(_native, function)(**{**arguments()[function], **wrong})
+
+
+@pytest.mark.parametrize("function", ["add_codes", "add_steps"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"shifts": (0, 1)},
+        {"shifts": (-32, 0)},
+        {"left_shift": 21},
+        {"left_shift": -1},
+        {"multipliers": (-1, 0)},
+        {"codes": (0, 4, 3)},
+        {"codes": (0, -256, 3)},
+        {"zero_points": (256, 0)},
+        {"factor": (2**30, 31)},
+        {"factor": (2**30, -32)},
+    ],
+    ids=str,
+)
+def test_additions_must_be_in_range(function: str, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"must|shifts"):
+        getattr(_native, function)(**{**arguments()[function], "addition": astuple(replace(ADDITION, **wrong))})
 
 
 @pytest.mark.parametrize(("function", "name"), ARRAYS)

@@ -58,9 +58,10 @@ def _derive_add(instruction: Instruction, inputs: Sequence[Tensor], output: Tens
     }
 
 
-def _add(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
+def addition(attributes: Attributes) -> Addition:
+    """An add instruction's fields as arithmetic takes them."""
     a = attributes
-    addition = Addition(
+    return Addition(
         a["input_zero_points"],
         a["input_multipliers"],
         a["input_shifts"],
@@ -68,7 +69,10 @@ def _add(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence
         (a["output_multiplier"], a["output_shift"]),
         (a["output_zero_point"], a["clamp_min"], a["clamp_max"]),
     )
-    return b.add(inputs, addition, a["rounding"])
+
+
+def _add(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
+    return b.add(inputs, addition(attributes), attributes["rounding"])
 
 
 def _derive_mul(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple
 
 import array_api_compat.torch as torch_namespace
 import numpy as np
@@ -130,12 +131,7 @@ class TorchBackend:
         _native.add_codes(
             next(rows),
             next(rows),
-            by.zero_points,
-            by.multipliers,
-            by.shifts,
-            by.left_shift,
-            by.factor,
-            by.codes,
+            astuple(by),
             rounding,
             next(rows),
             torch.get_num_threads(),

@@ -19,7 +19,7 @@ from unfloat.quant.training_loop import History, Loop, Schedule, Settings, Valid
 from unfloat.spec.errors import TrainingError
 
 RATE = 1e-4  # of AdamW, where the user names none: the network is trained already
-RANGE_RATE = 2e-3  # of learned ranges: each is a share of where it started, and one step moves it by no more than this
+RANGE_RATE = 3e-3  # of learned ranges: each is a share of where it started, and one step moves it by no more than this
 WEIGHT_DECAY = 1e-4
 WARM_UP = 0.05  # of all steps
 

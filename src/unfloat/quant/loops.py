@@ -6,7 +6,7 @@ Both give the same steps and masks; tests hold them equal. Activations are float
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from unfloat import _native
-from unfloat.spec.fixedpoint import finish, round_half_away
+from unfloat.spec.fixedpoint import Addition, add, finish, round_half_away
 
 NATIVE = True  # False runs the PyTorch twins everywhere: for tests, and to bisect a difference
 
@@ -123,6 +123,35 @@ def _requantized(accumulator: Tensor, integers: Integers) -> Tensor:
     constants = tuple(torch.from_numpy(a).to(device, torch.int64) for a in arrays)
     codes = (0, -(2**31), 2**31 - 1)
     return finish(accumulator.to(torch.int64), constants, codes, integers.rounding).to(torch.float32)
+
+
+def add_steps(
+    a: Tensor, b: Tensor, by: Addition, factors: tuple[float, float], rounding: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The sum of two operands as the Program's integers give it.
+
+    Args:
+        a: Steps, float32.
+        b: Steps, of the same shape.
+        by: Between steps: its zero points are 0, its least and greatest code are bounds of steps.
+        factors: The real value of each operand's step, over that of the sum's.
+        rounding: "double" or "single".
+
+    Returns:
+        (steps float32, whether the real number lies within the bounds, [2] the real-valued step's least and greatest
+        value).
+    """
+    _, low, high = by.codes
+    if not _served(a) or not _served(b):
+        real = (a.to(torch.float64) * factors[0] + b.to(torch.float64) * factors[1]).to(torch.float32)
+        inside = (real >= low).logical_and_(real <= high)
+        steps = add([x.to(torch.int64) for x in (a, b)], by, rounding)
+        return steps.to(torch.float32), inside, torch.stack(torch.aminmax(real))
+    steps, inside = torch.empty(a.shape), torch.empty(a.shape, dtype=torch.bool)
+    rows = _rows(a), _rows(b)
+    out = _rows(steps), _rows(inside.view(torch.uint8))
+    ends = _native.add_steps(*rows, astuple(by), factors, rounding, *out, torch.get_num_threads())
+    return steps, inside, torch.tensor(ends)
 
 
 def gradient_sums(

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from unfloat.quant import loops
 from unfloat.quant.loops import Bounds, Integers
+from unfloat.spec.fixedpoint import Addition
 
 
 class Finish(torch.autograd.Function):
@@ -78,6 +79,51 @@ def to_scale(sums: Tensor, factor: Tensor, offset: Tensor, scale: Tensor | None)
         return None
     passed, products, scaled = sums
     return ((scaled - factor * products - offset * passed).sum() / scale).reshape(scale.shape).to(scale.dtype)
+
+
+class Add(torch.autograd.Function):
+    """The sum of two operands of one shape: the integers forward, the clamped real sum's gradient backward.
+
+    Forward arguments:
+        a: Steps, float32; they carry the gradient.
+        b: The same of the other operand.
+        scale: The sum's learned scale, or None.
+        factors: The real value of each operand's step, over that of the sum's.
+        by: How their steps are added; see `loops.add_steps`.
+        rounding: "double" or "single".
+
+    Returns:
+        (steps float32, [2] the least and greatest real-valued step before rounding and clamping).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        a: Tensor,
+        b: Tensor,
+        scale: Tensor | None,
+        factors: tuple[float, float],
+        by: Addition,
+        rounding: str,
+    ) -> tuple[Tensor, Tensor]:
+        """See the class."""
+        steps, inside, ends = loops.add_steps(a, b, by, factors, rounding)
+        ctx.factors = factors
+        ctx.mark_non_differentiable(ends)
+        learned = (None, None, None) if scale is None else (a, b, steps)
+        ctx.save_for_backward(inside, scale, *learned)
+        return steps, ends
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        """Each operand's factor, zero where clamped."""
+        inside, scale, a, b, steps = ctx.saved_tensors
+        first, second = (grad.new_full((grad.shape[-1],), factor) for factor in ctx.factors)
+        sums, to_a = loops.gradient_sums(grad, inside, first, a, steps, torch.float32)
+        others, to_b = loops.gradient_sums(grad, inside, second, b, None, torch.float32)
+        sums[2] -= second * others[1]  # the second part of the real sum
+        return to_a, to_b, to_scale(sums, first, torch.zeros_like(first), scale), None, None, None
 
 
 class Replace(torch.autograd.Function):

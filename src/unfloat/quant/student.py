@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from unfloat.ir.graph import Graph, Node, own_shape
 from unfloat.ops import REGISTRY
+from unfloat.ops.elementwise import addition
 from unfloat.program.lower import view
 from unfloat.quant.distributed import (
     reduce_extremes,
@@ -32,7 +34,7 @@ from unfloat.quant.ranges import NORM_FROZEN, RANGES_FROZEN, STEPS, Ranges
 from unfloat.quant.recipe import Recipe
 from unfloat.quant.simulate import Simulation, border_steps, dequantize_codes
 from unfloat.quant.sites import find_sites
-from unfloat.quant.straight_through import Replace, ScaledGradient
+from unfloat.quant.straight_through import Add, Replace, ScaledGradient
 from unfloat.spec.errors import InputError, TrainingError, UnfloatError
 from unfloat.spec.qparams import QParams
 
@@ -327,6 +329,8 @@ class TrainingStep:
         elif operator.moves:
             values = [x.value for x in inputs]
             result = Operand(operator.float_meaning(self.simulation.backend, node.attributes, values, {}), label)
+        elif label is not None and node.op == "add" and inputs[0].value.shape == inputs[1].value.shape:
+            result = Operand(self._sum(node, inputs, label), label)
         else:
             result = Operand(self._through_float(node, inputs, label), label)
         return self._recorded(node.name, result)
@@ -350,20 +354,37 @@ class TrainingStep:
                 f"layer {node.name}: batch statistics of its norm need more than one value a channel, found one: "
                 "take larger batches, or student.freeze_norm()"
             )
-        self._observe(node.name, seen if node.clamp is None else seen.clamp(node.clamp.low, node.clamp.high))
+        self._observe_clamped(node, seen)
         if moments is not None:
             self.moments.append((node, moments))
         return value
+
+    def _sum(self, node: Node, inputs: list[Operand], label: QParams) -> Tensor:
+        """A residual connection: what `_through_float` would give, in one pass."""
+        instruction, _ = self.simulation.lowered(node)
+        by, bounds = addition(instruction.attributes), clamp_steps(node, label)
+        between_steps = replace(by, zero_points=(0, 0), codes=(0, int(bounds.low), int(bounds.high)))
+        first, second = (x.scale / label.scale[0] for x in inputs)
+        steps, ends = Add.apply(
+            *(x.value for x in inputs),
+            self._scale(node.name),
+            (first, second),
+            between_steps,
+            self.simulation.recipe.rounding,
+        )
+        self._observe_clamped(node, ends * label.scale[0])
+        return cast(Tensor, steps)
+
+    def _observe_clamped(self, node: Node, ends: Tensor) -> None:
+        """Observe a node's values after its clamp, given their ends before it."""
+        self._observe(node.name, ends if node.clamp is None else ends.clamp(node.clamp.low, node.clamp.high))
 
     def _through_float(self, node: Node, inputs: list[Operand], label: QParams | None) -> Tensor:
         """Other operators: the integers forward, the clamped float meaning's gradient backward."""
         simulation = self.simulation
         operator = REGISTRY[node.op]
         real = operator.float_meaning(simulation.backend, node.attributes, [x.real() for x in inputs], {})
-        seen = extremes(real)
-        if node.clamp is not None:
-            seen = seen.clamp(node.clamp.low, node.clamp.high)
-        self._observe(node.name, seen)
+        self._observe_clamped(node, extremes(real))
         if label is None:
             return real if node.clamp is None else real.clamp(node.clamp.low, node.clamp.high)
         with torch.no_grad():
