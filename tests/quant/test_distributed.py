@@ -18,7 +18,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
@@ -393,6 +393,18 @@ def test_sharded_parameters_are_refused(pair: Pair, whole: bool, use: Callable[[
     """A student computes with the parameters of its layers, not with the layers: nothing would gather them."""
     for message in pair.refused(sharded, whole, use):
         assert "spread over them (by fully_shard, say): wrap the student in torch.nn.parallel.Distributed" in message
+
+
+def flattened(rank: Rank, keep: bool) -> None:
+    with rank.joined():
+        student = student_of()
+        FullyShardedDataParallel(student, device_id=torch.device("cpu"), use_orig_params=keep)(batches()[0])
+
+
+@pytest.mark.parametrize("keep", [False, True], ids=["one flat parameter", "original parameters"])
+def test_flattened_parameters_are_refused(pair: Pair, keep: bool) -> None:
+    for message in pair.refused(flattened, keep):
+        assert "found its parameters spread over them" in message
 
 
 # unfloat.fit ----------------------------------------------------------------------------------------------------------

@@ -127,7 +127,10 @@ def require_whole(module: nn.Module, parameters: Mapping[str, Tensor]) -> None:
     from torch.distributed.tensor import DTensor
 
     spread = next((name for name, p in parameters.items() if isinstance(p, DTensor)), None)
-    if spread is not None or isinstance(module, FSDPModule):
+    flattened = any(
+        getattr(m, "_is_fsdp_managed_module", False) for m in module.modules()
+    )  # FullyShardedDataParallel's
+    if spread is not None or flattened or isinstance(module, FSDPModule):
         raise TrainingError(
             f"a student needs all of each parameter on every rank, found {spread or 'its parameters'} spread over them "
             "(by fully_shard, say): wrap the student in torch.nn.parallel.DistributedDataParallel instead"
