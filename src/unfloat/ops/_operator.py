@@ -14,6 +14,7 @@ import numpy as np
 from unfloat.ir.graph import EMPTY, Attributes, Clamp, Shape
 from unfloat.ir.instruction import Instruction, Tensor
 from unfloat.spec.backend import Array, Backend
+from unfloat.spec.fixedpoint import Addition
 from unfloat.spec.qparams import QParams
 
 Params = Mapping[str, Array]
@@ -143,6 +144,7 @@ class Operator:
             multipliers, shifts, zero points. Used to make them and, at load, to check them.
         accumulators: (instruction, inputs) -> exact (low, high) of the int32 accumulator and its left shift, arrays.
         accumulate, finish: For operators that are linear in their input: the two halves of `integer_meaning`.
+        addition: For a sum: the instruction's attributes as arithmetic takes them.
         noise: For what acts only in training (dropout): (backend, attributes, inputs) -> result.
         moves: True where the float meaning, applied to steps `q - Z`, is the integer meaning: nothing is computed.
         in_place: True where an output may overwrite an input of the same shape, cell by cell.
@@ -168,6 +170,7 @@ class Operator:
     accumulators: Callable[[Instruction, Sequence[Tensor]], tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None
     accumulate: Callable[[Backend, Attributes, Params, Sequence[Array]], Array] | None = None
     finish: Callable[[Backend, Attributes, Params, Array], Array] | None = None
+    addition: Callable[[Attributes], Addition] | None = None
     noise: Callable[[Backend, Attributes, Sequence[Array]], Array] | None = None
     moves: bool = False
     in_place: bool = False

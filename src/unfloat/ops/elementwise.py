@@ -58,7 +58,7 @@ def _derive_add(instruction: Instruction, inputs: Sequence[Tensor], output: Tens
     }
 
 
-def addition(attributes: Attributes) -> Addition:
+def _addition(attributes: Attributes) -> Addition:
     """An add instruction's fields as arithmetic takes them."""
     a = attributes
     return Addition(
@@ -72,7 +72,7 @@ def addition(attributes: Attributes) -> Addition:
 
 
 def _add(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
-    return b.add(inputs, addition(attributes), attributes["rounding"])
+    return b.add(inputs, _addition(attributes), attributes["rounding"])
 
 
 def _derive_mul(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
@@ -126,6 +126,7 @@ OPERATORS = (
         shape=broadcast_shape,
         float_meaning=lambda b, attributes, inputs, params: inputs[0] + inputs[1],
         integer_meaning=_add,
+        addition=_addition,
         lower=_lower,
         derive=_derive_add,
         in_place=True,

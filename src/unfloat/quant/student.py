@@ -15,9 +15,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from unfloat.ir.graph import Graph, Node, own_shape
+from unfloat.ir.graph import Attributes, Graph, Node, own_shape
 from unfloat.ops import REGISTRY
-from unfloat.ops.elementwise import addition
 from unfloat.program.lower import view
 from unfloat.quant.distributed import (
     reduce_extremes,
@@ -36,6 +35,7 @@ from unfloat.quant.simulate import Simulation, border_steps, dequantize_codes
 from unfloat.quant.sites import find_sites
 from unfloat.quant.straight_through import Add, Replace, ScaledGradient
 from unfloat.spec.errors import InputError, TrainingError, UnfloatError
+from unfloat.spec.fixedpoint import Addition
 from unfloat.spec.qparams import QParams
 
 STATE = "unfloat"  # the prefix of everything a student knows beyond the model
@@ -329,8 +329,8 @@ class TrainingStep:
         elif operator.moves:
             values = [x.value for x in inputs]
             result = Operand(operator.float_meaning(self.simulation.backend, node.attributes, values, {}), label)
-        elif label is not None and node.op == "add" and inputs[0].value.shape == inputs[1].value.shape:
-            result = Operand(self._sum(node, inputs, label), label)
+        elif operator.addition is not None and label is not None and inputs[0].value.shape == inputs[1].value.shape:
+            result = Operand(self._sum(node, operator.addition, inputs, label), label)
         else:
             result = Operand(self._through_float(node, inputs, label), label)
         return self._recorded(node.name, result)
@@ -359,7 +359,9 @@ class TrainingStep:
             self.moments.append((node, moments))
         return value
 
-    def _sum(self, node: Node, inputs: list[Operand], label: QParams) -> Tensor:
+    def _sum(
+        self, node: Node, addition: Callable[[Attributes], Addition], inputs: list[Operand], label: QParams
+    ) -> Tensor:
         """A residual connection: what `_through_float` would give, in one pass."""
         instruction, _ = self.simulation.lowered(node)
         by, bounds = addition(instruction.attributes), clamp_steps(node, label)
