@@ -14,6 +14,7 @@ import importlib
 import os
 import random
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -91,18 +92,16 @@ def build(model: str, weights: Path | None) -> nn.Module:
 def train(arguments: argparse.Namespace) -> None:
     """Prepare, train, convert."""
     rank, world = _join()
-    device = (
-        torch.device("cuda", rank % torch.cuda.device_count()) if torch.cuda.is_available() else torch.device("cpu")
-    )
-    torch.manual_seed(arguments.seed)
-    random.seed(arguments.seed + rank)
+    device = _own_device(rank)
+    _seed(arguments.seed, 0, 0)  # a model without a checkpoint starts the same everywhere
     pictures = Folder(arguments.data / "train", arguments.size, augment=True)
     sampler: DistributedSampler[Any] = DistributedSampler(pictures, world, rank, shuffle=True, seed=arguments.seed)
     loader = DataLoader(pictures, arguments.batch, sampler=sampler, num_workers=arguments.workers, drop_last=True)
 
     model = build(arguments.model, arguments.weights).to(device)
-    first = [next(iter(loader))[0].to(device) for _ in range(arguments.calibration)]
-    student = unfloat.prepare(model, first[0], calibration=first).to(device)
+    recipe = unfloat.Recipe.load(arguments.recipe) if arguments.recipe else None
+    first = _calibration(arguments, sampler, device)
+    student = unfloat.prepare(model, first[0], recipe, calibration=first).to(device)
     optimizer = torch.optim.SGD(student.parameters(), lr=arguments.rate, momentum=0.9)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, arguments.epochs * len(loader))
     checkpoint = arguments.output.with_suffix(".pt")
@@ -110,13 +109,16 @@ def train(arguments: argparse.Namespace) -> None:
     parallel: nn.Module = DistributedDataParallel(student) if world > 1 else student
     for epoch in range(begin, arguments.epochs):
         sampler.set_epoch(epoch)
+        _seed(arguments.seed, epoch, rank)  # a run that goes on here is the same run
         if 0 < epoch == arguments.epochs - 1:
             student.freeze_norm()  # the last epoch trains exactly what will be deployed
         loss = _epoch(parallel, loader, optimizer, schedule.step, device)
         if rank == 0:
             print(f"epoch {epoch + 1}: loss {loss:.4f}", flush=True)
             parts = {"student": student, "optimizer": optimizer, "schedule": schedule}
-            torch.save({**{k: v.state_dict() for k, v in parts.items()}, "epoch": epoch + 1}, checkpoint)
+            unfinished = checkpoint.with_suffix(".new")  # an interrupt leaves the last one whole
+            torch.save({**{k: v.state_dict() for k, v in parts.items()}, "epoch": epoch + 1}, unfinished)
+            unfinished.replace(checkpoint)
     program = unfloat.convert(parallel)
     if rank == 0:
         program.save(arguments.output)
@@ -131,6 +133,26 @@ def _join() -> tuple[int, int]:
         return 0, 1
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     return dist.get_rank(), dist.get_world_size()
+
+
+def _own_device(rank: int) -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", rank)))
+    torch.cuda.set_device(device)  # collectives that name no device use the current one
+    return device
+
+
+def _seed(seed: int, epoch: int, rank: int) -> None:
+    torch.manual_seed(1_000_003 * seed + 1009 * epoch + rank)  # dropout, and what seeds the loader's workers
+    random.seed(f"{seed} {epoch} {rank}")
+
+
+def _calibration(arguments: argparse.Namespace, sampler: Any, device: torch.device) -> list[Tensor]:
+    """The first batches of this process's share of the training pictures, not augmented."""
+    plain = Folder(arguments.data / "train", arguments.size, augment=False)
+    loader = DataLoader(plain, arguments.batch, sampler=sampler, num_workers=arguments.workers)
+    return [x.to(device) for x, _ in islice(loader, arguments.calibration)]
 
 
 def _resume(checkpoint: Path, student: nn.Module, optimizer: Any, schedule: Any, device: torch.device) -> int:
@@ -174,6 +196,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="its state_dict")
     parser.add_argument("--data", type=Path, required=True, help="folder with train/ and val/")
     parser.add_argument("--output", type=Path, required=True, help="the .unfloat file to write")
+    parser.add_argument("--recipe", type=Path, help="TOML: scheme, bits, equalisation, ranges; int8 by default")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch", type=int, default=64, help="pictures a step and process")
     parser.add_argument("--rate", type=float, default=1e-3)

@@ -50,7 +50,11 @@ EXPERIMENTS: dict[str, list[Cell]] = {
     "networks": [*(cell(seed=s) for s in SEEDS), cell(network="resnet20")],
     "four_bits": [cell(4, 4, seed=s) for s in SEEDS],
     "four_bits_long": [cell(4, 4, seed=s, epochs=LONG) for s in SEEDS],
-    "norms": [cell(b, b, norm=n) for b, n in product((8, 4), ("correct", "average", "batch"))],
+    "norms": [
+        *(cell(norm=n, seed=s) for n, s in product(("correct", "batch"), SEEDS)),
+        cell(norm="average"),
+        *(cell(4, 4, norm=n) for n in ("correct", "batch", "average")),
+    ],
     "ranges": [cell(b, b, ranges="moving_average") for b in (8, 4)],
     "delays": [cell(b, b, delay=d, epochs=8) for b, d in product((8, 4), DELAYS)],
     "ablation": [cell(w, a) for w, a in sorted(product(BITS, BITS), key=min, reverse=True)],

@@ -145,7 +145,8 @@ def main() -> None:
     """Write all pages."""
     bits = ("weight bits", "activation bits")
     table("training_cifar10", "CIFAR-10: float, quantized after training, trained with the integers",
-          ["networks", "four_bits"], lambda c: (c.network, c.weight_bits, c.activation_bits), ("network", *bits), [])  # fmt: skip
+          ["networks", "four_bits", "four_bits_long"],
+          lambda c: (c.network, c.weight_bits, c.activation_bits, c.epochs), ("network", *bits, "epochs"), [])  # fmt: skip
     table("training_norms", "Three ways to fold batch norm in training", ["norms"],
           lambda c: (c.norm, c.weight_bits, c.activation_bits), ("norm", *bits), [])  # fmt: skip
     table("training_ranges", "Learned scales against moving averages", ["four_bits", "networks", "ranges"],

@@ -50,6 +50,12 @@ def test_without_labels_it_learns_from_the_float_model(data: Path, capsys: pytes
     assert outputs().shape == (24, 5)
 
 
+def test_it_stops_early(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*TRAIN, "--epochs", "9", "--rate", "1e-9", "--patience", "2", "--gradient-clip", "0.5", "--json"]
+    assert run("train", "nets:build", *words, "--validation", "data.npz") == 0
+    assert len(said(capsys)["history"]["loss"]) == 2  # nothing moves: the score of the start is never beaten
+
+
 def test_with_labels_it_learns_from_them_and_prints_the_accuracy(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -168,6 +174,8 @@ def test_the_order_of_samples_follows_from_seed_and_epoch(data: Path) -> None:
         (["--data", "pictures"], r"the recipe's \[input\] must say"),
         (["--data", "none.npz"], "none.npz: required"),
         (["--resume"], "resume: required the path of a checkpoint"),
+        (["--patience", "1"], "patience: required validation data to watch"),
+        (["--gradient-clip", "-1"], "gradient_clip: required a positive norm"),
         (["--rate", "0"], "rate: required a positive number"),
         (["--data", "real.npz"], "labels must be integers, found 'y' of float"),
         (["-o", "n.exe", "--data", "none.npz"], "required a suffix among"),

@@ -84,6 +84,10 @@ def train(
     validation: Annotated[Path | None, typer.Option(help="Data to choose the best epoch by; as --data.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Where to write the state after each epoch.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoint, if there is one.")] = False,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Stop when the validation score has not risen for so many epochs.")
+    ] = None,
+    gradient_clip: Annotated[float | None, typer.Option(help="The greatest norm of all gradients together.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the order of the data and of dropout.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -92,15 +96,17 @@ def train(
     wishes = Recipe.load(recipe) if recipe else Recipe()
     if not as_json:
         show.console.print(wishes.to_toml(), style="dim", markup=False, highlight=False)
-    training = Training(model, Wishes(data, wishes, epochs, batch, rate, teacher, validation, checkpoint, resume, seed))
+    stopping = (patience, gradient_clip)
+    settled = Wishes(data, wishes, epochs, batch, rate, teacher, validation, checkpoint, resume, *stopping, seed)
+    training = Training(model, settled)
     if not as_json:
         show.console.print(f"{training.samples.count} samples; the student learns from {training.teaches}")
     program, history = training.run()
     _write(program, output)
     if as_json:
         certificate = show.certificate_record(program.verify())
-        settled = {"output": str(output), "recipe": wishes.to_toml(), "teacher": training.teaches}
-        _print_json({**settled, "measure": training.measure, "history": asdict(history), **certificate})
+        about = {"output": str(output), "recipe": wishes.to_toml(), "teacher": training.teaches}
+        _print_json({**about, "measure": training.measure, "history": asdict(history), **certificate})
         return
     show.history(history, training.measure)
     show.certificate(program.verify())

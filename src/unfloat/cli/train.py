@@ -29,6 +29,8 @@ class Wishes:
     validation: Path | None
     checkpoint: Path | None
     resume: bool
+    patience: int | None
+    gradient_clip: float | None
     seed: int
 
 
@@ -93,6 +95,8 @@ class Training:
             validation=self.validation,
             checkpoint=wishes.checkpoint,
             resume=wishes.resume,
+            patience=wishes.patience,
+            gradient_clip=wishes.gradient_clip,
         )
         return unfloat.convert(self.student), history
 

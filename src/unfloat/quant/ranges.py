@@ -15,6 +15,8 @@ from unfloat.spec.errors import RecipeError, TrainingError
 from unfloat.spec.qparams import QParams, positive_scale, qparams_from_range
 
 STEPS, OBSERVED, RANGES_FROZEN, NORM_FROZEN = range(4)
+GO_BACK = "go back to the last checkpoint and lower the learning rate, or clip gradients"
+LEAST_SHARE = 2.0**-16  # of where a learned scale started: less has collapsed
 
 
 class Ranges(nn.Module):
@@ -48,7 +50,7 @@ class Ranges(nn.Module):
             self.scale = nn.Parameter(torch.ones(len(sites)))
             learned_weights = wishes.scheme == "int8"  # affine weights keep the range of their values
             channels = weight_channels.values() if learned_weights else ()
-            self.clips = nn.ParameterList([nn.Parameter(torch.ones(count)) for count in channels])
+            self.clips = Clips([nn.Parameter(torch.ones(count)) for count in channels])
 
     @torch.no_grad()
     def start(self, labels: Mapping[str, QParams]) -> None:
@@ -83,7 +85,7 @@ class Ranges(nn.Module):
             return {}
         clips = dict(zip(self.weights, self.clips, strict=False))
         for layer, clip in clips.items():
-            if not bool(((clip > 0) & torch.isfinite(clip)).all()):
+            if not bool(((clip >= LEAST_SHARE) & torch.isfinite(clip)).all()):
                 raise TrainingError(_collapsed(layer, "its weight's learned scale", float(clip.detach().min())))
         return clips
 
@@ -120,18 +122,21 @@ class Ranges(nn.Module):
         return qparams_from_range(low, high, self.dtype, site.bits)
 
     def _learned(self, site: Site, start: QParams, ratio: float) -> QParams:
-        if not 0 < ratio < float("inf"):
+        if not LEAST_SHARE <= ratio < float("inf"):
             raise TrainingError(_collapsed(site.name, "its learned scale", ratio))
         return replace(start, scale=(positive_scale(start.scale[0] * ratio),))
 
     def move(self, low: torch.Tensor, high: torch.Tensor) -> None:
         """Move the windows towards a batch's own (paper, section 3.1): `m * old + (1 - m) * new`, zero inside.
 
+        A batch of zeros leaves a window as it is: zeros fit into any, and the window of a layer that has died would
+        shrink until no multiplier could be made of it.
+
         Args:
             low: [sites]; +inf where a site was not seen.
             high: [sites]; -inf where a site was not seen.
         """
-        seen = torch.isfinite(low) & torch.isfinite(high)
+        seen = torch.isfinite(low) & torch.isfinite(high) & ((low != 0) | (high != 0))
         batch = torch.stack([low.clamp(max=0.0), high.clamp(min=0.0)], dim=1)
         m = self.training_wishes.momentum
         moved = m * self.window + (1 - m) * torch.where(seen[:, None], batch, self.window)
@@ -179,20 +184,25 @@ class Ranges(nn.Module):
             )
 
 
+class Clips(nn.ParameterList):
+    """Learned clips: a float checkpoint has none of them, and loads all the same."""
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        if _of_student(state_dict, prefix.removesuffix("clips.")):
+            super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
 def _of_student(state_dict: Mapping[str, Any], prefix: str) -> bool:
     return any(name.startswith(prefix) for name in state_dict)
 
 
 def _collapsed(layer: str, what: str, share: float) -> str:
     return (
-        f"layer {layer}: {what} has collapsed, required a positive share of where it started, found {share}: "
+        f"layer {layer}: {what} has collapsed, required a share of where it started that is not nearly 0, found {share}: "
         'lower the learning rate of the parameters "unfloat.*", or take training.ranges = "moving_average"'
     )
 
 
 def diverged(layer: str, found: str) -> str:
     """What to say of a number in training that is not finite."""
-    return (
-        f"layer {layer}: training has diverged, required finite values, found {found}: go back to the last checkpoint "
-        "and lower the learning rate, or clip gradients"
-    )
+    return f"layer {layer}: training has diverged, required finite values, found {found}: {GO_BACK}"

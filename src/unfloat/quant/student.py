@@ -29,12 +29,12 @@ from unfloat.quant.distributed import (
 from unfloat.quant.linear_step import LinearStep, Operand, clamp_steps, extremes
 from unfloat.quant.loops import Bounds
 from unfloat.quant.norm import Moments
-from unfloat.quant.ranges import NORM_FROZEN, RANGES_FROZEN, STEPS, Ranges
+from unfloat.quant.ranges import GO_BACK, NORM_FROZEN, RANGES_FROZEN, STEPS, Ranges
 from unfloat.quant.recipe import Recipe
 from unfloat.quant.simulate import Simulation, border_steps, dequantize_codes
 from unfloat.quant.sites import find_sites
 from unfloat.quant.straight_through import Add, Replace, ScaledGradient
-from unfloat.spec.errors import InputError, TrainingError, UnfloatError
+from unfloat.spec.errors import InputError, NumericDomainError, TrainingError, UnfloatError
 from unfloat.spec.fixedpoint import Addition
 from unfloat.spec.qparams import QParams
 
@@ -272,9 +272,11 @@ class TrainingStep:
             UnfloatError: On every process, if one of them cannot go on or has seen a NaN or an infinity.
         """
         outputs: list[Operand] = []
-        failure = None
+        failure: UnfloatError | None = None
         try:
             outputs = self.simulation.execute(operands, self._value)
+        except NumericDomainError as error:
+            failure = TrainingError(f"{error}; training has driven ranges and weights apart: {GO_BACK}")
         except UnfloatError as error:  # the others must not wait for this process
             failure = error
         low, high = self._extremes(failure is not None)

@@ -48,7 +48,7 @@ def prepare(
     fused = passes(graph, shapes, lambda value: recipe.wish(value, "activation_bits"))
     _warn_of_shared(fused)
     student = Student(own, fused, recipe)
-    if _trained(own):
+    if calibration is not None or _trained(own):
         batches = [_as_batch(example_inputs)] if calibration is None else calibration
         calibrate_student(student, _equalize(student, batches) if recipe.equalize else batches, progress)
     return student
@@ -65,12 +65,19 @@ def _equalize(student: Student, batches: Iterable[Any]) -> Iterator[Any]:
 
 
 def _trained(model: nn.Module) -> bool:
-    """Whether batch norms know their statistics.
+    """Whether batch norms know their statistics, from steps that they counted or from a file that holds no counts.
 
     In a new model ranges under them would be meaningless: the first training step observes its own.
     """
-    counters = [b for name, b in model.named_buffers() if name.endswith("num_batches_tracked")]
-    return all(bool(count) for count in counters)
+    buffers = dict(model.named_buffers())
+
+    def knows(norm: str) -> bool:
+        mean, variance = buffers[f"{norm}running_mean"], buffers[f"{norm}running_var"]
+        return bool(buffers[f"{norm}num_batches_tracked"]) or bool((mean != 0).any() or (variance != 1).any())
+
+    return all(
+        knows(name.removesuffix("num_batches_tracked")) for name in buffers if name.endswith("num_batches_tracked")
+    )
 
 
 def _read_training(model: nn.Module, example_inputs: Any, read: Read) -> Graph:
