@@ -38,12 +38,14 @@ class Cell:
         ranges: See `unfloat.Training`.
         norm: See `unfloat.Training`.
         delay: Epochs before activations are quantized.
-        taught: The share of the loss that the float network gives, by distillation; labels give the rest.
+        taught: The share of the loss that a float network gives, by distillation; labels give the rest.
+        teacher: That network: "itself", or another one of `float_networks.NETWORKS`, of seed 0.
         temperature: Of the distillation.
         epochs: Of fine-tuning.
         rate: The greatest learning rate; it falls to 0 along a cosine.
         warm_up: Steps in which it rises to that.
         range_rate: The learning rate of learned ranges, over that of the others.
+        decay: Weight decay.
         scheme: See `unfloat.Recipe`.
     """
 
@@ -55,11 +57,13 @@ class Cell:
     norm: str = "correct"
     delay: int = 0
     taught: float = 0.7
+    teacher: str = "itself"
     temperature: float = 2.0
     epochs: int = 8
     rate: float = 0.01
     warm_up: int = 0
     range_rate: float = 1.0
+    decay: float = 1e-4
     scheme: str = "int8"
 
     @property
@@ -135,6 +139,7 @@ def fine_tune(
         return min(1.0, (step + 1) / max(1, cell.warm_up)) * (1 + math.cos(math.pi * step / steps)) / 2
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+    teacher = Teacher(cell, model if cell.teacher == "itself" else pretrained(cell.teacher, 0), data)
     saved = UNFINISHED / f"{cell.name}.pt"
     log: list[dict[str, float]] = []
     parts: dict[str, Any] = {"student": student, "optimizer": optimizer, "schedule": schedule}
@@ -145,7 +150,7 @@ def fine_tune(
         log = state["log"]
     for epoch in range(len(log), cell.epochs):
         begin = time.perf_counter()
-        loss = train_epoch(student, Teacher(cell, model, data), cell, optimizer, schedule.step, data, epoch)
+        loss = train_epoch(student, teacher, cell, optimizer, schedule.step, data, epoch)
         test = accuracy(Engine(unfloat.convert(student)), data)  # as eval() would say, in a tenth of the time
         log.append({"loss": loss, "test": test, "seconds": round(time.perf_counter() - begin, 1)})
         print(cell.name, epoch + 1, log[-1], flush=True)
@@ -155,12 +160,12 @@ def fine_tune(
     return log, unfloat.convert(student)
 
 
-def parameter_groups(student: torch.nn.Module, cell: Cell, decay: float = 1e-4) -> list[dict[str, Any]]:
+def parameter_groups(student: torch.nn.Module, cell: Cell) -> list[dict[str, Any]]:
     """Weight decay for weights only: not for norms, biases and what lies under "unfloat.", learned ranges."""
     own = {name: p for name, p in student.named_parameters() if not name.startswith("unfloat.")}
     ranges = [p for name, p in student.named_parameters() if name not in own]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in own.values() if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in own.values() if p.ndim > 1], "weight_decay": cell.decay},
         {"params": [p for p in own.values() if p.ndim <= 1]},
         {"params": ranges, "lr": cell.range_rate * cell.rate},
     ]
@@ -168,14 +173,15 @@ def parameter_groups(student: torch.nn.Module, cell: Cell, decay: float = 1e-4) 
 
 
 class Teacher:
-    """The float network's answers to an epoch's batches, kept for all cells that see the same epoch."""
+    """A float network's answers to an epoch's batches, kept for all cells that see the same epoch."""
 
     def __init__(self, cell: Cell, model: torch.nn.Module, data: Cifar10) -> None:
         self.cell, self.model, self.data = cell, model, data
 
     def answers(self, epoch: int) -> torch.Tensor:
         """Logits [steps, batch, classes]."""
-        path = UNFINISHED / f"answers_{self.cell.network}_seed{self.cell.seed}_epoch{epoch}.pt"
+        name = self.cell.network if self.cell.teacher == "itself" else f"{self.cell.teacher}_seed0"
+        path = UNFINISHED / f"answers_{name}_to_seed{self.cell.seed}_epoch{epoch}.pt"
         if path.exists():
             found: torch.Tensor = torch.load(path)
             return found

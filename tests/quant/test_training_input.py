@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -24,14 +25,20 @@ def test_divergence_is_refused_by_layer_and_leaves_the_state(where: str, scheme:
     target = x if where == "input" else parameters[where].data
     target.view(-1)[1] = float("nan")
     before = copy.deepcopy(student.state_dict())
-    layer = {"input": "x", "point.weight": "point", "point.bias": "point"}.get(where, "stem.0")
+    layer = {"point.weight": "point", "point.bias": "point"}.get(where, "stem.0")
     message = rf"layer {re.escape(layer)}: training has diverged, .*go back to the last checkpoint and lower"
-    with pytest.raises(unfloat.TrainingError, match=message):
+    kind = unfloat.TrainingError
+    if where == "input":
+        message, kind = (
+            "input x: required finite numbers, found NaN or infinity in this batch: look at",
+            unfloat.InputError,
+        )
+    with pytest.raises(kind, match=message):
         student(x)
     assert all(torch.equal(v, before[k]) or k == where for k, v in student.state_dict().items())
 
 
-@pytest.mark.parametrize("value", [0.0, -0.5, float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [0.0, 1e-20, -0.5, float("nan"), float("inf")])
 def test_collapsed_scales_are_refused_by_layer(value: float) -> None:
     for parameter, layer in ((lambda s: s.unfloat.scale[1:2], "stem.0"), (lambda s: s.unfloat.clips[2][:1], "point")):
         student = student_of(LEARNED)
@@ -57,6 +64,53 @@ def test_constant_activations_are_normal() -> None:
     assert unfloat.convert(student).verify()
 
 
+class Sums(nn.Module):
+    """A residual sum and a layer before it; nothing but zeros once the biases are low enough."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.head = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(torch.relu(self.a(x)) + torch.relu(self.b(x))))
+
+
+@pytest.mark.parametrize("scheme", ["int8", "uint8"])
+def test_layers_that_die_keep_their_ranges(scheme: str) -> None:
+    """A moving average of zeros would shrink until no multiplier says the rescaling."""
+    torch.manual_seed(4)
+    recipe = unfloat.Recipe(scheme, training=Training(momentum=0.5))
+    student, x = unfloat.prepare(Sums(), torch.randn(32, 6), recipe, progress=False).train(), torch.randn(32, 6)
+    before = student.labels()
+    with torch.no_grad():
+        student.get_submodule("a").bias.fill_(-80.0)
+        student.get_submodule("b").bias.fill_(-80.0)
+    for _ in range(200):
+        student(x).sum().backward()
+    assert all(label == before[name] for name, label in student.labels().items() if name not in ("x", "head"))
+    assert torch.equal(student.eval()(x)[0], student(x)[1])  # of zeros alone
+    assert unfloat.convert(student).verify()
+
+
+def test_weights_that_explode_are_refused_with_a_remedy() -> None:
+    student, x = student_of(), batches()[0]
+    with torch.no_grad():
+        student.point.weight.mul_(1e12)
+        student.point.bias.zero_()
+    with pytest.raises(unfloat.TrainingError, match=r"layer point, .*weights apart: go back to the last checkpoint"):
+        student(x)
+
+
+def test_ranges_stay_float32_in_a_student_of_another_type() -> None:
+    for recipe in (None, LEARNED):
+        student = student_of(recipe).to(torch.bfloat16)
+        assert {t.dtype for n, t in student.state_dict().items() if n.startswith("unfloat.")} <= {
+            torch.float32, torch.int64, torch.uint8}  # fmt: skip
+        student(batches()[0]).sum().backward()
+        assert student.point.weight.grad.dtype == torch.bfloat16
+        assert np.array_equal(unfloat.convert(student).compile()(batches()[1].numpy()), student.eval()(batches()[1]))
+
+
 class Named(nn.Module):
     def __init__(self, name: str, uses: int = 1) -> None:
         super().__init__()
@@ -77,8 +131,12 @@ class Branching(nn.Module):
 def test_what_cannot_be_prepared_is_refused() -> None:
     with pytest.raises(unfloat.TrainingError, match=r"layer unfloat: a student needs this name.*rename"):
         unfloat.prepare(Named("unfloat"), torch.randn(2, 6), progress=False)
-    with pytest.warns(TrainingWarning, match=r"l\.weight is shared by the layers l, l:2.*its own copy"):
+    with pytest.warns(TrainingWarning, match=r"the layers l, l:2 share l\.weight, l\.bias.*its own copy"):
         unfloat.prepare(Named("l", uses=2), torch.randn(2, 6), progress=False)
+    norm = nn.BatchNorm1d(6)
+    twice = nn.Sequential(nn.Linear(6, 6), norm, nn.ReLU(), nn.Linear(6, 6), norm)
+    with pytest.warns(TrainingWarning, match=r"the layers 0, 3 share 4\.running_mean.*moves a norm's averages"):
+        unfloat.prepare(twice, torch.randn(4, 6), progress=False)
     with pytest.raises(unfloat.UnsupportedError, match=r"cannot trace(?s:.*)no branch on the values"):
         unfloat.prepare(Branching(), torch.randn(2, 6), progress=False)
     with pytest.raises(unfloat.CalibrationError, match="at least one batch, found none"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -33,8 +34,9 @@ def test_a_saved_run_goes_on_bit_for_bit(recipe: unfloat.Recipe) -> None:
     assert program_of(whole) == program_of(resumed)
 
 
-def test_names_are_the_models_and_its_checkpoints_load() -> None:
-    plain = unfloat.Recipe(bias_correction=False)
+@pytest.mark.parametrize("ranges", ["moving_average", "learned"])
+def test_names_are_the_models_and_its_checkpoints_load(ranges: str) -> None:
+    plain = unfloat.Recipe(bias_correction=False, training=unfloat.Training(ranges=ranges))
     model, student = small(), student_of(plain)
     own = [name for name in student.state_dict() if not name.startswith("unfloat.")]
     assert own == list(model.state_dict())
@@ -103,11 +105,42 @@ def test_averaged_and_compiled_models_convert() -> None:
         schedule.step()
     assert program_of(averaged) != program_of(student)
     x = batches(1, seed=5)[0]
-    assert torch.equal(averaged.eval()(x), averaged.module(x))
+    assert np.array_equal(unfloat.convert(averaged).compile()(x.numpy()), averaged.eval()(x))
     compiled = torch.compile(student, backend="eager")
     run(compiled, optimizer, batches())
     assert program_of(compiled) == program_of(student)
     assert torch.equal(compiled.eval()(x), student(x))
+
+
+def test_training_starts_where_post_training_quantization_ends() -> None:
+    for recipe in (None, LEARNED, unfloat.Recipe("uint8", equalize=True), unfloat.Recipe(weight_bits=4, ranges="mse")):
+        made = unfloat.quantize(small(), batches(), recipe, progress=False)
+        student = unfloat.prepare(small(), batches()[0], recipe, calibration=batches(), progress=False)
+        started = unfloat.convert(student)
+        own = {instruction.name: instruction for instruction in started.instructions}
+        for instruction in made.instructions:
+            if not instruction.constants:
+                continue  # the student's dropout stands elsewhere among what only moves data
+            other = own[instruction.name]
+            assert started.tensors[other.name] == made.tensors[instruction.name]
+            assert other.attributes == instruction.attributes
+            for role, constant in instruction.constants.items():
+                assert np.array_equal(other.constants[role], constant)
+
+
+def test_calibration_counts_whatever_the_norms_say() -> None:
+    """Files of other makers hold statistics without counts, and a new head's norm has seen nothing yet."""
+    uncounted = small()
+    for name, buffer in uncounted.named_buffers():
+        if name.endswith("num_batches_tracked"):
+            buffer.zero_()
+    known = unfloat.prepare(small(), batches()[0], progress=False)
+    assert program_of(unfloat.prepare(uncounted, batches()[0], progress=False)) == program_of(known)
+    fresh = Small()
+    assert not unfloat.prepare(fresh, batches()[0], progress=False).unfloat.observed
+    given = unfloat.prepare(fresh, batches()[0], unfloat.Recipe(equalize=True), batches(), progress=False)
+    assert given.unfloat.observed
+    assert not torch.equal(given.point.weight, fresh.point.weight)
 
 
 def test_autocast_changes_no_integer() -> None:

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as functional
 
 from unfloat import _native
+from unfloat.quant.loops import native_on
 from unfloat.spec.backend import Padding, Pair
 from unfloat.spec.fixedpoint import Addition, CodeRange, Factors, add, finish, requantize
 
@@ -101,7 +102,7 @@ class TorchBackend:
         self, accumulator: torch.Tensor, multiplier: torch.Tensor, shift: torch.Tensor, rounding: str
     ) -> torch.Tensor:
         """See `Backend`: int64 arithmetic on any device; on a CPU the native kernel, through views that share memory."""
-        if accumulator.device.type != "cpu":
+        if not native_on(accumulator.device):
             acc, m, s = (t.to(torch.int64) for t in (accumulator, multiplier, shift))
             return requantize(acc, m, s, rounding).to(torch.int32)
         out = accumulator.to(torch.int32, copy=True, memory_format=torch.contiguous_format)
@@ -112,7 +113,7 @@ class TorchBackend:
     def finish(self, accumulator: torch.Tensor, factors: Factors, codes: CodeRange, rounding: str) -> torch.Tensor:
         """See `Backend`; on a CPU the native kernel, int16 codes."""
         bias, multiplier, shift = factors
-        if accumulator.device.type != "cpu":
+        if not native_on(accumulator.device):
             wide = (bias.to(torch.int64), multiplier.to(torch.int64), shift.to(torch.int64))
             return finish(accumulator.to(torch.int64), wide, codes, rounding).to(torch.int32)
         rows = accumulator.to(torch.int32).contiguous().view(-1, accumulator.shape[-1])
@@ -123,7 +124,7 @@ class TorchBackend:
 
     def add(self, inputs: Sequence[torch.Tensor], by: Addition, rounding: str) -> torch.Tensor:
         """See `Backend`; on a CPU the native kernel where there is nothing to broadcast."""
-        if self.device.type != "cpu" or inputs[0].shape != inputs[1].shape:
+        if not native_on(self.device) or inputs[0].shape != inputs[1].shape:
             return add([x.to(torch.int64) for x in inputs], by, rounding).to(torch.int32)
         a, b = (x.to(torch.int32).contiguous() for x in inputs)
         out = torch.empty(a.shape, dtype=torch.int32)

@@ -42,8 +42,13 @@ class Bounds:
     high: float
 
 
+def native_on(device: torch.device) -> bool:
+    """Whether the native loops serve tensors of a device."""
+    return NATIVE and device.type == "cpu"
+
+
 def _served(x: Tensor) -> bool:
-    return NATIVE and x.device.type == "cpu" and x.dtype == torch.float32
+    return native_on(x.device) and x.dtype == torch.float32
 
 
 def _rows(x: Tensor) -> Any:

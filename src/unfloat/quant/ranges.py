@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from unfloat.quant.recipe import Recipe
 from unfloat.quant.sites import Site
-from unfloat.spec.errors import RecipeError, TrainingError
+from unfloat.spec.errors import InputError, RecipeError, TrainingError
 from unfloat.spec.qparams import QParams, positive_scale, qparams_from_range
 
 STEPS, OBSERVED, RANGES_FROZEN, NORM_FROZEN = range(4)
@@ -142,13 +142,38 @@ class Ranges(nn.Module):
         moved = m * self.window + (1 - m) * torch.where(seen[:, None], batch, self.window)
         self.window.copy_(torch.where(seen[:, None], moved, self.window))
 
-    def check_finite(self, low: torch.Tensor, high: torch.Tensor) -> None:
-        """Raise TrainingError naming the first site whose values in this batch hold a NaN or an infinity."""
+    def check_finite(self, low: torch.Tensor, high: torch.Tensor, inputs: Collection[str]) -> None:
+        """Raise what names the first site whose values in this batch hold a NaN or an infinity.
+
+        Args:
+            low: [sites].
+            high: [sites].
+            inputs: The names of the network's inputs.
+
+        Raises:
+            InputError: The batch itself holds it.
+            TrainingError: A layer made it.
+        """
         unseen = (low == float("inf")) & (high == -float("inf"))
         bad = ~(unseen | (torch.isfinite(low) & torch.isfinite(high)))
         if bool(bad.any()):
             i = int(bad.nonzero()[0])
+            if self.sites[i].name in inputs:
+                raise InputError(
+                    f"input {self.sites[i].name}: required finite numbers, found NaN or infinity in this batch: look at "
+                    "what loads and augments the data"
+                )
             raise TrainingError(diverged(self.sites[i].name, f"activations from {float(low[i])} to {float(high[i])}"))
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Ranges:
+        """To another device, but never to another type: `student.to(torch.bfloat16)` is for layers."""
+
+        def move(tensor: torch.Tensor) -> torch.Tensor:
+            moved = fn(tensor)
+            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+
+        super()._apply(move, recurse)
+        return self
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
         """A float checkpoint has none of these entries: it loads, and the ranges are to be observed anew."""

@@ -280,7 +280,8 @@ class TrainingStep:
         except UnfloatError as error:  # the others must not wait for this process
             failure = error
         low, high = self._extremes(failure is not None)
-        self.ranges.check_finite(low[:-1], high[:-1])
+        ports = self.simulation.graph.inputs
+        self.ranges.check_finite(low[:-1], high[:-1], {port.value for port in ports})
         stop_together(failure, bool(torch.isnan(high[-1])))
         self.batch = low[:-1], high[:-1]
         return outputs

@@ -15,7 +15,7 @@ from torch import nn
 from unfloat.ir.graph import Graph, Node
 from unfloat.ops import REGISTRY
 from unfloat.ops._linear import norm_gain
-from unfloat.program.lower import node_params, view
+from unfloat.program.lower import node_params, norm_slots, view
 from unfloat.program.program import Program
 from unfloat.quant.algorithms.equalization import look_ahead, measure_factors, scale_in_place
 from unfloat.quant.batches import non_empty
@@ -108,18 +108,22 @@ def _as_batch(example_inputs: Any) -> Any:
 
 
 def _warn_of_shared(graph: Graph) -> None:
-    """Two layers may share a parameter; each then has its own codes and scales of it."""
+    """Two layers may share parameters; each then has its own codes and scales of them."""
     readers: defaultdict[str, list[str]] = defaultdict(list)
     for node in graph.nodes:
-        for param in node.params.values():
+        norm = {} if node.norm is None else norm_slots(node.norm)
+        for param in (*node.params.values(), *norm.values()):
             if param.name not in graph.constants:
                 readers[param.name].append(node.name)
+    shared: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
     for name, layers in readers.items():
-        if len(layers) > 1:
+        shared[tuple(layers)].append(name)
+    for sharing, names in shared.items():
+        if len(sharing) > 1:
             warnings.warn(
-                f"parameter {name} is shared by the layers {', '.join(layers)}: it is trained as one, but each layer "
-                "quantizes it by itself and the Program stores it for each; give each layer its own copy if they "
-                "should learn apart",
+                f"the layers {', '.join(sharing)} share {', '.join(names)}: trained as one, but each layer quantizes "
+                "them by itself, moves a norm's averages, and the Program stores them for each; give each layer its own "
+                "copy if they should learn apart",
                 TrainingWarning,
                 stacklevel=4,
             )

@@ -190,7 +190,11 @@ class Loop:
         limit = math.inf if self.settings.gradient_clip is None else self.settings.gradient_clip
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         if not math.isfinite(norm):  # refused before it spoils the parameters
-            raise TrainingError(self._diverged(where, f"gradients of norm {norm}"))
+            wrong = [name for name, p in self.student.named_parameters() if p.grad is not None and _spoilt(p.grad)]
+            found = (
+                f"gradients of norm {norm}, not finite first in {wrong[0]}" if wrong else f"gradients of norm {norm}"
+            )
+            raise TrainingError(self._diverged(where, found))
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.schedule.step()
@@ -255,6 +259,10 @@ class Loop:
         self.schedule.load_state_dict(record["schedule"])
         self.history, self.best = History(**record["history"]), record["best"]
         restore_random_state(record["random"], self.batches)
+
+
+def _spoilt(gradient: Tensor) -> bool:
+    return not bool(torch.isfinite(gradient).all())
 
 
 def require_repeatable(batches: Iterable[Any], name: str) -> None:
