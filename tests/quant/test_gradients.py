@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 
 import unfloat
 from tests.quant.reference import F64, assert_near, ends, half_away, quantized_weight, rounded
+from unfloat.ops import REGISTRY
 from unfloat.quant.recipe import Training
 from unfloat.quant.student import Student
+from unfloat.spec.qparams import QParams
 
 torch.set_num_threads(1)
 
@@ -34,6 +37,11 @@ LINEAR: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], Callable[[Tens
         lambda: nn.Conv2d(4, 4, 3, padding=1, groups=4),
         (4, 6, 6),
         lambda x, w: functional.conv2d(x, w, None, 1, 1, 1, 4),
+    ),
+    "grouped": (
+        lambda: nn.Conv2d(4, 6, 3, groups=2),
+        (4, 6, 5),
+        lambda x, w: functional.conv2d(x, w, None, 1, 0, 1, 2),
     ),
     "dilated": (
         lambda: nn.Conv2d(2, 3, 3, dilation=2),
@@ -115,18 +123,55 @@ def test_linear_layers(kind: str, mode: str) -> None:
             assert_near(parameter.grad, p[role].grad, role, 4e-6 if mode == "correct" and role == "gamma" else 1e-6)
 
 
-# What is computed, and the clamp that is fused into it.
-OTHERS: dict[str, tuple[Callable[..., Tensor], str]] = {
-    "add": (lambda a, b: a + b, "none"),
-    "add relu": (lambda a, b: a + b, "relu6"),
-    "mul hardtanh": (lambda a, b: a * b, "hardtanh"),
-    "concat": (lambda a, b: torch.cat([a, b], 1), "none"),
-    "max pool": (lambda a: functional.max_pool2d(a, 3, 2, 1), "none"),
-    "average pool": (lambda a: functional.avg_pool2d(a, 3, 2, 1, count_include_pad=False), "none"),
-    "mean": (lambda a: a.mean(3), "none"),
-    "softmax": (lambda a: a.flatten(1).softmax(1), "none"),
-    "pad": (lambda a: functional.pad(a, (1, 0, 2, 1)), "none"),
+class Other(NamedTuple):
+    """What is computed, the clamp fused into it, the operator that does it; `reference` says what else is rounded."""
+
+    call: Callable[..., Tensor]
+    clamp: str
+    operator: str
+    reference: Callable[..., Tensor] | None = None
+
+    def expected(self, entered: list[Tensor], labels: dict[str, QParams]) -> Tensor:
+        if self.reference is None:
+            return self.call(*entered)
+        return self.reference(lambda x, name: rounded(x, labels[name]), *entered)
+
+
+def _subtracted(r: Callable[[Tensor, str], Tensor], a: Tensor, b: Tensor) -> Tensor:
+    return a + r(b * r(torch.tensor(-1.0, dtype=F64), "sub:constant"), "sub:negated")
+
+
+SEVEN = torch.tensor(0.7, dtype=F64)
+OTHERS = {
+    "add": Other(lambda a, b: a + b, "none", "add"),
+    "add relu": Other(lambda a, b: a + b, "relu6", "add"),
+    "sub": Other(lambda a, b: a - b, "hardtanh", "add", _subtracted),
+    "add a constant": Other(lambda a: a + 0.7, "none", "constant", lambda r, a: a + r(SEVEN, "add:constant")),
+    "add a mean": Other(
+        lambda a, b: a + b.mean(3, keepdim=True),
+        "none",
+        "add",
+        lambda r, a, b: a + r(b.mean(3, keepdim=True), "mean"),
+    ),
+    "mul hardtanh": Other(lambda a, b: a * b, "hardtanh", "mul"),
+    "mul by a constant": Other(lambda a: a * 0.7, "relu6", "mul", lambda r, a: a * r(SEVEN, "mul:constant")),
+    "concat": Other(lambda a, b: torch.cat([a, b], 1), "none", "concatenation"),
+    "rescale": Other(lambda a, b: torch.cat([a.clamp(min=0.0), b], 1), "none", "rescale"),
+    "max pool": Other(lambda a: functional.max_pool2d(a, 3, 2, 1), "none", "max_pool2d"),
+    "average pool": Other(
+        lambda a: functional.avg_pool2d(a, 3, 2, 1, count_include_pad=False), "none", "average_pool2d"
+    ),
+    "mean": Other(lambda a: a.mean(3), "none", "mean"),
+    "softmax": Other(lambda a: a.flatten(1).softmax(1), "none", "softmax"),
+    "pad": Other(lambda a: functional.pad(a, (1, 0, 2, 1)), "none", "pad"),
+    "reshape": Other(lambda a: a.flatten(1), "none", "reshape"),
+    "transpose": Other(lambda a: a.permute(0, 2, 1, 3).flatten(1), "none", "transpose"),
 }
+ELSEWHERE = {"conv2d", "depthwise_conv2d", "fully_connected", "batch_norm", "dropout"}  # LINEAR; no gradient of its own
+
+
+def test_every_operator_has_a_case() -> None:
+    assert {other.operator for other in OTHERS.values()} | ELSEWHERE == set(REGISTRY)
 
 
 class Call(nn.Module):
@@ -142,20 +187,22 @@ class Call(nn.Module):
 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_other_operators(kind: str) -> None:
-    call, clamp = OTHERS[kind]
+    other = OTHERS[kind]
     generator = torch.Generator().manual_seed(len(kind))
     # Distinct values in each plane: a maximum of equal codes has no one gradient.
     planes = [torch.stack([torch.randperm(42, generator=generator) for _ in range(15)]) for _ in range(2)]
     xs = [((p.float() - 21) / (6 + 3 * i)).reshape(5, 3, 7, 6) for i, p in enumerate(planes)]
-    xs = [x.requires_grad_() for x in xs[: call.__code__.co_argcount]]
+    xs = [x.requires_grad_() for x in xs[: other.call.__code__.co_argcount]]
     recipe = unfloat.Recipe(("int8", "uint8")[len(kind) % 2])
-    model = Call(call, clamp).train()
+    model = Call(other.call, other.clamp).train()
     student = unfloat.prepare(model, tuple(x.detach() for x in xs), recipe, progress=False)
     narrowed(student, 1.0 if kind == "max pool" else 0.6)
     labels, program = student.labels(), unfloat.convert(student)
+    assert other.operator in {node.op for node in student._simulation.graph.nodes}
     given = [x.detach().to(F64).requires_grad_() for x in xs]
     entered = [rounded(g, labels[port.value]) for g, port in zip(given, program.inputs, strict=True)]
-    expected = call(*entered).clamp(*ends(labels[program.outputs[0].value], *CLAMPS[clamp]))
+    bounds = ends(labels[program.outputs[0].value], *CLAMPS[other.clamp])
+    expected = other.expected(entered, labels).clamp(*bounds)
     found = student(*xs)
     towards = torch.randn(found.shape, generator=generator)
     (found * towards).sum().backward()
@@ -224,3 +271,71 @@ def test_learned_scales_have_lsqs_gradient() -> None:
     student.zero_grad()
     student(x).sum().backward()
     assert student.unfloat.scale.grad is None or not student.unfloat.scale.grad.any()
+
+
+def learned(x: Tensor, ratio: Tensor, label: QParams, steps: Tensor, bounds: tuple[float, float]) -> Tensor:
+    """LSQ: `steps` of a scale `ratio` times where it started; differentiable in both."""
+    scale = ratio * (label.scale[0] / float(ratio.detach()))
+    clamped = (x / scale).clamp(*(bound / label.scale[0] for bound in bounds))
+    return (clamped + (steps - clamped).detach()) * scale
+
+
+def learning(model: nn.Module, xs: list[Tensor], training: Training) -> Student:
+    """A student whose learned scales have moved, so that values are clamped."""
+    recipe = unfloat.Recipe(activation_bits=5, training=training)
+    student = unfloat.prepare(model, tuple(x.detach() for x in xs), recipe, progress=False)
+    with torch.no_grad():
+        student.unfloat.scale.mul_(0.7)
+    return student
+
+
+def assert_scale_gradient(student: Student, site: str, ratio: Tensor, size: int, bound: float = 1e-6) -> None:
+    label = student.labels()[site]
+    share = 1 / math.sqrt(size * (label.qmax - label.qmin))
+    found = student.unfloat.scale.grad[student.unfloat.index[site]]
+    assert_near(found[None], ratio.grad[None] * share, f"scale of {site}", bound)
+
+
+@pytest.mark.parametrize("kind", ["add", "add relu", "mul hardtanh", "mean", "add a mean"])
+def test_learned_scales_of_other_operators(kind: str) -> None:
+    other = OTHERS[kind]
+    generator = torch.Generator().manual_seed(7)
+    xs = [torch.randn(5, 3, 7, 6, generator=generator) for _ in range(other.call.__code__.co_argcount)]
+    student = learning(Call(other.call, other.clamp).train(), xs, Training(ranges="learned"))
+    program, labels = unfloat.convert(student), student.labels()
+    name = program.outputs[0].value
+    entered = [rounded(x.to(F64), labels[port.value]) for x, port in zip(xs, program.inputs, strict=True)]
+    found = student(*xs)
+    steps = (found.detach().to(F64) / labels[name].scale[0]).round()
+    ratio = torch.tensor(0.7, dtype=F64, requires_grad=True)
+    bounds = ends(labels[name], *CLAMPS[other.clamp])
+    expected = learned(other.expected(entered, labels), ratio, labels[name], steps, bounds)
+    towards = torch.randn(found.shape, generator=generator)
+    (found * towards).sum().backward()
+    (expected * towards.to(F64)).sum().backward()
+    assert_scale_gradient(student, name, ratio, found[0].numel(), 4e-6)
+
+
+@pytest.mark.parametrize("mode", ["frozen", "average", "correct", "batch"])
+def test_learned_scales_behind_norms(mode: str) -> None:
+    torch.manual_seed(5)
+    model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU6())
+    for _ in range(10):
+        model.train()(torch.randn(9, 3, 8, 7))
+    x = torch.randn(9, 3, 8, 7)
+    student = learning(model, [x], Training(ranges="learned", norm="correct" if mode == "frozen" else mode))
+    student.freeze_norm(mode == "frozen")
+    labels, own = student.labels(), student.get_submodule("1")
+    p = {"weight": student.get_parameter("0.weight"), "bias": student.get_parameter("0.bias"),
+         "gamma": own.weight, "beta": own.bias}  # fmt: skip
+    p = {role: t.detach().to(F64) for role, t in p.items()}
+    entered = rounded(x.to(F64), labels["input"])
+    real = normalized(own, "average" if mode == "frozen" else mode, functional.conv2d, entered, p, "int8")
+    found = student(x)
+    steps = (found.detach().to(F64) / labels["0"].scale[0]).round()
+    ratio = torch.tensor(0.7, dtype=F64, requires_grad=True)
+    expected = learned(real, ratio, labels["0"], steps, ends(labels["0"], 0.0, 6.0))
+    towards = torch.randn(found.shape)
+    (found * towards).sum().backward()
+    (expected * towards.to(F64)).sum().backward()
+    assert_scale_gradient(student, "0", ratio, found[0].numel(), 4e-6)

@@ -14,7 +14,7 @@ from unfloat.quant.recipe import Training
 from unfloat.quant.student import Student
 from unfloat.spec.qparams import quantize
 
-pytestmark = pytest.mark.filterwarnings("ignore:parameter .* is shared")
+pytestmark = pytest.mark.filterwarnings("ignore:the layers .* share")
 NORMS = ("batch", "average", "correct")
 RANGES = ("moving_average", "learned")
 

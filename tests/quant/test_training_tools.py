@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 import unfloat
 from tests.quant.models import Small, batches, small
 from tests.quant.training import LEARNED, optimizer_of, program_of, run, student_of
+from unfloat.quant import backend, loops
 from unfloat.quant.student import Student
 
 
@@ -183,3 +184,24 @@ def test_smaller_batches_work() -> None:
     student = student_of()
     run(student, optimizer_of(student), [batches()[0], batches()[0][:3], batches()[0][:1]])
     assert student.eval()(batches()[0][:1]).shape == (1, 5)
+
+
+def test_a_student_needs_nothing_of_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the native loops, as on any other device: the same integers, and gradients but for their rounding."""
+
+    def trained() -> tuple[dict[str, np.ndarray], dict[str, torch.Tensor], bytes]:
+        student = student_of(LEARNED)
+        student(batches()[0]).square().sum().backward()
+        gradients = {name: p.grad for name, p in student.named_parameters() if p.grad is not None}
+        codes = {name: q.numpy() for name, q in student.eval().trace(batches()[1]).items()}
+        return codes, gradients, program_of(student)
+
+    codes, gradients, program = trained()
+    monkeypatch.setattr(loops, "NATIVE", False)
+    monkeypatch.setattr(loops, "_native", None)
+    monkeypatch.setattr(backend, "_native", None)
+    others, other_gradients, other_program = trained()
+    assert all(np.array_equal(codes[name], others[name]) for name in codes)
+    assert program == other_program
+    for name, gradient in gradients.items():
+        assert (gradient - other_gradients[name]).abs().max() <= 1e-5 * gradient.abs().max(), name

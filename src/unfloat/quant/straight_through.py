@@ -81,6 +81,11 @@ def to_scale(sums: Tensor, factor: Tensor, offset: Tensor, scale: Tensor | None)
     return ((scaled - factor * products - offset * passed).sum() / scale).reshape(scale.shape).to(scale.dtype)
 
 
+def _everywhere(factor: float, like: Tensor) -> Tensor:
+    """[channels], float64: a scale's gradient is a small difference of large sums."""
+    return torch.full((like.shape[-1],), factor, dtype=torch.float64, device=like.device)
+
+
 class Add(torch.autograd.Function):
     """The sum of two operands of one shape: the integers forward, the clamped real sum's gradient backward.
 
@@ -119,9 +124,9 @@ class Add(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         """Each operand's factor, zero where clamped."""
         inside, scale, a, b, steps = ctx.saved_tensors
-        first, second = (grad.new_full((grad.shape[-1],), factor) for factor in ctx.factors)
-        sums, to_a = loops.gradient_sums(grad, inside, first, a, steps, torch.float32)
-        others, to_b = loops.gradient_sums(grad, inside, second, b, None, torch.float32)
+        first, second = (_everywhere(factor, grad) for factor in ctx.factors)
+        sums, to_a = loops.gradient_sums(grad, inside, first.to(torch.float32), a, steps, torch.float32)
+        others, to_b = loops.gradient_sums(grad, inside, second.to(torch.float32), b, None, torch.float32)
         sums[2] -= second * others[1]  # the second part of the real sum
         return to_a, to_b, to_scale(sums, first, torch.zeros_like(first), scale), None, None, None
 
@@ -151,8 +156,8 @@ class Replace(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """`1 / S` inside, zero outside."""
         inside, scale, real, steps = ctx.saved_tensors
-        factor = grad.new_full((grad.shape[-1],), 1 / ctx.unit)
-        sums, out = loops.gradient_sums(grad, inside, factor, real, steps, torch.float32)
+        factor = _everywhere(1 / ctx.unit, grad)
+        sums, out = loops.gradient_sums(grad, inside, factor.to(torch.float32), real, steps, torch.float32)
         return out, None, None, to_scale(sums, factor, torch.zeros_like(factor), scale), None
 
 
