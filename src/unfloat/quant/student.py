@@ -39,6 +39,7 @@ from unfloat.spec.fixedpoint import Addition
 from unfloat.spec.qparams import QParams
 
 STATE = "unfloat"  # the prefix of everything a student knows beyond the model
+NO_FLOAT64 = ("mps",)
 Record = Callable[[str, Operand], None]
 
 
@@ -171,6 +172,8 @@ class Student(nn.Module):
     def _forward(self, args: tuple[Any, ...], kwargs: dict[str, Any], record: Record | None = None) -> Any:
         inputs = self._inputs(args, kwargs)
         device = inputs[0].device.type
+        if device in NO_FLOAT64:
+            raise TrainingError(f"a student's exact sums need float64, which {device} has not: use a CPU or a CUDA device")
         with torch.autocast(device, enabled=False):
             outputs = (self._train if self.training else self._eval)(inputs, record)
         return self._structured(outputs)
