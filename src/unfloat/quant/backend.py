@@ -28,11 +28,15 @@ CODE_SPAN = 255  # the largest |q - Z| of an 8-bit code
 
 @contextlib.contextmanager
 def exact_float32(device: torch.device) -> Iterator[None]:
-    """No reduced precision inside: autocast and TF32 off."""
+    """Sums of plain float32 products inside: no autocast, TF32 or bfloat16, no Winograd or FFT (cuDNN's)."""
+    precision = torch.get_float32_matmul_precision()
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.autocast(device.type, enabled=False))
+        if precision != "highest":
+            stack.callback(torch.set_float32_matmul_precision, precision)
+            torch.set_float32_matmul_precision("highest")
         if device.type == "cuda":
-            stack.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True))
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False, allow_tf32=False))
         yield
 
 
