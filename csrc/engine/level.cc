@@ -13,6 +13,16 @@ bool has_avx2() {
   return __builtin_cpu_supports("avx2");
 }
 
+bool has_avxvnni() {
+  __builtin_cpu_init();
+  return has_avx2() && __builtin_cpu_supports("avxvnni");
+}
+
+bool has_avx512vl() {
+  __builtin_cpu_init();
+  return has_avx2() && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+}
+
 bool has_avx512vnni() {
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -30,6 +40,8 @@ struct Level {
 constexpr Level kLevels[] = {
 #ifdef UF_X86_64
     {UF_AVX512VNNI, "avx512vnni", has_avx512vnni},
+    {UF_AVX512VL, "avx512vl", has_avx512vl},
+    {UF_AVXVNNI, "avxvnni", has_avxvnni},
     {UF_AVX2, "avx2", has_avx2},
 #endif
     {UF_SCALAR, "scalar", always},

@@ -28,7 +28,7 @@ enum {
 };
 
 // What a kernel needs from the CPU, slowest first. `level.cc` knows their names and how to detect them.
-typedef enum { UF_SCALAR, UF_AVX2, UF_AVX512VNNI } uf_level;
+typedef enum { UF_SCALAR, UF_AVX2, UF_AVXVNNI, UF_AVX512VL, UF_AVX512VNNI } uf_level;
 
 // Contiguous bytes, channels last. shape[0] is the batch; at load (supports, pack, scratch_size) it is 1.
 // A constant operand has its own leading 1.
@@ -182,7 +182,7 @@ static inline uint8_t uf_emit(int32_t accumulator, int32_t multiplier, int shift
 //   UF_KERNEL(conv2d, scalar)
 //
 // and stands for `const uf_kernel conv2d__avx512vnni = {...}` in avx512vnni.c (C11), and so on. A file may define
-// several kernels (UF_KERNEL(conv2d, avx512vnni_pointwise)). CMake finds every `kernels/*/<level>.c` and collects the
+// several kernels (UF_KERNEL(conv2d, avx512vnni_pointwise)). CMake finds every `kernels/*/<level>.c` and `<level>_*.c` and collects the
 // lists; the engine's declarations and dispatch, the tests and the benchmarks all expand the same rows.
 
 // UF_DEFINE_KERNEL(mul, .run = run) in scalar.c defines mul__scalar. Loops that compilers vectorise well need no kernel

@@ -13,126 +13,12 @@
 #include <stdint.h>
 
 #include "qmath.h"
+#include "qmath_absorb.h"
 #include "qmath_add.h"
 
 #define QMATH_INLINE static inline __attribute__((always_inline))
 
-__extension__ typedef __int128 qmath_int128;
-
-// One output channel: how its accumulators, known to lie in [low, high], become bytes.
-typedef struct {
-  int32_t multiplier;
-  int shift;
-  qmath_rounding rounding;
-  int32_t zero_point, clamp_min, clamp_max;  // in byte space
-  int64_t low, high;
-} qmath_channel;
-
-// --- Absorbed form: byte = clamp(((accumulator + offset) * factor >> 52) + addend). ---
-
 enum { QMATH_ABSORBED_BITS = 52 };  // what vpmadd52huq shifts by
-
-// Double rounding to the right sends ties away from zero, so its steps below zero lie one unit of the first rounding
-// further out: such a channel is *bent*, and negative accumulators get another offset and addend.
-typedef struct {
-  uint64_t factor;  // below 2^52
-  int64_t offset, addend;
-  int64_t negative_offset, negative_addend;  // equal to the two above where the channel is straight
-} qmath_absorbed;
-
-static inline bool qmath_is_bent(const qmath_absorbed *absorbed) {
-  return absorbed->negative_offset != absorbed->offset || absorbed->negative_addend != absorbed->addend;
-}
-
-// The least accumulator in [low, high + 1] whose result reaches `level` (high + 1 if none does). Requantization is
-// monotone, so these thresholds say everything about a channel. The guess ignores the sign rule: at most 2 steps off.
-static inline int64_t qmath_threshold(const qmath_channel *channel, int32_t level) {
-  const int right = 31 - channel->shift;
-  const int64_t nudge = ((int64_t)1 << (right - 1)) + (channel->rounding == QMATH_DOUBLE ? (int64_t)1 << 30 : 0);
-  const qmath_int128 distance = level * ((qmath_int128)1 << right) - nudge;
-  qmath_int128 guess = channel->multiplier != 0 ? distance / channel->multiplier : level > 0 ? INT64_MAX : INT64_MIN;
-  guess = guess < channel->low ? channel->low : guess > channel->high + 1 ? channel->high + 1 : guess;
-  int64_t threshold = (int64_t)guess;
-#define REACHES(a) (qmath_requantize((int32_t)(a), channel->multiplier, channel->shift, channel->rounding) >= level)
-  while (threshold > channel->low && REACHES(threshold - 1)) --threshold;
-  while (threshold <= channel->high && !REACHES(threshold)) ++threshold;
-#undef REACHES
-  return threshold;
-}
-
-// The least x >= 0 with low <= a * x mod m <= high, or -1; 0 <= a < m, 0 <= low <= high < m. Euclid's algorithm: either
-// the first multiple of `a` past `low` will do, or the question is asked again for the wraps round m, modulo a.
-static inline int64_t qmath_first_in_range(int64_t a, int64_t m, int64_t low, int64_t high) {
-  if (low == 0) return 0;
-  if (a == 0) return -1;
-  const int64_t first = (low + a - 1) / a;
-  if (high / a >= first) return first;
-  const int64_t wraps = qmath_first_in_range(m % a, a, (a - high % a) % a, (a - low % a) % a);
-  return wraps < 0 ? -1 : (int64_t)(((qmath_int128)m * wraps + low + a - 1) / a);
-}
-
-// Integers `offset * factor + addend * 2^52` in [least, most] make accumulators cross every byte level where
-// qmath_requantize does. The interval follows from the levels crossed within the channel's [low, high].
-typedef struct {
-  qmath_int128 least, most;
-} qmath_interval;
-
-static inline qmath_interval qmath_crossing_interval(const qmath_channel *channel, int64_t factor) {
-  const qmath_int128 unit = (qmath_int128)1 << QMATH_ABSORBED_BITS, far = unit << 40;
-  qmath_interval interval = {-far, far};
-  for (int32_t level = channel->clamp_min + 1; level <= channel->clamp_max && interval.least <= interval.most;
-       ++level) {
-    const int64_t threshold = qmath_threshold(channel, level - channel->zero_point);
-    const qmath_int128 reach = level * unit - (qmath_int128)threshold * factor;
-    if (threshold <= channel->high && reach > interval.least) interval.least = reach;
-    if (threshold > channel->low && reach + factor - 1 < interval.most) interval.most = reach + factor - 1;
-  }
-  // A side without a level binds nothing; keep within one step of the other side, so that results stay small.
-  if (interval.least == -far) interval.least = (interval.most == far ? 0 : interval.most) - unit + 1;
-  if (interval.most == far) interval.most = interval.least + unit - 1;
-  return interval;
-}
-
-// Finds the least offset from `first` on, and its addend, for accumulators in the channel's [low, high].
-static inline bool qmath_find_offset(const qmath_channel *channel, int64_t factor, int64_t first, int64_t *offset,
-                                     int64_t *addend) {
-  const int64_t unit = (int64_t)1 << QMATH_ABSORBED_BITS;
-  const qmath_interval interval = qmath_crossing_interval(channel, factor);
-  const qmath_int128 width = interval.most - interval.least;
-  if (width < 0) return false;
-  const int64_t low = (int64_t)((interval.least - (qmath_int128)first * factor) & (unit - 1));
-  const int64_t more = low + width >= unit ? 0 : qmath_first_in_range(factor, unit, low, low + (int64_t)width);
-  if (more < 0 || channel->high + first + more >= (int64_t)1 << 32) return false;
-  *offset = first + more;
-  *addend = (int64_t)((interval.most - (qmath_int128)*offset * factor) >> QMATH_ABSORBED_BITS);
-  return true;
-}
-
-// Finds the absorbed form of a channel, equal to qmath_requantize on every accumulator in [low, high] after the zero
-// point and the clamp. Returns false where there is none (left shifts; accumulators without headroom).
-//
-// Why it exists: a product that is only ever compared with some 255 levels leaves the rounding constant free within an
-// interval. An integer offset moves the product by offset * factor mod 2^52, a sequence dense enough to hit the
-// interval soon; whole output steps in it are undone by `addend`.
-static inline bool qmath_absorb(const qmath_channel *channel, qmath_absorbed *absorbed) {
-  if (channel->shift > 0 || channel->low < INT32_MIN || channel->high > INT32_MAX) return false;
-  if (channel->high - channel->low >= (int64_t)1 << 30) return false;
-  const int scale = QMATH_ABSORBED_BITS - 31 + channel->shift;
-  const int64_t factor = scale >= 0 ? (int64_t)channel->multiplier << scale : channel->multiplier >> -scale;
-  const int64_t first = -channel->low;  // no accumulator may become negative
-  absorbed->factor = (uint64_t)factor;
-  if (qmath_find_offset(channel, factor, first, &absorbed->offset, &absorbed->addend)) {
-    absorbed->negative_offset = absorbed->offset;
-    absorbed->negative_addend = absorbed->addend;
-    return true;
-  }
-  if (channel->low >= 0 || channel->high < 0) return false;
-  qmath_channel negative = *channel, positive = *channel;
-  negative.high = -1;
-  positive.low = 0;
-  return qmath_find_offset(&negative, factor, first, &absorbed->negative_offset, &absorbed->negative_addend) &&
-         qmath_find_offset(&positive, factor, first, &absorbed->offset, &absorbed->addend);
-}
 
 // --- Sixteen lanes. ---
 

@@ -12,6 +12,7 @@
 
 #include <string.h>
 
+#include "channel.h"
 #include "kernel.h"
 #include "qmath_avx512.h"
 
@@ -59,45 +60,11 @@ static inline uf_lane_map uf_quarter_order(int channels) {
 
 // --- Packing. ---
 
-// The sums of a channel's negative and positive weights: all that its bounds and its zero point correction depend on.
-typedef struct {
-  int64_t negative, positive;
-} uf_weight_sums;
-
-static inline void uf_add_weight(uf_weight_sums *sums, int8_t weight) {
-  if (weight < 0) {
-    sums->negative += weight;
-  } else {
-    sums->positive += weight;
-  }
-}
-
-// The accumulator's value before any product, for which padding counts as zero.
-static inline int64_t uf_start_of(const uf_linear *linear, int64_t channel, const uf_weight_sums *sums) {
-  return linear->bias[channel] - linear->input_zero_point * (sums->negative + sums->positive);
-}
-
-static inline qmath_channel uf_channel_of(const uf_linear *linear, int64_t channel, const uf_weight_sums *sums) {
-  const uf_output *output = &linear->output;
-  const int64_t start = uf_start_of(linear, channel, sums);
-  const qmath_channel result = {
-      .multiplier = linear->multiplier[channel],
-      .shift = linear->shift[channel],
-      .rounding = output->rounding,
-      .zero_point = output->zero_point,
-      .clamp_min = output->clamp_min,
-      .clamp_max = output->clamp_max,
-      .low = start + UINT8_MAX * sums->negative,
-      .high = start + UINT8_MAX * sums->positive,
-  };
-  return result;
-}
-
 // Absorbs `count` channels; the form that serves them all.
 static inline uf_form uf_absorb_all(const qmath_channel *channels, int count, qmath_absorbed *absorbed) {
   uf_form form = qmath_has_absorbed16() ? UF_ABSORBED : UF_EXACT;
   for (int c = 0; c < count && form != UF_EXACT; ++c) {
-    if (!qmath_absorb(&channels[c], &absorbed[c])) form = UF_EXACT;
+    if (!qmath_absorb(&channels[c], QMATH_ABSORBED_BITS, &absorbed[c])) form = UF_EXACT;
     if (form == UF_ABSORBED && qmath_is_bent(&absorbed[c])) form = UF_BENT;
   }
   return form;

@@ -92,7 +92,7 @@ __attribute__((noinline)) static int check_channels(bool absorbs) {
     qmath_absorbed absorbed;
     wrong += check_exact(&channel);
     right_shifts += channel.shift <= 0;
-    if (!absorbs || !qmath_absorb(&channel, &absorbed)) continue;
+    if (!absorbs || !qmath_absorb(&channel, QMATH_ABSORBED_BITS, &absorbed)) continue;
     ++found;
     bent += qmath_is_bent(&absorbed);
     wrong += check_absorbed(&channel, &absorbed);

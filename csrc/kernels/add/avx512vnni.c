@@ -1,52 +1,9 @@
-// Addition with two dot products for each 16 outputs, where a plane over the two bytes gives its exact outputs (see
-// qmath_add.h). Where there is none, the next kernel runs.
+// Addition with two dot products for each 16 outputs (C11, AVX-512 VNNI; see plane.h).
 
 #include <immintrin.h>
 
-#include "../broadcast.h"
-#include "qmath_add.h"
+#include "plane.h"
 #include "qmath_avx512.h"
-#include "rescaled.h"
-
-// --- At load. ---
-
-static void compute_outputs(const uf_add *add, uint8_t *outputs) {
-  uf_rescaled rescaled;
-  uf_rescale_inputs(add, &rescaled);
-  for (int32_t pair = 0; pair < QMATH_PAIRS; ++pair) {
-    outputs[pair] = uf_add_bytes(add, &rescaled, (uint8_t)(pair >> 8), (uint8_t)pair);
-  }
-}
-
-static bool find_plane(const uf_add *add, qmath_plane *plane) {
-  uint8_t outputs[QMATH_PAIRS];
-  qmath_addition addition = {
-      .clamp_min = add->output.clamp_min, .clamp_max = add->output.clamp_max, .outputs = outputs};
-  for (int i = 0; i < 2; ++i) {
-    addition.product[i] = (int64_t)add->input_multiplier[i] * add->multiplier;
-    addition.fraction_bits[i] = 62 - add->left_shift - add->input_shift[i] - add->shift;
-  }
-  compute_outputs(add, outputs);
-  return qmath_find_plane(&addition, plane);
-}
-
-static bool supports(const uf_node *node) {
-  qmath_plane plane;
-  return find_plane(&node->params.add, &plane);
-}
-
-static size_t packed_size(const uf_node *node) {
-  (void)node;
-  return sizeof(qmath_half_plane);
-}
-
-static void pack(const uf_node *node, void *packed) {
-  qmath_plane plane;
-  find_plane(&node->params.add, &plane);
-  *(qmath_half_plane *)packed = qmath_halve_plane(&plane);
-}
-
-// --- Running. ---
 
 // 64 outputs, not clamped. What the unpacking takes apart within each quarter, the packing puts together again.
 static inline __m512i add64(__m512i a, __m512i b, const qmath_half_plane16 *plane) {

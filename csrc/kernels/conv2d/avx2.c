@@ -1,5 +1,6 @@
-// The loops of scalar.c, which compilers vectorise well for this level.
+// The matrix product of this level.
 
 #define UF_VARIANT avx2
 #define UF_VARIANT_LEVEL UF_AVX2
-#include "scalar.c"
+#define UF_GEMM uf_gemm__avx2
+#include "indirect.h"

@@ -1,57 +1,6 @@
-// Fully connected layers as a matrix product (gemm/avx512vnni.h) whose rows are one run each. With one row, as at
-// batch 1, every weight is read once and used once: threads share the weights.
+// The matrix product of this level.
 
-#include "../gemm/avx512vnni.h"
-
-enum { PANEL = 48 };  // rows whose pointers are made at once
-
-static uf_gemm_shape shape_of(const uf_node *node) {
-  const uf_tensor *input = node->inputs[0], *output = node->output;
-  const uf_gemm_shape shape = {output->shape[output->rank - 1], 1, input->shape[input->rank - 1]};
-  return shape;
-}
-
-static bool supports(const uf_node *node) { return node->params.linear.weight_zero_point == 0; }
-
-static size_t packed_size(const uf_node *node) {
-  const uf_gemm_shape shape = shape_of(node);
-  return uf_gemm_packed_size(&shape);
-}
-
-static void pack(const uf_node *node, void *packed) {
-  const uf_gemm_shape shape = shape_of(node);
-  uf_gemm_pack(&node->params.linear, &shape, 0, packed);
-}
-
-static size_t scratch_size(const uf_node *node) {
-  (void)node;
-  return PANEL * sizeof(uint8_t *);
-}
-
-static void run(const uf_node *node, int thread, int threads) {
-  const uf_gemm_shape shape = shape_of(node);
-  const uf_range blocks = uf_share(uf_gemm_blocks(&shape), 1, thread, threads);
-  const int64_t rows = uf_size(node->output) / shape.channels;
-  const uint8_t **table = uf_scratch(node, thread);
-  uf_gemm gemm = {
-      .shape = shape, .packed = node->packed, .table = table, .table_stride = PANEL, .out_stride = shape.channels};
-  for (int64_t row = 0; row < rows; row += gemm.rows) {
-    gemm.rows = rows - row < PANEL ? rows - row : PANEL;
-    gemm.out = node->output->data + row * shape.channels;
-    for (int64_t i = 0; i < PANEL; ++i) {
-      const int64_t at = row + i < rows ? row + i : rows - 1;
-      table[i] = node->inputs[0]->data + at * shape.depth;
-    }
-    uf_gemm_run(&gemm, blocks);
-  }
-}
-
-const uf_kernel fully_connected__avx512vnni = {
-    .name = "fully_connected__avx512vnni",
-    .level = UF_AVX512VNNI,
-    .supports = supports,
-    .packed_size = packed_size,
-    .pack = pack,
-    .scratch_size = scratch_size,
-    .run = run,
-};
+#define UF_VARIANT avx512vnni
+#define UF_VARIANT_LEVEL UF_AVX512VNNI
+#define UF_GEMM uf_gemm__avx512vnni
+#include "indirect.h"

@@ -1,9 +1,8 @@
-// Indirect matrix product on packed weights (see avx512vnni.h). A packed block is a uf_block and its weights
+// Indirect matrix product on packed weights (see gemm.h). A packed block is a uf_block and its weights
 // [taps][depth / 4][lanes][4], depth padded with zeros to a multiple of 4.
 
-#include "avx512vnni.h"
-
 #include "../tile_avx512vnni.h"
+#include "gemm.h"
 
 static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -52,10 +51,10 @@ static size_t block_offset(const uf_gemm_shape *shape, int64_t block) {
   return (size_t)block * (sizeof(uf_block) + weights_size(shape, CHANNELS_64));
 }
 
-int64_t uf_gemm_blocks(const uf_gemm_shape *shape) { return divide_up(shape->channels, UF_TILE_CHANNELS); }
+static int64_t blocks(const uf_gemm_shape *shape) { return divide_up(shape->channels, UF_TILE_CHANNELS); }
 
-size_t uf_gemm_packed_size(const uf_gemm_shape *shape) {
-  const int64_t last = uf_gemm_blocks(shape) - 1;
+static size_t packed_size(const uf_gemm_shape *shape) {
+  const int64_t last = blocks(shape) - 1;
   return block_offset(shape, last) + sizeof(uf_block) + weights_size(shape, block_arrangement(shape, last));
 }
 
@@ -93,8 +92,8 @@ static void pack_block(const uf_linear *linear, const uf_gemm_shape *shape, int6
   uf_pack_block(linear, first + begin, count, sums, &map, (uf_block *)packed);
 }
 
-void uf_gemm_pack(const uf_linear *linear, const uf_gemm_shape *shape, int64_t first, void *packed) {
-  for (int64_t block = 0; block < uf_gemm_blocks(shape); ++block) {
+static void pack(const uf_linear *linear, const uf_gemm_shape *shape, int64_t first, void *packed) {
+  for (int64_t block = 0; block < blocks(shape); ++block) {
     pack_block(linear, shape, first, block, (uint8_t *)packed + block_offset(shape, block));
   }
 }
@@ -221,6 +220,8 @@ static void run_block(const uf_gemm *gemm, int64_t block) {
   }
 }
 
-void uf_gemm_run(const uf_gemm *gemm, uf_range blocks) {
-  for (int64_t block = blocks.begin; block < blocks.end; ++block) run_block(gemm, block);
+static void run(const uf_gemm *gemm, uf_range range) {
+  for (int64_t block = range.begin; block < range.end; ++block) run_block(gemm, block);
 }
+
+const uf_gemm_level uf_gemm__avx512vnni = {blocks, packed_size, pack, run};

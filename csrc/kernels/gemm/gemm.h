@@ -1,0 +1,47 @@
+// Indirect matrix product on packed weights: the core of conv2d and fully_connected at the vector levels (C11).
+//
+// A row of the left matrix is `taps` runs of `depth` contiguous bytes, each found by a pointer: a pixel of a 1x1
+// convolution is one run, a window is one run a tap, and a padding cell points to a run of zero points.
+
+#ifndef UNFLOAT_KERNELS_GEMM_GEMM_H_
+#define UNFLOAT_KERNELS_GEMM_GEMM_H_
+
+#include "kernel.h"
+
+typedef struct {
+  int64_t channels;  // of the output
+  int64_t taps;
+  int64_t depth;
+} uf_gemm_shape;
+
+enum {
+  UF_GEMM_GRAIN = 4,  // rows: pointers to them are valid up to the next multiple
+  UF_GEMM_TILE = 24,  // rows that make whole tiles at every level
+};
+
+typedef struct {
+  uf_gemm_shape shape;
+  const uint8_t *packed;
+  // Pointers to runs, [taps][table_stride].
+  const uint8_t *const *table;
+  int64_t table_stride;
+  int64_t table_offset;  // added to every pointer of the table
+  int64_t rows;
+  uint8_t *out;  // row 0, channel 0
+  int64_t out_stride;
+} uf_gemm;
+
+// One level's product.
+typedef struct {
+  // Outputs are computed in blocks of channels; how many there are.
+  int64_t (*blocks)(const uf_gemm_shape *shape);
+  // Packs the output channels [first, first + channels) of a node whose weights are [outputs, taps, depth].
+  size_t (*packed_size)(const uf_gemm_shape *shape);
+  void (*pack)(const uf_linear *linear, const uf_gemm_shape *shape, int64_t first, void *packed);
+  // Computes the given blocks of all rows. Up to three bytes behind each run are read, and meet zero weights.
+  void (*run)(const uf_gemm *gemm, uf_range blocks);
+} uf_gemm_level;
+
+extern const uf_gemm_level uf_gemm__avx512vnni, uf_gemm__avx512vl, uf_gemm__avxvnni, uf_gemm__avx2;
+
+#endif  // UNFLOAT_KERNELS_GEMM_GEMM_H_
