@@ -182,8 +182,9 @@ static inline uint8_t uf_emit(int32_t accumulator, int32_t multiplier, int shift
 //   UF_KERNEL(conv2d, scalar)
 //
 // and stands for `const uf_kernel conv2d__avx512vnni = {...}` in avx512vnni.c (C11), and so on. A file may define
-// several kernels (UF_KERNEL(conv2d, avx512vnni_pointwise)). CMake finds every `kernels/*/<level>.c` and `<level>_*.c` and collects the
-// lists; the engine's declarations and dispatch, the tests and the benchmarks all expand the same rows.
+// several kernels (UF_KERNEL(conv2d, avx512vnni_pointwise)). CMake finds every `kernels/*/<level>.c` and `<level>_*.c`
+// and collects the lists; the engine's declarations and dispatch, the tests and the benchmarks all expand the same
+// rows.
 
 // UF_DEFINE_KERNEL(mul, .run = run) in scalar.c defines mul__scalar. Loops that compilers vectorise well need no kernel
 // of their own at another level: <level>.c then defines the two macros below and includes scalar.c.
