@@ -12,11 +12,17 @@ from pathlib import Path
 
 import pytest
 
+
+def _missing(*tools: str) -> str:
+    missing = [tool for tool in tools if not shutil.which(tool)]
+    return f"not installed: {', '.join(missing)}" if missing else ""
+
+
 _NEEDS = {
     "data": lambda: (
         "" if os.environ.get("UNFLOAT_DATA") else "UNFLOAT_DATA does not name the folder of pictures and models"
     ),
-    "cross": lambda: "" if shutil.which("qemu-aarch64-static") else "qemu-aarch64-static is not installed",
+    "cross": lambda: _missing("aarch64-linux-gnu-gcc", "aarch64-linux-gnu-g++", "qemu-aarch64-static"),
     "fuzz": lambda: "" if shutil.which("clang") else "clang is not installed",
 }
 

@@ -1,5 +1,19 @@
 #include "level.h"
 
+#ifdef UF_AARCH64
+#ifdef __APPLE__
+#include <sys/sysctl.h>
+#else
+#include <sys/auxv.h>
+#ifndef HWCAP_ASIMDDP
+#define HWCAP_ASIMDDP (1 << 20)
+#endif
+#ifndef HWCAP2_I8MM
+#define HWCAP2_I8MM (1 << 13)
+#endif
+#endif
+#endif
+
 #include <stdexcept>
 
 namespace unfloat {
@@ -31,6 +45,21 @@ bool has_avx512vnni() {
 }
 #endif
 
+#ifdef UF_AARCH64
+#ifdef __APPLE__
+bool has(const char *feature) {
+  int value = 0;
+  size_t size = sizeof value;
+  return sysctlbyname(feature, &value, &size, nullptr, 0) == 0 && value != 0;
+}
+bool has_dotprod() { return has("hw.optional.arm.FEAT_DotProd"); }
+bool has_i8mm() { return has_dotprod() && has("hw.optional.arm.FEAT_I8MM"); }
+#else
+bool has_dotprod() { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
+bool has_i8mm() { return has_dotprod() && (getauxval(AT_HWCAP2) & HWCAP2_I8MM) != 0; }
+#endif
+#endif
+
 struct Level {
   uf_level level;
   const char *name;
@@ -43,6 +72,11 @@ constexpr Level kLevels[] = {
     {UF_AVX512VL, "avx512vl", has_avx512vl},
     {UF_AVXVNNI, "avxvnni", has_avxvnni},
     {UF_AVX2, "avx2", has_avx2},
+#endif
+#ifdef UF_AARCH64
+    {UF_I8MM, "i8mm", has_i8mm},
+    {UF_DOTPROD, "dotprod", has_dotprod},
+    {UF_NEON, "neon", always},
 #endif
     {UF_SCALAR, "scalar", always},
 };

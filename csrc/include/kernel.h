@@ -28,7 +28,16 @@ enum {
 };
 
 // What a kernel needs from the CPU, slowest first. `level.cc` knows their names and how to detect them.
-typedef enum { UF_SCALAR, UF_AVX2, UF_AVXVNNI, UF_AVX512VL, UF_AVX512VNNI } uf_level;
+typedef enum {
+  UF_SCALAR,
+  UF_AVX2,  // x86-64
+  UF_AVXVNNI,
+  UF_AVX512VL,
+  UF_AVX512VNNI,
+  UF_NEON,  // Arm64
+  UF_DOTPROD,
+  UF_I8MM,
+} uf_level;
 
 // Contiguous bytes, channels last. shape[0] is the batch; at load (supports, pack, scratch_size) it is 1.
 // A constant operand has its own leading 1.

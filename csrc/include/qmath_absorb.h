@@ -128,4 +128,7 @@ static inline bool qmath_absorb(const qmath_channel *channel, int bits, qmath_ab
          qmath_find_offset(&positive, bits, factor, first, &absorbed->offset, &absorbed->addend);
 }
 
+// The shift at which a channel's factor is its multiplier.
+static inline int qmath_own_bits(const qmath_channel *channel) { return 31 - channel->shift; }
+
 #endif  // UNFLOAT_QMATH_ABSORB_H_

@@ -37,9 +37,6 @@ typedef struct {
   int32_t zero_point[8];
 } qmath_exact8;
 
-// The shift at which a channel's factor is its multiplier.
-static inline int qmath_own_bits(const qmath_channel *channel) { return 31 - channel->shift; }
-
 static inline void qmath_absorbed8_set(qmath_absorbed8 *lanes, int lane, const qmath_absorbed *absorbed, int bits) {
   lanes->factor[lane] = (uint32_t)absorbed->factor;
   lanes->addend[lane] = (int32_t)absorbed->addend;

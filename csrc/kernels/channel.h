@@ -19,6 +19,15 @@ static inline void uf_add_weight(uf_weight_sums *sums, int8_t weight) {
   }
 }
 
+// Whether no weight is less than `least`: -127 where two products are added in 16 bits. Files made by others may hold
+// -128.
+static inline bool uf_weights_reach(const int8_t *weight, int64_t count, int least) {
+  for (int64_t i = 0; least > INT8_MIN && i < count; ++i) {
+    if (weight[i] < least) return false;
+  }
+  return true;
+}
+
 // The accumulator's value before any product, for which padding counts as zero.
 static inline int64_t uf_start_of(const uf_linear *linear, int64_t channel, const uf_weight_sums *sums) {
   return linear->bias[channel] - linear->input_zero_point * (sums->negative + sums->positive);

@@ -421,6 +421,8 @@ int main(int argc, char **argv) {
   }
   check("conv2d", deep_conv2d());
   check("fully_connected", deep_fully_connected());
-  std::printf("%d checks, %d failures\n", checks, failures);
+  std::printf("levels");
+  for (const std::string &level : unfloat::available_levels()) std::printf(" %s", level.c_str());
+  std::printf(": %d checks, %d failures\n", checks, failures);
   return failures == 0 ? 0 : 1;
 }

@@ -60,7 +60,11 @@ static conv_plan make_plan(const uf_node *node) {
 
 // --- At load. ---
 
-static bool supports(const uf_node *node) { return node->params.linear.weight_zero_point == 0; }
+static bool supports(const uf_node *node) {
+  const conv_plan plan = make_plan(node);
+  const int64_t count = plan.groups * plan.shape.channels * plan.shape.taps * plan.shape.depth;
+  return uf_gemm_takes(&UF_GEMM, &node->params.linear, count);
+}
 
 static size_t packed_size(const uf_node *node) {
   const conv_plan plan = make_plan(node);

@@ -1,99 +1,16 @@
-// Depthwise convolution, one output channel for each input channel (C11, AVX2).
-//
-// Taps are taken in pairs: the bytes of two taps, interleaved and widened, times the two taps' weights, are added by
-// one instruction. A block is 16 channels: a uf_block256 and its weights [pairs][16][2]. Padding points to zero points.
+// Depthwise convolution by pairs of taps (C11, AVX2): the bytes of two taps, interleaved and widened, times the two
+// taps' weights, are added by one instruction.
 
-#include "../block256.h"
+#include "../block16.h"
 
-enum { MARGIN_BYTES = UF_BLOCK256_CHANNELS + UF_SLACK, PAIR_BYTES = UF_BLOCK256_CHANNELS * 2 * (int)sizeof(int16_t) };
+typedef int16_t weight_type;
 
-typedef struct {
-  const uf_window *window;
-  const uf_tensor *input, *output;
-  int32_t channels, blocks;
-  int32_t taps, pairs;
-  size_t margin_bytes;  // of zero points, at the start of the packed memory
-  size_t block_bytes;
-} depthwise_plan;
+enum { PAIR_WEIGHTS = 2 * UF_BLOCK_CHANNELS, LOWERED = 0, LEAST_WEIGHT = INT8_MIN };
 
-static depthwise_plan make_plan(const uf_node *node) {
-  const uf_window *window = &node->params.linear.window;
-  depthwise_plan plan = {.window = window, .input = node->inputs[0], .output = node->output};
-  plan.channels = plan.output->shape[3];
-  plan.blocks = (plan.channels + UF_BLOCK256_CHANNELS - 1) / UF_BLOCK256_CHANNELS;
-  plan.taps = window->kernel_h * window->kernel_w;
-  plan.pairs = (plan.taps + 1) / 2;
-  plan.margin_bytes = (size_t)(plan.channels + MARGIN_BYTES + UF_ALIGNMENT - 1) / UF_ALIGNMENT * UF_ALIGNMENT;
-  plan.block_bytes = sizeof(uf_block256) + (size_t)plan.pairs * PAIR_BYTES;
-  return plan;
-}
-
-static bool supports(const uf_node *node) {
-  return node->params.linear.weight_zero_point == 0 && node->output->shape[3] == node->inputs[0]->shape[3];
-}
-
-// --- At load. ---
-
-static size_t packed_size(const uf_node *node) {
-  const depthwise_plan plan = make_plan(node);
-  return plan.margin_bytes + (size_t)plan.blocks * plan.block_bytes;
-}
-
-// Pointers to a pixel's taps, the last one twice where their number is odd.
-static size_t scratch_size(const uf_node *node) {
-  const depthwise_plan plan = make_plan(node);
-  return 2 * (size_t)plan.pairs * sizeof(uint8_t *);
-}
-
-static int lane_channel(int vector, int lane) { return 8 * vector + lane; }
-
-static void pack_block(const depthwise_plan *plan, const uf_linear *linear, int32_t block, uint8_t *packed) {
-  const int32_t first = block * UF_BLOCK256_CHANNELS, left = plan->channels - first;
-  const int count = left < UF_BLOCK256_CHANNELS ? left : UF_BLOCK256_CHANNELS;
-  uf_weight_sums sums[UF_BLOCK256_CHANNELS] = {{0, 0}};
-  int16_t *weights = (int16_t *)(packed + sizeof(uf_block256));
-  memset(packed, 0, plan->block_bytes);
-  for (int32_t tap = 0; tap < plan->taps; ++tap) {
-    for (int c = 0; c < count; ++c) {
-      const int8_t w = linear->weight[(int64_t)tap * plan->channels + first + c];
-      weights[(tap / 2 * UF_BLOCK256_CHANNELS + c) * 2 + tap % 2] = w;
-      uf_add_weight(&sums[c], w);
-    }
-  }
-  uf_pack_block256(linear, first, count, sums, lane_channel, (uf_block256 *)packed);
-}
-
-static void pack(const uf_node *node, void *packed) {
-  const depthwise_plan plan = make_plan(node);
-  uint8_t *blocks = (uint8_t *)packed + plan.margin_bytes;
-  memset(packed, node->params.linear.input_zero_point, plan.margin_bytes);
-  for (int32_t block = 0; block < plan.blocks; ++block) {
-    pack_block(&plan, &node->params.linear, block, blocks + (size_t)block * plan.block_bytes);
-  }
-}
-
-// --- Running. ---
-
-static void point_at_taps(const depthwise_plan *plan, int64_t pixel, const uint8_t *outside, const uint8_t **taps) {
-  const uf_window *window = plan->window;
-  const uf_tensor *input = plan->input;
-  const int64_t columns = plan->output->shape[2], rows = plan->output->shape[1];
-  const int64_t first_row = pixel / columns % rows * window->stride_h - window->pad_top;
-  const int64_t first_column = pixel % columns * window->stride_w - window->pad_left;
-  const uint8_t *image = input->data + pixel / columns / rows * uf_volume(input, 1, 4);
-  for (int32_t i = 0; i < window->kernel_h; ++i) {
-    const int64_t row = first_row + (int64_t)i * window->dilation_h;
-    for (int32_t j = 0; j < window->kernel_w; ++j) {
-      const int64_t column = first_column + (int64_t)j * window->dilation_w;
-      const bool inside = row >= 0 && row < input->shape[1] && column >= 0 && column < input->shape[2];
-      *taps++ = inside ? image + (row * input->shape[2] + column) * plan->channels : outside;
-    }
-  }
-  if (plan->taps % 2 != 0) *taps = taps[-1];  // its weights are zero
-}
+static int weight_place(int channel, int tap) { return 2 * channel + tap; }
 
 // 16 channels of a pixel, from `channel` on.
-UF_INLINE __m128i run_block(const uint8_t *const *taps, int64_t channel, int pairs, const uf_block256 *block) {
+UF_INLINE uf_bytes run_block(const uint8_t *const *taps, int64_t channel, int pairs, const uf_block16 *block) {
   const __m256i *weights = (const __m256i *)(block + 1);
   __m256i low = _mm256_setzero_si256(), high = low;
   for (int pair = 0; pair < pairs; ++pair, weights += 2) {
@@ -104,34 +21,12 @@ UF_INLINE __m128i run_block(const uint8_t *const *taps, int64_t channel, int pai
     low = _mm256_add_epi32(low, _mm256_madd_epi16(first, _mm256_load_si256(weights)));
     high = _mm256_add_epi32(high, _mm256_madd_epi16(second, _mm256_load_si256(weights + 1)));
   }
-  const __m256i words = _mm256_packs_epi32(uf_rescale256(low, block, 0), uf_rescale256(high, block, 1));
+  const __m256i words = _mm256_packs_epi32(uf_rescaled(low, block, 0), uf_rescaled(high, block, 1));
   const __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
-  return uf_clamp256(_mm_shuffle_epi32(bytes, _MM_SHUFFLE(3, 1, 2, 0)), block);
+  return uf_clamped(_mm_shuffle_epi32(bytes, _MM_SHUFFLE(3, 1, 2, 0)), block);
 }
 
-UF_INLINE void run_pixel(const depthwise_plan *plan, const uint8_t *const *taps, int pairs, const uint8_t *blocks,
-                         uint8_t *out) {
-  for (int32_t channel = 0; channel < plan->channels; channel += UF_BLOCK256_CHANNELS, blocks += plan->block_bytes) {
-    const __m128i bytes = run_block(taps, channel, pairs, (const uf_block256 *)blocks);
-    uf_store256(out + channel, bytes, plan->channels - channel);
-  }
-}
-
-static void run(const uf_node *node, int thread, int threads) {
-  const depthwise_plan plan = make_plan(node);
-  const uf_range pixels = uf_share(uf_volume(node->output, 0, 3), 1, thread, threads);
-  const uint8_t *outside = node->packed, *blocks = outside + plan.margin_bytes;
-  const uint8_t **taps = uf_scratch(node, thread);
-  for (int64_t pixel = pixels.begin; pixel < pixels.end; ++pixel) {
-    uint8_t *out = node->output->data + pixel * plan.channels;
-    point_at_taps(&plan, pixel, outside, taps);
-    if (plan.pairs == 5) {  // 3x3
-      run_pixel(&plan, taps, 5, blocks, out);
-    } else {
-      run_pixel(&plan, taps, plan.pairs, blocks, out);
-    }
-  }
-}
+#include "pairs.h"
 
 const uf_kernel depthwise_conv2d__avx2 = {
     .name = "depthwise_conv2d__avx2",

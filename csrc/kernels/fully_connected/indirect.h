@@ -11,7 +11,10 @@ static uf_gemm_shape shape_of(const uf_node *node) {
   return shape;
 }
 
-static bool supports(const uf_node *node) { return node->params.linear.weight_zero_point == 0; }
+static bool supports(const uf_node *node) {
+  const uf_gemm_shape shape = shape_of(node);
+  return uf_gemm_takes(&UF_GEMM, &node->params.linear, shape.channels * shape.depth);
+}
 
 static size_t packed_size(const uf_node *node) {
   const uf_gemm_shape shape = shape_of(node);

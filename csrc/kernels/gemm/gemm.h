@@ -6,7 +6,7 @@
 #ifndef UNFLOAT_KERNELS_GEMM_GEMM_H_
 #define UNFLOAT_KERNELS_GEMM_GEMM_H_
 
-#include "kernel.h"
+#include "../channel.h"
 
 typedef struct {
   int64_t channels;  // of the output
@@ -33,6 +33,7 @@ typedef struct {
 
 // One level's product.
 typedef struct {
+  int least_weight;  // that the product can take
   // Outputs are computed in blocks of channels; how many there are.
   int64_t (*blocks)(const uf_gemm_shape *shape);
   // Packs the output channels [first, first + channels) of a node whose weights are [outputs, taps, depth].
@@ -42,6 +43,12 @@ typedef struct {
   void (*run)(const uf_gemm *gemm, uf_range blocks);
 } uf_gemm_level;
 
-extern const uf_gemm_level uf_gemm__avx512vnni, uf_gemm__avx512vl, uf_gemm__avxvnni, uf_gemm__avx2;
+extern const uf_gemm_level uf_gemm__avx512vnni, uf_gemm__avx512vl, uf_gemm__avxvnni, uf_gemm__avx2, uf_gemm__i8mm,
+    uf_gemm__dotprod, uf_gemm__neon;
+
+// Whether a level's product can take a node's weights, `count` of them.
+static inline bool uf_gemm_takes(const uf_gemm_level *level, const uf_linear *linear, int64_t count) {
+  return linear->weight_zero_point == 0 && uf_weights_reach(linear->weight, count, level->least_weight);
+}
 
 #endif  // UNFLOAT_KERNELS_GEMM_GEMM_H_

@@ -1,0 +1,138 @@
+// What a block of 16 output channels needs besides its weights, and how its accumulators become bytes: with vectors of
+// 256 bits (AVX2) or 128 (Arm) (C11). Shared by the convolutions and the fully connected kernel.
+
+#ifndef UNFLOAT_KERNELS_BLOCK16_H_
+#define UNFLOAT_KERNELS_BLOCK16_H_
+
+#include <string.h>
+
+#include "channel.h"
+
+#define UF_INLINE static inline __attribute__((always_inline))
+
+#ifdef UF_X86_64
+#include "qmath_avx2.h"
+enum { UF_LANES = 8 };
+typedef __m256i uf_vector;
+typedef __m128i uf_bytes;
+typedef qmath_absorbed8 uf_absorbed_lanes;
+typedef qmath_exact8 uf_exact_lanes;
+#define UF_LANED(name) name##8
+#define UF_SET_LANED(name) name##8_set
+#else
+#include "qmath_neon.h"
+enum { UF_LANES = 4 };
+typedef int32x4_t uf_vector;
+typedef uint8x16_t uf_bytes;
+typedef qmath_absorbed4 uf_absorbed_lanes;
+typedef qmath_exact4 uf_exact_lanes;
+#define UF_LANED(name) name##4
+#define UF_SET_LANED(name) name##4_set
+#endif
+
+enum { UF_BLOCK_CHANNELS = 16, UF_BLOCK_VECTORS = UF_BLOCK_CHANNELS / UF_LANES };
+
+// How the accumulators of a block become bytes, fastest first.
+typedef enum { UF_ABSORBED, UF_BENT, UF_EXACT } uf_form;
+
+typedef struct {
+  _Alignas(UF_ALIGNMENT) int32_t start[UF_BLOCK_VECTORS][UF_LANES];  // bias, input zero point and offset
+  union {
+    uf_absorbed_lanes absorbed[UF_BLOCK_VECTORS];
+    uf_exact_lanes exact[UF_BLOCK_VECTORS];
+  } rescale;
+  _Alignas(UF_ALIGNMENT) uf_form form;
+  uint8_t clamp_min, clamp_max;
+} uf_block16;
+
+static inline uf_form uf_absorb_all(const qmath_channel *channels, int count, qmath_absorbed *absorbed) {
+  uf_form form = UF_ABSORBED;
+  for (int c = 0; c < count && form != UF_EXACT; ++c) {
+    if (!qmath_absorb(&channels[c], qmath_own_bits(&channels[c]), &absorbed[c])) form = UF_EXACT;
+    if (form == UF_ABSORBED && qmath_is_bent(&absorbed[c])) form = UF_BENT;
+  }
+  return form;
+}
+
+// The constants of the channels [first, first + count), whose weights have these sums; lanes of others stay zero, and
+// so do the bytes behind them. `lane_channel` says which channel a lane holds. The kernel multiplies by bytes
+// less `lowered`: by 128 where it takes them for signed ones.
+static inline void uf_pack_block16(const uf_linear *linear, int64_t first, int count, const uf_weight_sums *sums,
+                                   int64_t lowered, int (*lane_channel)(int vector, int lane), uf_block16 *block) {
+  qmath_channel channels[UF_BLOCK_CHANNELS];
+  qmath_absorbed absorbed[UF_BLOCK_CHANNELS];
+  for (int c = 0; c < count; ++c) channels[c] = uf_channel_of(linear, first + c, &sums[c]);
+  block->form = uf_absorb_all(channels, count, absorbed);
+  block->clamp_min = (uint8_t)linear->output.clamp_min;
+  block->clamp_max = (uint8_t)linear->output.clamp_max;
+  for (int i = 0; i < UF_BLOCK_CHANNELS; ++i) {
+    const int vector = i / UF_LANES, lane = i % UF_LANES, c = lane_channel(vector, lane);
+    if (c >= count) continue;
+    int64_t start = uf_start_of(linear, first + c, &sums[c]) + lowered * (sums[c].negative + sums[c].positive);
+    if (block->form == UF_EXACT) {
+      UF_SET_LANED(qmath_exact)(&block->rescale.exact[vector], lane, &channels[c]);
+    } else {
+      start += absorbed[c].offset;
+      UF_SET_LANED(qmath_absorbed)(&block->rescale.absorbed[vector], lane, &absorbed[c], qmath_own_bits(&channels[c]));
+    }
+    block->start[vector][lane] = (int32_t)(uint32_t)start;
+  }
+}
+
+// --- Rescaling and storing. ---
+
+#ifdef UF_X86_64
+
+UF_INLINE uf_vector uf_started(uf_vector sum, const uf_block16 *block, int vector) {
+  return _mm256_add_epi32(sum, qmath_load8(block->start[vector]));
+}
+
+UF_INLINE uf_bytes uf_clamped(uf_bytes bytes, const uf_block16 *block) {
+  const uf_bytes raised = _mm_max_epu8(bytes, _mm_set1_epi8((char)block->clamp_min));
+  return _mm_min_epu8(raised, _mm_set1_epi8((char)block->clamp_max));
+}
+
+UF_INLINE void uf_store_bytes(uint8_t *out, uf_bytes bytes) { _mm_storeu_si128((__m128i *)out, bytes); }
+
+#else
+
+UF_INLINE uf_vector uf_started(uf_vector sum, const uf_block16 *block, int vector) {
+  return vaddq_s32(sum, vld1q_s32(block->start[vector]));
+}
+
+UF_INLINE uf_bytes uf_clamped(uf_bytes bytes, const uf_block16 *block) {
+  return vminq_u8(vmaxq_u8(bytes, vdupq_n_u8(block->clamp_min)), vdupq_n_u8(block->clamp_max));
+}
+
+UF_INLINE void uf_store_bytes(uint8_t *out, uf_bytes bytes) { vst1q_u8(out, bytes); }
+
+// Four vectors of 32-bit results to bytes, in order. Negative ones become 0, great ones 255.
+UF_INLINE uf_bytes uf_narrowed(uf_vector v0, uf_vector v1, uf_vector v2, uf_vector v3) {
+  const int16x8_t low = vqmovn_high_s32(vqmovn_s32(v0), v1), high = vqmovn_high_s32(vqmovn_s32(v2), v3);
+  return vqmovun_high_s16(vqmovun_s16(low), high);
+}
+
+#endif
+
+// Sums of products to 32-bit results, not clamped.
+UF_INLINE uf_vector uf_rescaled(uf_vector sum, const uf_block16 *block, int vector) {
+  const uf_vector started = uf_started(sum, block, vector);
+  if (__builtin_expect(block->form == UF_ABSORBED, 1)) {
+    return UF_LANED(qmath_rescale_absorbed)(started, &block->rescale.absorbed[vector]);
+  }
+  return block->form == UF_BENT ? UF_LANED(qmath_rescale_bent)(started, &block->rescale.absorbed[vector])
+                                : UF_LANED(qmath_rescale_exact)(started, &block->rescale.exact[vector]);
+}
+
+// Stores the first `count` of a block's bytes.
+UF_INLINE void uf_store_first(uint8_t *out, uf_bytes bytes, int64_t count) {
+  if (count >= UF_BLOCK_CHANNELS) {
+    uf_store_bytes(out, bytes);
+  } else {
+    uint8_t all[UF_BLOCK_CHANNELS];
+    uf_store_bytes(all, bytes);
+    memcpy(out, all, (size_t)count);
+  }
+}
+
+#endif  // UNFLOAT_KERNELS_BLOCK16_H_

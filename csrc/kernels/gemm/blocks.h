@@ -1,0 +1,140 @@
+// The matrix product of gemm.h by blocks of 16 channels, whatever the vectors (C11). The file that includes it has said
+// how it multiplies:
+//
+//   UF_GEMM             the level's name
+//   weight_type         of packed weights: a step, four deep, has 16 channels of four
+//   weight_place        (channel, k) -> where in a step a weight lies
+//   lane_channel        (vector, lane) -> the channel whose sum is rescaled there
+//   LOWERED             what bytes are lowered by before they are multiplied: 0, or 128 to become signed
+//   LEAST_WEIGHT        -128, or -127
+//   TILE_ROWS           rows that are computed together, at most 6
+//   row_type, no_row, load_weights, dot_row, row_bytes
+//
+// A packed block is a uf_block16 and its weights [taps][depth / 4][16 * 4], depth padded with zeros.
+
+enum { STEP_WEIGHTS = UF_BLOCK_CHANNELS * 4, STEP_BYTES = STEP_WEIGHTS * (int)sizeof(weight_type) };
+
+static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+static int64_t steps(const uf_gemm_shape *shape) { return divide_up(shape->depth, 4); }
+
+static size_t block_size(const uf_gemm_shape *shape) {
+  return sizeof(uf_block16) + (size_t)(shape->taps * steps(shape)) * STEP_BYTES;
+}
+
+static int64_t blocks(const uf_gemm_shape *shape) { return divide_up(shape->channels, UF_BLOCK_CHANNELS); }
+
+static size_t packed_size(const uf_gemm_shape *shape) { return (size_t)blocks(shape) * block_size(shape); }
+
+// --- Packing. ---
+
+// One channel's weights; `packed` is zeroed.
+static uf_weight_sums pack_channel(const int8_t *weight, const uf_gemm_shape *shape, int channel, weight_type *packed) {
+  uf_weight_sums sums = {0, 0};
+  for (int64_t tap = 0; tap < shape->taps; ++tap) {
+    for (int64_t k = 0; k < shape->depth; ++k) {
+      const int8_t w = weight[tap * shape->depth + k];
+      packed[(tap * steps(shape) + k / 4) * STEP_WEIGHTS + weight_place(channel, (int)(k % 4))] = w;
+      uf_add_weight(&sums, w);
+    }
+  }
+  return sums;
+}
+
+static void pack_block(const uf_linear *linear, const uf_gemm_shape *shape, int64_t first, int64_t block,
+                       uint8_t *packed) {
+  uf_weight_sums sums[UF_BLOCK_CHANNELS];
+  const int64_t begin = first + block * UF_BLOCK_CHANNELS, left = shape->channels - block * UF_BLOCK_CHANNELS;
+  const int count = left < UF_BLOCK_CHANNELS ? (int)left : UF_BLOCK_CHANNELS;
+  memset(packed, 0, block_size(shape));
+  for (int c = 0; c < count; ++c) {
+    const int8_t *weight = linear->weight + (begin + c) * shape->taps * shape->depth;
+    sums[c] = pack_channel(weight, shape, c, (weight_type *)(packed + sizeof(uf_block16)));
+  }
+  uf_pack_block16(linear, begin, count, sums, LOWERED, lane_channel, (uf_block16 *)packed);
+}
+
+static void pack(const uf_linear *linear, const uf_gemm_shape *shape, int64_t first, void *packed) {
+  for (int64_t block = 0; block < blocks(shape); ++block) {
+    pack_block(linear, shape, first, block, (uint8_t *)packed + (size_t)block * block_size(shape));
+  }
+}
+
+// --- Running. Structs of named vectors and constant conditions: gcc keeps these in registers, and not arrays. ---
+
+typedef struct {
+  const uf_block16 *block;
+  const uint8_t *const *table;
+  int64_t table_stride, table_offset;
+  int64_t taps, steps;
+  uint8_t *out;
+  int64_t out_stride, channels;  // channels to be stored
+} tile_task;
+
+// A statement for each row of a tile; the conditions are constants.
+#define EACH_ROW(rows, DO)                  \
+  do {                                      \
+    DO(0);                                  \
+    if (TILE_ROWS > 1 && (rows) > 1) DO(1); \
+    if (TILE_ROWS > 2 && (rows) > 2) DO(2); \
+    if (TILE_ROWS > 3 && (rows) > 3) DO(3); \
+    if (TILE_ROWS > 4 && (rows) > 4) DO(4); \
+    if (TILE_ROWS > 5 && (rows) > 5) DO(5); \
+  } while (0)
+
+UF_INLINE void run_tile(const tile_task *task, int rows) {
+  row_type r0 = no_row(), r1 = r0, r2 = r0, r3 = r0, r4 = r0, r5 = r0;
+  const uint8_t *w = (const uint8_t *)(task->block + 1);
+  const uint8_t *const *x = task->table;
+  for (int64_t tap = 0; tap < task->taps; ++tap, x += task->table_stride) {
+    const int64_t end = task->table_offset + 4 * task->steps;
+    for (int64_t at = task->table_offset; at != end; at += 4, w += STEP_BYTES) {
+      const row_type weights = load_weights(w);
+#define DOT_ROW(i) dot_row(&r##i, x[i] + at, &weights)
+      EACH_ROW(rows, DOT_ROW);
+#undef DOT_ROW
+    }
+  }
+#define STORE_ROW(i)                                                                                         \
+  uf_store_first(task->out + (i) * task->out_stride, uf_clamped(row_bytes(&r##i, task->block), task->block), \
+                 task->channels)
+  EACH_ROW(rows, STORE_ROW);
+#undef STORE_ROW
+}
+
+static void run_tile_1(const tile_task *task) { run_tile(task, 1); }
+static void run_tile_2(const tile_task *task) { run_tile(task, 2); }
+static void run_tile_3(const tile_task *task) { run_tile(task, 3); }
+static void run_tile_4(const tile_task *task) { run_tile(task, 4); }
+static void run_tile_5(const tile_task *task) { run_tile(task, 5); }
+static void run_tile_6(const tile_task *task) { run_tile(task, 6); }
+
+static void (*const kTile[])(const tile_task *) = {run_tile_1, run_tile_2, run_tile_3,
+                                                   run_tile_4, run_tile_5, run_tile_6};
+
+// All rows of a block, in tiles as even as can be.
+static void run_block(const uf_gemm *gemm, int64_t block) {
+  const uf_gemm_shape *shape = &gemm->shape;
+  const int64_t channel = block * UF_BLOCK_CHANNELS, tiles = divide_up(gemm->rows, TILE_ROWS);
+  tile_task task = {
+      .block = (const uf_block16 *)(gemm->packed + (size_t)block * block_size(shape)),
+      .table_stride = gemm->table_stride,
+      .table_offset = gemm->table_offset,
+      .taps = shape->taps,
+      .steps = steps(shape),
+      .out_stride = gemm->out_stride,
+      .channels = shape->channels - channel,
+  };
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    const uf_range rows = uf_share(gemm->rows, 1, (int)tile, (int)tiles);
+    task.table = gemm->table + rows.begin;
+    task.out = gemm->out + rows.begin * gemm->out_stride + channel;
+    kTile[rows.end - rows.begin - 1](&task);
+  }
+}
+
+static void run(const uf_gemm *gemm, uf_range range) {
+  for (int64_t block = range.begin; block < range.end; ++block) run_block(gemm, block);
+}
+
+const uf_gemm_level UF_GEMM = {LEAST_WEIGHT, blocks, packed_size, pack, run};

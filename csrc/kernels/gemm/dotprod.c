@@ -1,0 +1,7 @@
+// Arm with dot products of signed bytes (FEAT_DotProd).
+
+#include <arm_neon.h>
+
+#define UF_GEMM uf_gemm__dotprod
+#define UF_DOT4 vdotq_s32
+#include "vector128.h"
