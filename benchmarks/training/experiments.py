@@ -52,6 +52,8 @@ EXPERIMENTS: dict[str, list[Cell]] = {
     "four_bits": [cell(4, 4, seed=s) for s in SEEDS],
     "four_bits_long": [cell(4, 4, seed=s, **LONG) for s in SEEDS],
     "four_bits_teacher": [cell(4, 4, seed=s, **LONG, teacher="resnet20") for s in SEEDS],
+    "trial_rate": [replace(cell(4, 4, **LONG, teacher="resnet20"), rate=0.1, range_rate=1.2)],
+    "trial_labels": [replace(cell(4, 4, **LONG, teacher="resnet20"), taught=0.7)],
     "norms": [
         *(cell(norm=n, seed=s) for n, s in product(("correct", "batch"), SEEDS)),
         cell(norm="average"),
