@@ -9,15 +9,20 @@
 #include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <numeric>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <tuple>
 #include <vector>
 
 #include "bindings_training.h"
 #include "engine/engine.h"
 #include "engine/level.h"
+#include "peak.h"
 #include "rows.h"
 
 namespace nb = nanobind;
@@ -53,6 +58,33 @@ DType dtype_of(const A &array) {
   if (array.dtype() == nb::dtype<uint8_t>()) return DType::kUint8;
   if (array.dtype() == nb::dtype<int32_t>()) return DType::kInt32;
   throw std::invalid_argument("arrays must be int8, uint8 or int32");
+}
+
+// Multiply-accumulates a second of so many threads, each for so many seconds; 0 where the level has none of its own.
+double peak(const std::string &name, int threads, double seconds) {
+  require(threads > 0 && seconds > 0, "threads and seconds must be positive");
+  const uf_level level = choose_level(name);
+  const int64_t macs = uf_peak_macs(level), rounds = 1 << 14;
+  if (macs == 0) return 0;
+  const nb::gil_scoped_release release;
+  std::vector<double> rates(static_cast<size_t>(threads));
+  const auto measure = [&](int thread) {
+    using Clock = std::chrono::steady_clock;
+    double best = 0, spent = 0;
+    do {
+      const auto begin = Clock::now();
+      uf_peak_run(level, rounds);
+      const double took = std::chrono::duration<double>(Clock::now() - begin).count();
+      best = std::max(best, static_cast<double>(macs * rounds) / took);
+      spent += took;
+    } while (spent < seconds);
+    rates[static_cast<size_t>(thread)] = best;
+  };
+  std::vector<std::thread> others;
+  for (int thread = 1; thread < threads; ++thread) others.emplace_back(measure, thread);
+  measure(0);
+  for (std::thread &other : others) other.join();
+  return std::accumulate(rates.begin(), rates.end(), 0.0);
 }
 
 Array view_of(const AnyArray &array) {
@@ -248,6 +280,7 @@ void map2(const Int32Array &a, const Int32Array &b, const Int32Out &out, Functio
 
 void define_arithmetic(nb::module_ &m) {
   m.def("levels", &available_levels);
+  m.def("peak", &peak, "level"_a, "threads"_a, "seconds"_a);
   m.def("quantize", &quantize, "x"_a.noconvert(), "scale"_a, "zero_point"_a, "qmin"_a, "qmax"_a, "out"_a.noconvert());
   m.def("dequantize", &dequantize, "codes"_a.noconvert(), "scale"_a, "zero_point"_a, "out"_a.noconvert());
   m.def("requantize", &requantize, "accumulator"_a.noconvert(), "multiplier"_a.noconvert(), "shift"_a.noconvert(),

@@ -64,6 +64,9 @@ class Engine:
     def kernels(self) -> list[tuple[str, str]]:
         """(name, kernel) of each layer."""
 
+def peak(level: str, threads: int, seconds: float) -> float:
+    """Multiply-accumulates a second; see `runtime.engine.peak`."""
+
 def levels() -> list[str]:
     """The instruction-set levels of this CPU, fastest first; the last is "scalar"."""
 

@@ -90,11 +90,30 @@ def test_from_arrays_to_every_other_command(folder: Path, capsys: pytest.Capture
     with np.load("out.npz") as saved:
         expected = unfloat.load("net.unfloat").compile()(torch.cat(batches()).numpy())
         assert np.array_equal(next(iter(saved.values())), expected)
-    for words in (["verify"], ["inspect"], ["bench", "--runs", "3", "--profile"]):
+    for words in (["verify"], ["inspect"], ["bench", "--runs", "3", "--no-profile"]):
         assert run(words[0], "net.unfloat", *words[1:]) == 0
         assert run(words[0], "net.unfloat", *words[1:], "--json") == 0
     assert run("export", "net.unfloat", "net.tflite") == 0
     assert Path("net.tflite").read_bytes()[4:8] == b"TFL3"
+
+
+def test_bench_shows_layers_beside_the_peak_and_where_activations_lie(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("quantize", "net.pt2", "--calibration", "data.npz", "-o", "net.unfloat") == 0
+    capsys.readouterr()
+    assert run("bench", "net.unfloat", "--runs", "2", "--batch", "3", "--json") == 0
+    record: Any = said(capsys)
+    program = unfloat.load("net.unfloat")
+    assert [layer["name"] for layer in record["layers"]] == [i.name for i in program.instructions]
+    assert sum(layer["macs"] for layer in record["layers"]) == 3 * program.verify().macs
+    assert record["peak_macs_per_second"] > 1e9 or record["level"] == "scalar"
+    tensors = record["arena"]["tensors"]
+    assert {t["name"] for t in tensors} == {n for n, t in program.tensors.items() if t.data is None}
+    assert max(t["offset"] + t["bytes"] for t in tensors) == record["arena"]["bytes"]
+    assert run("bench", "net.unfloat", "--runs", "2", "--level", "scalar") == 0
+    text = capsys.readouterr().out
+    assert "1 threads, batch 1, scalar" in text and "bytes a sample" in text and "####" in text
 
 
 def test_compare_names_the_bad_layer_and_what_to_paste(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

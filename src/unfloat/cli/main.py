@@ -24,8 +24,10 @@ from unfloat.cli.data import Batches, comparison_batches, read_inputs, read_mode
 from unfloat.cli.train import Training, Wishes
 from unfloat.ir.graph import own_shape
 from unfloat.program.file import write_atomically
+from unfloat.program.plan import plan, tensor_bytes
 from unfloat.program.program import Program
 from unfloat.quant.recipe import Recipe
+from unfloat.runtime.engine import levels, peak
 from unfloat.spec.errors import ExportError, UnfloatError
 
 app = typer.Typer(
@@ -141,10 +143,10 @@ def bench(
     batch: Annotated[int, typer.Option(min=1)] = 1,
     threads: Threads = 1,
     level: Level = None,
-    profile: Annotated[bool, typer.Option(help="Show each layer's time and kernel.")] = False,
+    profile: Annotated[bool, typer.Option(help="Show each layer's time, and where activations lie.")] = True,
     as_json: Json = False,
 ) -> None:
-    """Time a program on this machine, on zeros."""
+    """Time a program on this machine, on zeros: the whole, and each layer beside what the machine can do."""
     loaded = unfloat.load(program)
     engine = loaded.compile(threads, level)
     zeros = [np.zeros((batch, *own_shape(port)[1:]), np.float32) for port in loaded.inputs]
@@ -154,23 +156,29 @@ def bench(
         start = time.perf_counter()
         engine(*zeros)
         times.append((time.perf_counter() - start) * 1e3)
-    layers = [asdict(layer) for layer in engine.profile(*zeros)] if profile else []
-    record = {
+    record: dict[str, Any] = {
         "median_ms": statistics.median(times),
         "least_ms": min(times),
         "threads": threads,
         "batch": batch,
-        "layers": layers,
+        "level": level or levels()[0],
     }
+    if profile:
+        arena = plan(loaded)
+        record["peak_macs_per_second"] = peak(threads, level)
+        record["layers"] = [asdict(layer) for layer in engine.profile(*zeros)]
+        record["arena"] = {
+            "bytes": arena.size,
+            "tensors": [
+                {"name": name, "offset": at, "bytes": tensor_bytes(loaded, name), "first": first, "last": last}
+                for name, at in arena.offsets.items()
+                for first, last in [arena.lives[name]]
+            ],
+        }
     if as_json:
         _print_json(record)
-        return
-    show.console.print(
-        f"median {record['median_ms']:.3f} ms, least {record['least_ms']:.3f} ms ({runs} runs, {threads} threads, batch {batch})"
-    )
-    if profile:
-        rows = [(t["name"], t["op"], t["kernel"], f"{t['microseconds']:.1f}") for t in layers]
-        show.table("layers", ("layer", "op", "kernel", "us"), rows, numeric=(3,))
+    else:
+        show.timing(record, runs)
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -116,3 +116,41 @@ def history(found: History, measure: str) -> None:
     else:
         table("training", ("epoch", "loss", "seconds"), [(e, x, t) for e, x, _, t in rows], numeric=(1, 2))
         console.print(f"loss of the last epoch: {found.loss[-1]:.4g}; give --validation to measure and keep the best")
+
+
+MAP_WIDTH = 40  # characters of the arena's map
+
+
+def timing(record: Mapping[str, Any], runs: int) -> None:
+    """What `unfloat bench` has measured."""
+    how = f"{runs} runs, {record['threads']} threads, batch {record['batch']}, {record['level']}"
+    console.print(f"median {record['median_ms']:.3f} ms, least {record['least_ms']:.3f} ms ({how})")
+    if "layers" not in record:
+        return
+    peak = record["peak_macs_per_second"]
+    rows = [_layer_row(layer, peak) for layer in record["layers"]]
+    spent, macs = (sum(layer[key] for layer in record["layers"]) for key in ("microseconds", "macs"))
+    rows.append(_layer_row({"name": "all", "op": "", "kernel": "", "microseconds": spent, "macs": macs}, peak))
+    table("layers", ("layer", "op", "kernel", "us", "MMAC", "GMAC/s", "of the peak"), rows, numeric=(3, 4, 5, 6))
+    if peak:
+        console.print(f"the machine's peak, measured: {peak / 1e9:.1f} GMAC/s")
+    _arena(record["arena"])
+
+
+def _layer_row(layer: Mapping[str, Any], peak: float) -> tuple[str, ...]:
+    rate = layer["macs"] / (layer["microseconds"] * 1e-6) if layer["microseconds"] else 0.0
+    work = (f"{layer['macs'] / 1e6:.2f}", f"{rate / 1e9:.1f}") if layer["macs"] else ("", "")
+    share = f"{rate / peak:.0%}" if layer["macs"] and peak else ""
+    return layer["name"], layer["op"], layer["kernel"], f"{layer['microseconds']:.1f}", *work, share
+
+
+def _arena(arena: Mapping[str, Any]) -> None:
+    """Where each activation lies, and from which instruction to which."""
+    size = max(arena["bytes"], 1)
+    rows = []
+    for tensor in arena["tensors"]:
+        begin = tensor["offset"] * MAP_WIDTH // size
+        end = max(-(-(tensor["offset"] + tensor["bytes"]) * MAP_WIDTH // size), begin + 1)
+        drawn = "." * begin + "#" * (end - begin) + "." * (MAP_WIDTH - end)
+        rows.append((tensor["name"], f"{tensor['first']} to {tensor['last']}", f"{tensor['bytes']:,}", drawn))
+    table(f"arena, {arena['bytes']:,} bytes a sample", ("activation", "instructions", "bytes", "where"), rows, (2,))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -26,10 +26,13 @@ class Plan:
     Attributes:
         offsets: First byte of each activation.
         size: Bytes of the whole arena.
+        lives: The first and the last instruction of each activation's bytes: -1 for an input, the number of
+            instructions for an output. One that is computed in place shares them.
     """
 
     offsets: Mapping[str, int]
     size: int
+    lives: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass
@@ -54,7 +57,8 @@ def plan(program: Program) -> Plan:
         offset_of[key] = _lowest_free(buffer, placed)
         placed.append((offset_of[key], buffer))
     size = max((offset + buffer.size for offset, buffer in placed), default=0)
-    result = Plan({name: offset_of[key] for name, key in owner.items()}, size)
+    lives = {name: (buffers[key].first, buffers[key].last) for name, key in owner.items()}
+    result = Plan({name: offset_of[key] for name, key in owner.items()}, size, lives)
     check(program, result)
     return result
 

@@ -74,7 +74,9 @@ def verify(program: Program) -> Certificate:
     bounds = check(program)
     constants = [a.nbytes for i in program.instructions for a in i.constants.values()]
     constants += [t.data.nbytes for t in program.tensors.values() if t.data is not None]
-    return Certificate(len(program.instructions), _macs(program), sum(constants), bounds, program.digest())
+    return Certificate(
+        len(program.instructions), sum(layer_macs(program).values()), sum(constants), bounds, program.digest()
+    )
 
 
 def check(program: Program) -> tuple[LayerBound, ...]:
@@ -286,9 +288,11 @@ def _accumulator_bound(
     return LayerBound(instruction.name, instruction.op, least, greatest)
 
 
-def _macs(program: Program) -> int:
-    total = 0
+def layer_macs(program: Program) -> dict[str, int]:
+    """Multiply-accumulates a sample of each instruction, by its name."""
+    macs = {}
     for instruction in program.instructions:
         shapes = [program.tensors[name].shape for name in instruction.inputs]
-        total += REGISTRY[instruction.op].macs(instruction, shapes, program.tensors[instruction.name].shape)
-    return total
+        out = program.tensors[instruction.name].shape
+        macs[instruction.name] = REGISTRY[instruction.op].macs(instruction, shapes, out)
+    return macs

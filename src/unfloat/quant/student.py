@@ -173,7 +173,9 @@ class Student(nn.Module):
         inputs = self._inputs(args, kwargs)
         device = inputs[0].device.type
         if device in NO_FLOAT64:
-            raise TrainingError(f"a student's exact sums need float64, which {device} has not: use a CPU or a CUDA device")
+            raise TrainingError(
+                f"a student's exact sums need float64, which {device} has not: use a CPU or a CUDA device"
+            )
         with torch.autocast(device, enabled=False):
             outputs = (self._train if self.training else self._eval)(inputs, record)
         return self._structured(outputs)

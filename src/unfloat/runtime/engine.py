@@ -14,6 +14,7 @@ from unfloat import _native
 from unfloat.ir.graph import Port
 from unfloat.program.plan import plan
 from unfloat.program.program import Program
+from unfloat.program.verify import layer_macs
 from unfloat.spec.errors import InputError, NumericDomainError
 from unfloat.spec.qparams import STORAGE, QParams
 
@@ -29,12 +30,14 @@ class LayerTime:
         op: Its operator.
         kernel: The native kernel that ran it, "<operator>__<level and variant>".
         microseconds: Median over the runs, all threads together (wall time).
+        macs: Multiply-accumulates of the batch; 0 where it does none.
     """
 
     name: str
     op: str
     kernel: str
     microseconds: float
+    macs: int = 0
 
 
 class Engine:
@@ -140,11 +143,13 @@ class Engine:
                 profiles.append(self._native.profile())
         finally:
             self._native.profiling = False
-        return [
-            LayerTime(name, op, kernel, statistics.median(nanoseconds for *_, nanoseconds in runs_of_layer) / 1000)
-            for runs_of_layer in zip(*profiles, strict=True)
-            for name, op, kernel, _ in runs_of_layer[:1]
-        ]
+        macs, batch = layer_macs(self.program), len(np.asarray(inputs[0]))
+        layers = []
+        for runs_of_layer in zip(*profiles, strict=True):
+            name, op, kernel, _ = runs_of_layer[0]
+            median = statistics.median(nanoseconds for *_, nanoseconds in runs_of_layer) / 1000
+            layers.append(LayerTime(name, op, kernel, median, batch * macs.get(name, 0)))
+        return layers
 
     def kernels(self) -> dict[str, str]:
         """The kernel chosen for each layer, by the layer's name."""
@@ -210,6 +215,23 @@ class Engine:
 def levels() -> list[str]:
     """The instruction-set levels of this CPU, fastest first; the last is "scalar"."""
     return _native.levels()
+
+
+def peak(threads: int = 1, level: str | None = None, seconds: float = 0.05) -> float:
+    """Measure what this machine can do: multiply-accumulates a second of a level's instruction on registers alone.
+
+    Args:
+        threads: How many at a time.
+        level: One of `levels()`; None as for an Engine.
+        seconds: How long each thread tries; the best stretch counts.
+
+    Returns:
+        The sum over the threads; 0.0 for the level "scalar", which has no instruction of its own.
+
+    Raises:
+        ValueError: This CPU has no such level.
+    """
+    return _native.peak(level or os.environ.get(LEVEL_VARIABLE, ""), threads, seconds)
 
 
 def _outer_shape(port: Port) -> tuple[int, ...]:
