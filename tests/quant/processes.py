@@ -70,11 +70,11 @@ class Pair:
         assert not any(isinstance(a, Raised) for a in answers), "\n".join(getattr(a, "trace", "") for a in answers)
         return answers
 
-    def refused(self, work: Callable[..., Any], *arguments: Any) -> list[str]:
-        """The messages of the TrainingErrors that `work` must raise on both."""
+    def refused(self, work: Callable[..., Any], *arguments: Any, kind: str = "TrainingError") -> list[str]:
+        """The messages of the errors of that kind that `work` must raise on both."""
         answers = self._ask(work, arguments)
         kinds = [a.kind if isinstance(a, Raised) else "nothing raised" for a in answers]
-        assert kinds == ["TrainingError"] * COUNT, "\n".join(getattr(a, "trace", repr(a)) for a in answers)
+        assert kinds == [kind] * COUNT, "\n".join(getattr(a, "trace", repr(a)) for a in answers)
         return [a.message for a in answers]
 
     def close(self) -> None:
