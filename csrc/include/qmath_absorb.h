@@ -1,4 +1,4 @@
-// The absorbed form of a rescaling, found at load (C99):
+// Two forms of a rescaling, found at load (C99). The absorbed form,
 //
 //     byte = clamp(((accumulator + offset) * factor >> bits) + addend)
 //
@@ -14,6 +14,8 @@
 #include <stdint.h>
 
 #include "qmath.h"
+
+#define QMATH_INLINE static inline __attribute__((always_inline))
 
 __extension__ typedef __int128 qmath_int128;
 
@@ -130,5 +132,28 @@ static inline bool qmath_absorb(const qmath_channel *channel, int bits, qmath_ab
 
 // The shift at which a channel's factor is its multiplier.
 static inline int qmath_own_bits(const qmath_channel *channel) { return 31 - channel->shift; }
+
+// The exact form's constants: byte = clamp(zero_point + ((accumulator << left) * multiplier + nudge - sign >> right)),
+// the sign where the first rounding's result is negative. One right shift serves both roundings, because floor((floor(a
+// / b) + k) / c) = floor((a + b k) / (b c)).
+typedef struct {
+  int left, right;
+  int64_t nudge;  // the roundings' constants
+  int64_t sign;   // 2^31 where a negative high product loses one (double rounding, right shift): ties away from 0
+  int32_t floor, ceiling;  // the clamp's bounds before the zero point is added, which are small numbers
+} qmath_exact;
+
+static inline qmath_exact qmath_exact_of(const qmath_channel *channel) {
+  const bool twice = channel->rounding == QMATH_DOUBLE;
+  const int left = twice && channel->shift > 0 ? channel->shift : 0, right = 31 - channel->shift + left;
+  const bool rounds_twice = twice && right > 31;
+  const qmath_exact exact = {left,
+                             right,
+                             ((int64_t)1 << (right - 1)) + (rounds_twice ? (int64_t)1 << 30 : 0),
+                             rounds_twice ? (int64_t)1 << 31 : 0,
+                             channel->clamp_min - channel->zero_point,
+                             channel->clamp_max - channel->zero_point};
+  return exact;
+}
 
 #endif  // UNFLOAT_QMATH_ABSORB_H_

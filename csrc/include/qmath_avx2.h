@@ -14,8 +14,6 @@
 #include "qmath.h"
 #include "qmath_absorb.h"
 
-#define QMATH_INLINE static inline __attribute__((always_inline))
-
 // Constants of 8 channels; 64-bit ones are split into [0] the even lanes and [1] the odd lanes.
 typedef struct {
   uint32_t factor[8];
@@ -47,16 +45,14 @@ static inline void qmath_absorbed8_set(qmath_absorbed8 *lanes, int lane, const q
 }
 
 static inline void qmath_exact8_set(qmath_exact8 *lanes, int lane, const qmath_channel *channel) {
-  const bool twice = channel->rounding == QMATH_DOUBLE;
-  const int left = twice && channel->shift > 0 ? channel->shift : 0;
-  const int right = 31 - channel->shift + left;
+  const qmath_exact exact = qmath_exact_of(channel);
   lanes->multiplier[lane] = channel->multiplier;
-  lanes->left[lane] = left;
-  lanes->nudge[lane & 1][lane >> 1] = ((int64_t)1 << (right - 1)) + (twice && right > 31 ? (int64_t)1 << 30 : 0);
-  lanes->sign[lane & 1][lane >> 1] = twice && right > 31 ? (int64_t)1 << 31 : 0;
-  lanes->right[lane & 1][lane >> 1] = right;
-  lanes->floor[lane] = channel->clamp_min - channel->zero_point;
-  lanes->ceiling[lane] = channel->clamp_max - channel->zero_point;
+  lanes->left[lane] = exact.left;
+  lanes->nudge[lane & 1][lane >> 1] = exact.nudge;
+  lanes->sign[lane & 1][lane >> 1] = exact.sign;
+  lanes->right[lane & 1][lane >> 1] = exact.right;
+  lanes->floor[lane] = exact.floor;
+  lanes->ceiling[lane] = exact.ceiling;
   lanes->zero_point[lane] = channel->zero_point;
 }
 
@@ -103,8 +99,7 @@ QMATH_INLINE __m256i qmath_rescale_exact4(__m256i accumulator, __m256i multiplie
   return qmath_shift_right4(_mm256_sub_epi64(nudged, sign), qmath_load8(lanes->right[odd]));
 }
 
-// Accumulators to clamped bytes in 32-bit lanes. One right shift serves both roundings, because
-// floor((floor(a / b) + k) / c) = floor((a + b k) / (b c)).
+// Accumulators to clamped bytes in 32-bit lanes.
 QMATH_INLINE __m256i qmath_rescale_exact8(__m256i accumulator, const qmath_exact8 *lanes) {
   const __m256i shifted = _mm256_sllv_epi32(accumulator, qmath_load8(lanes->left));
   const __m256i multiplier = qmath_load8(lanes->multiplier);

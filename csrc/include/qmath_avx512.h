@@ -16,8 +16,6 @@
 #include "qmath_absorb.h"
 #include "qmath_add.h"
 
-#define QMATH_INLINE static inline __attribute__((always_inline))
-
 enum { QMATH_ABSORBED_BITS = 52 };  // what vpmadd52huq shifts by
 
 // --- Sixteen lanes. ---
@@ -51,17 +49,14 @@ static inline void qmath_absorbed16_set(qmath_absorbed16 *lanes, int lane, const
 }
 
 static inline void qmath_exact16_set(qmath_exact16 *lanes, int lane, const qmath_channel *channel) {
-  const bool twice = channel->rounding == QMATH_DOUBLE;
-  const int left = twice && channel->shift > 0 ? channel->shift : 0;
-  const int right = 31 - channel->shift + left;
-  const int64_t half = (int64_t)1 << (right - 1);
+  const qmath_exact exact = qmath_exact_of(channel);
   lanes->multiplier[lane] = channel->multiplier;
-  lanes->left[lane] = left;
-  lanes->nudge[lane & 1][lane >> 1] = half + (twice && right > 31 ? (int64_t)1 << 30 : 0);
-  lanes->sign[lane & 1][lane >> 1] = twice && right > 31 ? (int64_t)1 << 31 : 0;
-  lanes->right[lane & 1][lane >> 1] = right;
-  lanes->floor[lane] = channel->clamp_min - channel->zero_point;
-  lanes->ceiling[lane] = channel->clamp_max - channel->zero_point;
+  lanes->left[lane] = exact.left;
+  lanes->nudge[lane & 1][lane >> 1] = exact.nudge;
+  lanes->sign[lane & 1][lane >> 1] = exact.sign;
+  lanes->right[lane & 1][lane >> 1] = exact.right;
+  lanes->floor[lane] = exact.floor;
+  lanes->ceiling[lane] = exact.ceiling;
   lanes->zero_point[lane] = channel->zero_point;
 }
 
@@ -123,8 +118,7 @@ QMATH_INLINE __m512i qmath_rescale_exact8(__m512i accumulator, __m512i multiplie
   return _mm512_srav_epi64(_mm512_mask_sub_epi64(nudged, negative, nudged, sign), _mm512_load_si512(lanes->right[odd]));
 }
 
-// Accumulators to clamped bytes in 32-bit lanes. One right shift serves both roundings, because
-// floor((floor(a / b) + k) / c) = floor((a + b k) / (b c)).
+// Accumulators to clamped bytes in 32-bit lanes.
 QMATH_INLINE __m512i qmath_rescale_exact16(__m512i accumulator, const qmath_exact16 *lanes) {
   const __m512i shifted = _mm512_sllv_epi32(accumulator, _mm512_load_si512(lanes->left));
   const __m512i multiplier = _mm512_load_si512(lanes->multiplier);

@@ -14,8 +14,6 @@
 #include "qmath.h"
 #include "qmath_absorb.h"
 
-#define QMATH_INLINE static inline __attribute__((always_inline))
-
 // Constants of 4 channels. Shifts are to the left: negative ones go to the right.
 typedef struct {
   uint32_t factor[4];
@@ -47,16 +45,14 @@ static inline void qmath_absorbed4_set(qmath_absorbed4 *lanes, int lane, const q
 }
 
 static inline void qmath_exact4_set(qmath_exact4 *lanes, int lane, const qmath_channel *channel) {
-  const bool twice = channel->rounding == QMATH_DOUBLE;
-  const int left = twice && channel->shift > 0 ? channel->shift : 0;
-  const int right = 31 - channel->shift + left;
+  const qmath_exact exact = qmath_exact_of(channel);
   lanes->multiplier[lane] = channel->multiplier;
-  lanes->left[lane] = left;
-  lanes->nudge[lane] = ((int64_t)1 << (right - 1)) + (twice && right > 31 ? (int64_t)1 << 30 : 0);
-  lanes->sign[lane] = twice && right > 31 ? (int64_t)1 << 31 : 0;
-  lanes->shift[lane] = -right;
-  lanes->floor[lane] = channel->clamp_min - channel->zero_point;
-  lanes->ceiling[lane] = channel->clamp_max - channel->zero_point;
+  lanes->left[lane] = exact.left;
+  lanes->nudge[lane] = exact.nudge;
+  lanes->sign[lane] = exact.sign;
+  lanes->shift[lane] = -exact.right;
+  lanes->floor[lane] = exact.floor;
+  lanes->ceiling[lane] = exact.ceiling;
   lanes->zero_point[lane] = channel->zero_point;
 }
 
@@ -85,8 +81,7 @@ QMATH_INLINE int64x2_t qmath_rescale_exact2(int64x2_t product, const qmath_exact
   return vshlq_s64(nudged, vld1q_s64(lanes->shift + first));
 }
 
-// Accumulators to clamped bytes in 32-bit lanes. One right shift serves both roundings, because
-// floor((floor(a / b) + k) / c) = floor((a + b k) / (b c)).
+// Accumulators to clamped bytes in 32-bit lanes.
 QMATH_INLINE int32x4_t qmath_rescale_exact4(int32x4_t accumulator, const qmath_exact4 *lanes) {
   const int32x4_t shifted = vshlq_s32(accumulator, vld1q_s32(lanes->left)), multiplier = vld1q_s32(lanes->multiplier);
   const int64x2_t low = vmull_s32(vget_low_s32(shifted), vget_low_s32(multiplier));

@@ -8,8 +8,6 @@
 
 #include "channel.h"
 
-#define UF_INLINE static inline __attribute__((always_inline))
-
 #ifdef UF_X86_64
 #include "qmath_avx2.h"
 enum { UF_LANES = 8 };
@@ -32,9 +30,6 @@ typedef qmath_exact4 uf_exact_lanes;
 
 enum { UF_BLOCK_CHANNELS = 16, UF_BLOCK_VECTORS = UF_BLOCK_CHANNELS / UF_LANES };
 
-// How the accumulators of a block become bytes, fastest first.
-typedef enum { UF_ABSORBED, UF_BENT, UF_EXACT } uf_form;
-
 typedef struct {
   _Alignas(UF_ALIGNMENT) int32_t start[UF_BLOCK_VECTORS][UF_LANES];  // bias, input zero point and offset
   union {
@@ -45,15 +40,6 @@ typedef struct {
   uint8_t clamp_min, clamp_max;
 } uf_block16;
 
-static inline uf_form uf_absorb_all(const qmath_channel *channels, int count, qmath_absorbed *absorbed) {
-  uf_form form = UF_ABSORBED;
-  for (int c = 0; c < count && form != UF_EXACT; ++c) {
-    if (!qmath_absorb(&channels[c], qmath_own_bits(&channels[c]), &absorbed[c])) form = UF_EXACT;
-    if (form == UF_ABSORBED && qmath_is_bent(&absorbed[c])) form = UF_BENT;
-  }
-  return form;
-}
-
 // The constants of the channels [first, first + count), whose weights have these sums; lanes of others stay zero, and
 // so do the bytes behind them. `lane_channel` says which channel a lane holds. The kernel multiplies by bytes
 // less `lowered`: by 128 where it takes them for signed ones.
@@ -62,7 +48,7 @@ static inline void uf_pack_block16(const uf_linear *linear, int64_t first, int c
   qmath_channel channels[UF_BLOCK_CHANNELS];
   qmath_absorbed absorbed[UF_BLOCK_CHANNELS];
   for (int c = 0; c < count; ++c) channels[c] = uf_channel_of(linear, first + c, &sums[c]);
-  block->form = uf_absorb_all(channels, count, absorbed);
+  block->form = uf_absorb_all(channels, count, 0, absorbed);
   block->clamp_min = (uint8_t)linear->output.clamp_min;
   block->clamp_max = (uint8_t)linear->output.clamp_max;
   for (int i = 0; i < UF_BLOCK_CHANNELS; ++i) {

@@ -6,6 +6,8 @@
 #include "kernel.h"
 #include "qmath_absorb.h"
 
+#define UF_INLINE static inline __attribute__((always_inline))
+
 // The sums of a channel's negative and positive weights: all that its bounds and its zero point correction depend on.
 typedef struct {
   int64_t negative, positive;
@@ -47,6 +49,19 @@ static inline qmath_channel uf_channel_of(const uf_linear *linear, int64_t chann
       .high = start + UINT8_MAX * sums->positive,
   };
   return result;
+}
+
+// How the accumulators of a block become bytes, fastest first (see qmath_absorb.h).
+typedef enum { UF_ABSORBED, UF_BENT, UF_EXACT } uf_form;
+
+// Absorbs `count` channels, at `bits` or, where that is 0, at each channel's own; the form that serves them all.
+static inline uf_form uf_absorb_all(const qmath_channel *channels, int count, int bits, qmath_absorbed *absorbed) {
+  uf_form form = UF_ABSORBED;
+  for (int c = 0; c < count && form != UF_EXACT; ++c) {
+    if (!qmath_absorb(&channels[c], bits > 0 ? bits : qmath_own_bits(&channels[c]), &absorbed[c])) form = UF_EXACT;
+    if (form == UF_ABSORBED && qmath_is_bent(&absorbed[c])) form = UF_BENT;
+  }
+  return form;
 }
 
 #endif  // UNFLOAT_KERNELS_CHANNEL_H_

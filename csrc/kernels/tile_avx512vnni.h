@@ -16,12 +16,7 @@
 #include "kernel.h"
 #include "qmath_avx512.h"
 
-#define UF_INLINE static inline __attribute__((always_inline))
-
 enum { UF_TILE_ROWS = 6, UF_TILE_CHANNELS = 64, UF_TILE_VECTORS = 4 };
-
-// How the accumulators of a block become bytes, fastest first (see qmath_avx512.h).
-typedef enum { UF_ABSORBED, UF_BENT, UF_EXACT } uf_form;
 
 // What a block of up to 64 output channels needs besides its weights, for each lane of a row.
 typedef struct {
@@ -60,16 +55,6 @@ static inline uf_lane_map uf_quarter_order(int channels) {
 
 // --- Packing. ---
 
-// Absorbs `count` channels; the form that serves them all.
-static inline uf_form uf_absorb_all(const qmath_channel *channels, int count, qmath_absorbed *absorbed) {
-  uf_form form = qmath_has_absorbed16() ? UF_ABSORBED : UF_EXACT;
-  for (int c = 0; c < count && form != UF_EXACT; ++c) {
-    if (!qmath_absorb(&channels[c], QMATH_ABSORBED_BITS, &absorbed[c])) form = UF_EXACT;
-    if (form == UF_ABSORBED && qmath_is_bent(&absorbed[c])) form = UF_BENT;
-  }
-  return form;
-}
-
 // Fills a block for the output channels [first, first + count), whose weights have these sums. Lanes whose channel is
 // not below `count` stay empty.
 static inline void uf_pack_block(const uf_linear *linear, int64_t first, int count, const uf_weight_sums *sums,
@@ -78,7 +63,7 @@ static inline void uf_pack_block(const uf_linear *linear, int64_t first, int cou
   qmath_absorbed absorbed[UF_TILE_CHANNELS];
   for (int c = 0; c < count; ++c) channels[c] = uf_channel_of(linear, first + c, &sums[c]);
   memset(block, 0, sizeof *block);
-  block->form = uf_absorb_all(channels, count, absorbed);
+  block->form = qmath_has_absorbed16() ? uf_absorb_all(channels, count, QMATH_ABSORBED_BITS, absorbed) : UF_EXACT;
   block->clamp_min = 0x01010101u * (uint32_t)linear->output.clamp_min;
   block->clamp_max = 0x01010101u * (uint32_t)linear->output.clamp_max;
   for (int lane = 0; lane < map->lanes; ++lane) {

@@ -98,7 +98,7 @@ def test_from_arrays_to_every_other_command(folder: Path, capsys: pytest.Capture
 
 
 def test_bench_shows_layers_beside_the_peak_and_where_activations_lie(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run("quantize", "net.pt2", "--calibration", "data.npz", "-o", "net.unfloat") == 0
     capsys.readouterr()
@@ -113,6 +113,10 @@ def test_bench_shows_layers_beside_the_peak_and_where_activations_lie(
     assert max(t["offset"] + t["bytes"] for t in tensors) == record["arena"]["bytes"]
     assert run("bench", "net.unfloat", "--runs", "2", "--level", "scalar") == 0
     text = capsys.readouterr().out
+    monkeypatch.setenv("UNFLOAT_ISA", "scalar")
+    assert run("bench", "net.unfloat", "--runs", "2", "--json") == 0
+    record = said(capsys)
+    assert (record["level"], record["peak_macs_per_second"]) == ("scalar", 0.0)
     assert "1 threads, batch 1, scalar" in text and "bytes a sample" in text and "####" in text
 
 

@@ -35,27 +35,27 @@ static inline __m256i add32(__m256i a, __m256i b, const half_plane8 *plane) {
   return _mm256_packus_epi16(_mm256_packs_epi32(first, second), _mm256_packs_epi32(third, last));
 }
 
-static void span(const uf_node *node, const uint8_t *a, const uint8_t *b, uint8_t *out, int64_t count) {
-  enum { WIDTH = 32 };
+typedef struct {
+  half_plane8 plane;
+  __m256i least, most;
+} sums_type;
+
+enum { WIDTH = 32 };
+
+static inline sums_type load_sums(const uf_node *node) {
   const uf_output *output = &node->params.add.output;
-  const half_plane8 plane = load_plane(node->packed);
-  const __m256i least = _mm256_set1_epi8((char)output->clamp_min), most = _mm256_set1_epi8((char)output->clamp_max);
-  for (int64_t i = 0; i < count; i += WIDTH) {
-    uint8_t first[WIDTH] = {0}, second[WIDTH] = {0}, sums[WIDTH];  // of what is left at the end
-    const bool whole = count - i >= WIDTH;
-    if (!whole) {
-      memcpy(first, a + i, (size_t)(count - i));
-      memcpy(second, b + i, (size_t)(count - i));
-    }
-    const __m256i x = _mm256_loadu_si256((const __m256i *)(whole ? a + i : first));
-    const __m256i y = _mm256_loadu_si256((const __m256i *)(whole ? b + i : second));
-    const __m256i bytes = _mm256_max_epu8(_mm256_min_epu8(add32(x, y, &plane), most), least);
-    _mm256_storeu_si256((__m256i *)(whole ? out + i : sums), bytes);
-    if (!whole) memcpy(out + i, sums, (size_t)(count - i));
-  }
+  const sums_type with = {load_plane(node->packed), _mm256_set1_epi8((char)output->clamp_min),
+                          _mm256_set1_epi8((char)output->clamp_max)};
+  return with;
 }
 
-static void run(const uf_node *node, int thread, int threads) { uf_broadcast_run(node, thread, threads, span); }
+static inline void add_bytes(const sums_type *with, const uint8_t *a, const uint8_t *b, uint8_t *out) {
+  const __m256i x = _mm256_loadu_si256((const __m256i *)a), y = _mm256_loadu_si256((const __m256i *)b);
+  const __m256i bytes = _mm256_max_epu8(_mm256_min_epu8(add32(x, y, &with->plane), with->most), with->least);
+  _mm256_storeu_si256((__m256i *)out, bytes);
+}
+
+#include "spans.h"
 
 const uf_kernel add__avx2 = {
     .name = "add__avx2",

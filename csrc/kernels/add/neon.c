@@ -33,25 +33,26 @@ static inline uint8x8_t add8(uint8x8_t a, uint8x8_t b, const half_plane4 *plane)
   return vqmovun_s16(vcombine_s16(vqmovn_s32(first), vqmovn_s32(second)));
 }
 
-static void span(const uf_node *node, const uint8_t *a, const uint8_t *b, uint8_t *out, int64_t count) {
-  enum { WIDTH = 8 };
+typedef struct {
+  half_plane4 plane;
+  uint8x8_t least, most;
+} sums_type;
+
+enum { WIDTH = 8 };
+
+static inline sums_type load_sums(const uf_node *node) {
   const uf_output *output = &node->params.add.output;
-  const half_plane4 plane = load_plane(node->packed);
-  const uint8x8_t least = vdup_n_u8((uint8_t)output->clamp_min), most = vdup_n_u8((uint8_t)output->clamp_max);
-  for (int64_t i = 0; i < count; i += WIDTH) {
-    uint8_t first[WIDTH] = {0}, second[WIDTH] = {0}, sums[WIDTH];  // of what is left at the end
-    const bool whole = count - i >= WIDTH;
-    if (!whole) {
-      memcpy(first, a + i, (size_t)(count - i));
-      memcpy(second, b + i, (size_t)(count - i));
-    }
-    const uint8x8_t bytes = add8(vld1_u8(whole ? a + i : first), vld1_u8(whole ? b + i : second), &plane);
-    vst1_u8(whole ? out + i : sums, vmax_u8(vmin_u8(bytes, most), least));
-    if (!whole) memcpy(out + i, sums, (size_t)(count - i));
-  }
+  const sums_type with = {load_plane(node->packed), vdup_n_u8((uint8_t)output->clamp_min),
+                          vdup_n_u8((uint8_t)output->clamp_max)};
+  return with;
 }
 
-static void run(const uf_node *node, int thread, int threads) { uf_broadcast_run(node, thread, threads, span); }
+static inline void add_bytes(const sums_type *with, const uint8_t *a, const uint8_t *b, uint8_t *out) {
+  const uint8x8_t sums = add8(vld1_u8(a), vld1_u8(b), &with->plane);
+  vst1_u8(out, vmax_u8(vmin_u8(sums, with->most), with->least));
+}
+
+#include "spans.h"
 
 const uf_kernel add__neon = {
     .name = "add__neon",

@@ -27,7 +27,7 @@ from unfloat.program.file import write_atomically
 from unfloat.program.plan import plan, tensor_bytes
 from unfloat.program.program import Program
 from unfloat.quant.recipe import Recipe
-from unfloat.runtime.engine import levels, peak
+from unfloat.runtime.engine import level_in_use, peak
 from unfloat.spec.errors import ExportError, UnfloatError
 
 app = typer.Typer(
@@ -161,7 +161,7 @@ def bench(
         "least_ms": min(times),
         "threads": threads,
         "batch": batch,
-        "level": level or levels()[0],
+        "level": level_in_use(level),
     }
     if profile:
         arena = plan(loaded)
@@ -170,9 +170,14 @@ def bench(
         record["arena"] = {
             "bytes": arena.size,
             "tensors": [
-                {"name": name, "offset": at, "bytes": tensor_bytes(loaded, name), "first": first, "last": last}
-                for name, at in arena.offsets.items()
-                for first, last in [arena.lives[name]]
+                {
+                    "name": name,
+                    "offset": arena.offsets[name],
+                    "bytes": tensor_bytes(loaded, name),
+                    "first": first,
+                    "last": last,
+                }
+                for name, (first, last) in arena.lives.items()
             ],
         }
     if as_json:

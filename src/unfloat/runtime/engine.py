@@ -37,7 +37,7 @@ class LayerTime:
     op: str
     kernel: str
     microseconds: float
-    macs: int = 0
+    macs: int
 
 
 class Engine:
@@ -87,7 +87,7 @@ class Engine:
             [index[port.value] for port in program.outputs],
             memory.size,
             threads,
-            level or os.environ.get(LEVEL_VARIABLE, ""),
+            level_in_use(level),
         )
 
     def __call__(self, *inputs: Any) -> Any:
@@ -148,7 +148,7 @@ class Engine:
         for runs_of_layer in zip(*profiles, strict=True):
             name, op, kernel, _ = runs_of_layer[0]
             median = statistics.median(nanoseconds for *_, nanoseconds in runs_of_layer) / 1000
-            layers.append(LayerTime(name, op, kernel, median, batch * macs.get(name, 0)))
+            layers.append(LayerTime(name, op, kernel, median, batch * macs[name]))
         return layers
 
     def kernels(self) -> dict[str, str]:
@@ -217,6 +217,11 @@ def levels() -> list[str]:
     return _native.levels()
 
 
+def level_in_use(level: str | None = None) -> str:
+    """The level that an Engine made with `level` runs at: that one, or UNFLOAT_ISA's, or the fastest."""
+    return level or os.environ.get(LEVEL_VARIABLE) or levels()[0]
+
+
 def peak(threads: int = 1, level: str | None = None, seconds: float = 0.05) -> float:
     """Measure what this machine can do: multiply-accumulates a second of a level's instruction on registers alone.
 
@@ -231,7 +236,7 @@ def peak(threads: int = 1, level: str | None = None, seconds: float = 0.05) -> f
     Raises:
         ValueError: This CPU has no such level.
     """
-    return _native.peak(level or os.environ.get(LEVEL_VARIABLE, ""), threads, seconds)
+    return _native.peak(level_in_use(level), threads, seconds)
 
 
 def _outer_shape(port: Port) -> tuple[int, ...]:
