@@ -120,6 +120,48 @@ def test_bench_shows_layers_beside_the_peak_and_where_activations_lie(
     assert "1 threads, batch 1, scalar" in text and "bytes a sample" in text and "####" in text
 
 
+def test_bench_takes_turns_with_other_runtimes_and_draws_the_layers(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("quantize", "net.pt2", "--calibration", "data.npz", "-o", "net.unfloat") == 0
+    capsys.readouterr()
+    bench = ("bench", "net.unfloat", "--runs", "2", "--turns", "2")
+    assert run(*bench, "--compare", "litert", "--plot", "layers.svg", "--json") == 0
+    record: Any = said(capsys)
+    engine, litert = record["peers"]
+    assert (engine["runtime"], engine["ratio"], litert["runtime"]) == ("unfloat", 1.0, "litert")
+    assert litert["turns"] == 2 and litert["median_ms"] > 0 and litert["version"][0].isdigit()
+    assert litert["ratio_quartiles"][0] <= litert["ratio"] <= litert["ratio_quartiles"][1]
+    drawing = Path("layers.svg").read_text()
+    assert drawing.lstrip().startswith("<?xml") and all(layer["name"] for layer in record["layers"])
+    assert run("export", "net.unfloat", "net.tflite") == 0
+    assert run(*bench, "--compare", "litert=net.tflite", "--no-profile", "--python", f"litert={sys.executable}") == 0
+    assert "engine's time over it" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--compare", "tvm=a.so"], "required some of ort, openvino, litert, executorch, found 'tvm'"),
+        (["--compare", "ort"], "ort needs a file to run"),
+        (["--compare", "ort=missing.onnx"], "found 'missing.onnx'"),
+        (["--compare", "litert", "--python", "litert"], "--python: required RUNTIME=PATH, found 'litert'"),
+        (["--compare", "litert", "--python", "litert=nowhere"], "cannot start nowhere: No such file"),
+        (["--compare", "litert=net.pt2"], "litert: could not run net.pt2"),
+        (["--compare", "ort=net.pt2"], "pip install onnxruntime, or name a Python that has it: --python ort=PATH"),
+        (["--plot", "layers.what"], "cannot draw layers.what"),
+    ],
+)
+def test_bench_says_what_a_peer_lacks(
+    words: list[str], message: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("quantize", "net.pt2", "--calibration", "data.npz", "-o", "net.unfloat") == 0
+    capsys.readouterr()
+    assert run("bench", "net.unfloat", "--runs", "2", *words) == 1
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not Path("layers.what").exists()
+
+
 def test_compare_names_the_bad_layer_and_what_to_paste(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("low.toml").write_text(RECIPE + '[[override]]\npattern = "point"\nactivation_bits = 3\n')
     assert run("quantize", "nets:build", "--calibration", "pictures", "--recipe", "low.toml", "-o", "net.unfloat") == 0

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-import statistics
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,15 +17,13 @@ import typer
 
 import unfloat
 from unfloat.api import writer_for
+from unfloat.cli import bench as bench_plan
 from unfloat.cli import show
 from unfloat.cli.data import Batches, comparison_batches, read_inputs, read_model
 from unfloat.cli.train import Training, Wishes
-from unfloat.ir.graph import own_shape
 from unfloat.program.file import write_atomically
-from unfloat.program.plan import plan, tensor_bytes
 from unfloat.program.program import Program
 from unfloat.quant.recipe import Recipe
-from unfloat.runtime.engine import level_in_use, peak
 from unfloat.spec.errors import ExportError, UnfloatError
 
 app = typer.Typer(
@@ -144,42 +140,27 @@ def bench(
     threads: Threads = 1,
     level: Level = None,
     profile: Annotated[bool, typer.Option(help="Show each layer's time, and where activations lie.")] = True,
+    compare: Annotated[
+        str | None,
+        typer.Option(help="Other runtimes, in turns: ort=a.onnx,openvino=b.xml,litert=c.tflite,executorch=d.pte."),
+    ] = None,
+    python: Annotated[
+        list[str] | None, typer.Option(help="A Python that has a runtime that this one lacks: ort=PATH; repeatable.")
+    ] = None,
+    turns: Annotated[int, typer.Option(min=2, help="Turns of each runtime that --compare names.")] = 11,
+    plot: Annotated[Path | None, typer.Option(help="Write a picture of the layers' times, .svg.")] = None,
     as_json: Json = False,
 ) -> None:
     """Time a program on this machine, on zeros: the whole, and each layer beside what the machine can do."""
     loaded = unfloat.load(program)
-    engine = loaded.compile(threads, level)
-    zeros = [np.zeros((batch, *own_shape(port)[1:]), np.float32) for port in loaded.inputs]
-    engine(*zeros)
-    times = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        engine(*zeros)
-        times.append((time.perf_counter() - start) * 1e3)
-    record: dict[str, Any] = {
-        "median_ms": statistics.median(times),
-        "least_ms": min(times),
-        "threads": threads,
-        "batch": batch,
-        "level": level_in_use(level),
-    }
-    if profile:
-        arena = plan(loaded)
-        record["peak_macs_per_second"] = peak(threads, level)
-        record["layers"] = [asdict(layer) for layer in engine.profile(*zeros)]
-        record["arena"] = {
-            "bytes": arena.size,
-            "tensors": [
-                {
-                    "name": name,
-                    "offset": arena.offsets[name],
-                    "bytes": tensor_bytes(loaded, name),
-                    "first": first,
-                    "last": last,
-                }
-                for name, (first, last) in arena.lives.items()
-            ],
-        }
+    with bench_plan.peers_of(loaded, compare, python or []) as others:
+        record = bench_plan.timed(loaded, runs, batch, threads, level)
+        if profile or plot is not None:
+            record |= bench_plan.profiled(loaded, batch, threads, level)
+        if others:
+            record["peers"] = bench_plan.compared(program, others, record, turns)
+    if plot is not None:
+        show.plot_layers(record, plot)
     if as_json:
         _print_json(record)
     else:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
+from unfloat.program.file import write_atomically
 from unfloat.program.program import Program
 from unfloat.program.verify import Certificate
 from unfloat.quant.comparison import Comparison, SiteComparison
+from unfloat.spec.errors import ExportError, MissingExtraError
 
 if TYPE_CHECKING:
     from unfloat.quant.training_loop import History
@@ -125,6 +129,8 @@ def timing(record: Mapping[str, Any], runs: int) -> None:
     """What `unfloat bench` has measured."""
     how = f"{runs} runs, {record['threads']} threads, batch {record['batch']}, {record['level']}"
     console.print(f"median {record['median_ms']:.3f} ms, least {record['least_ms']:.3f} ms ({how})")
+    if "peers" in record:
+        _peers(record["peers"])
     if "layers" not in record:
         return
     peak = record["peak_macs_per_second"]
@@ -142,6 +148,54 @@ def _layer_row(layer: Mapping[str, Any], peak: float) -> tuple[str, ...]:
     work = (f"{layer['macs'] / 1e6:.2f}", f"{rate / 1e9:.1f}") if layer["macs"] else ("", "")
     share = f"{rate / peak:.0%}" if layer["macs"] and peak else ""
     return layer["name"], layer["kernel"], f"{layer['microseconds']:.1f}", *work, share
+
+
+def _peers(records: Sequence[Mapping[str, Any]]) -> None:
+    """The engine beside other runtimes: below 1, the engine is faster."""
+    rows = [
+        (
+            record["runtime"],
+            record["version"],
+            f"{record['median_ms']:.3f}",
+            f"{record['ratio']:.3f}",
+            "{:.3f} to {:.3f}".format(*record["ratio_quartiles"]),
+        )
+        for record in records
+    ]
+    title = f"in turns, {records[0]['turns']} each"
+    table(title, ("runtime", "version", "ms", "engine's time over it", "quartiles"), rows, numeric=(2, 3, 4))
+
+
+def plot_layers(record: Mapping[str, Any], path: Path) -> None:
+    """Draw each layer's time as a bar, from the first to the last; the same time at the machine's peak inside of it.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        ExportError: The file's suffix is none that matplotlib knows.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("drawing needs matplotlib: pip install 'unfloat[plot]'") from error
+    layers, peak = record["layers"], record["peak_macs_per_second"]
+    figure = Figure(figsize=(8, 1 + 0.2 * len(layers)), layout="constrained")
+    axes = figure.add_subplot()
+    names = [f"{layer['name']}  {layer['kernel']}" for layer in layers]
+    axes.barh(names, [layer["microseconds"] for layer in layers], color="#9ecae1", label="measured")
+    if peak:
+        axes.barh(names, [1e6 * layer["macs"] / peak for layer in layers], color="#08519c", label="at the peak")
+        axes.legend()
+    axes.invert_yaxis()
+    axes.margins(y=0.01)
+    axes.tick_params(axis="y", labelsize=6)
+    axes.set_xlabel("µs")
+    axes.set_title(f"{record['median_ms']:.3f} ms, {record['threads']} threads, {record['level']}")
+    drawing = io.BytesIO()
+    try:
+        figure.savefig(drawing, format=path.suffix[1:] or "svg")
+    except ValueError as error:
+        raise ExportError(f"cannot draw {path}: {error}") from error
+    write_atomically(path, drawing.getvalue())
 
 
 def _arena(arena: Mapping[str, Any]) -> None:

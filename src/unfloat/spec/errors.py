@@ -45,6 +45,10 @@ class ExportError(UnfloatError):
     """The target format cannot say what the Program says."""
 
 
+class PeerError(UnfloatError):
+    """Another runtime is not there, refuses its file, or dies."""
+
+
 class MissingExtraError(UnfloatError, ImportError):
     """An optional dependency is not installed; the message names the extra."""
 
