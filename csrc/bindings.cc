@@ -198,6 +198,18 @@ void require_same_shape(const Reals &x, const Codes &codes) {
   require(same, "codes and reals must be of one shape, of one dimension at least");
 }
 
+// Whether codes (N, channels, ...) lie channels last, the other axes dense, and are so few that planes of them fit.
+bool has_planes(const StridedOut &codes) {
+  const size_t last = codes.ndim() - 1;
+  if (last < 2 || codes.size() == 0 || codes.stride(1) != 1 || codes.shape(1) > ROWS_MOST_PLANES) return false;
+  auto dense = static_cast<int64_t>(codes.shape(1));
+  for (size_t axis = last; axis >= 2; --axis) {
+    if (codes.stride(axis) != dense) return false;
+    dense *= static_cast<int64_t>(codes.shape(axis));
+  }
+  return true;
+}
+
 bool quantize(const FloatArray &x, float scale, int32_t zero_point, int32_t qmin, int32_t qmax, const StridedOut &out) {
   const rows_label label = checked_label(dtype_of(out), scale, zero_point, qmin, qmax);
   require_same_shape(x, out);
@@ -205,6 +217,16 @@ bool quantize(const FloatArray &x, float scale, int32_t zero_point, int32_t qmin
   const size_t last = x.ndim() - 1;
   const auto width = static_cast<int64_t>(x.shape(last));
   bool numbers = true;
+  if (has_planes(out)) {
+    const auto channels = static_cast<int64_t>(out.shape(1));
+    const auto samples = static_cast<int64_t>(out.shape(0));
+    const int64_t size = samples > 0 ? static_cast<int64_t>(x.size()) / samples : 0;
+    for (int64_t i = 0; i < samples; ++i) {
+      auto *codes = static_cast<uint8_t *>(out.data()) + i * out.stride(0);
+      numbers = rows_quantize_planes(x.data() + i * size, channels, size / channels, &label, codes) && numbers;
+    }
+    return numbers;
+  }
   for_each_row(out, [&](size_t i, int64_t offset) {
     auto *codes = static_cast<uint8_t *>(out.data()) + offset;
     numbers =

@@ -1,4 +1,4 @@
-"""Compiles the kernels of the fastest level by themselves, without the engine, as CMake does for a release."""
+"""Compiles the kernels for x86-64 by themselves, without the engine, as CMake does for a release."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 KERNELS = ROOT / "csrc" / "kernels"
 LEVEL = "avx512vnni"
+LEVELS = ("scalar", "avx2", "avxvnni", "avx512vl", LEVEL)
 
 
-def level_flags() -> list[str]:
-    """The level's compiler flags, from CMakeLists.txt."""
-    found = re.search(rf"UNFLOAT_FLAGS_{LEVEL}\s+([^)]*)\)", (ROOT / "CMakeLists.txt").read_text())
+def level_flags(level: str = LEVEL) -> list[str]:
+    """A level's compiler flags, from CMakeLists.txt."""
+    found = re.search(rf"UNFLOAT_FLAGS_{level}\s+([^)]*)\)", (ROOT / "CMakeLists.txt").read_text())
     if found is None:
-        raise RuntimeError(f"CMakeLists.txt has no flags for the level {LEVEL}")
+        raise RuntimeError(f"CMakeLists.txt has no flags for the level {level}")
     return found[1].split()
 
 
@@ -32,7 +33,10 @@ def objects(folder: Path) -> list[Path]:
     """Object files of every kernel, named <family>_<level>.o, in `folder`."""
     built = []
     for source in sorted(KERNELS.glob("*/*.c")):
-        flags = level_flags() if source.stem == LEVEL else []
+        level = source.stem.split("_")[0]
+        if level not in LEVELS:
+            continue  # of another architecture
+        flags = level_flags(level) if level != "scalar" else []
         target = folder / f"{source.parent.name}_{source.stem}.o"
         subprocess.run([*compiler(folder), *flags, "-c", str(source), "-o", str(target)], check=True)
         built.append(target)

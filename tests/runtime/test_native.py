@@ -124,6 +124,21 @@ def test_quantize(label: QParams) -> None:
     np.testing.assert_array_equal(codes, spec_quantize(x, label))
 
 
+@pytest.mark.parametrize("scale", [0.02, 0.0123, 1 / 3, 0.9999, 1.7e-30, 7.7e30])
+def test_quantize_beside_every_tie_alone_among_other_numbers(scale: float) -> None:
+    """Each row holds one number that a product with the scale's inverse may take to the wrong side of a tie."""
+    label = QParams((float32(scale),), 9)
+    halves = np.arange(-140, 121) + 0.5
+    moved = [halves + side * 2.0**-power for side in (-1, 1) for power in (12, 13, 14, 15, 16, 17)]
+    close = (np.stack([halves, *moved]) * label.scale[0]).astype(np.float32)
+    close = np.stack([close, np.nextafter(close, np.float32(np.inf)), np.nextafter(close, np.float32(-np.inf))])
+    x = np.zeros((close.size, 256), np.float32)
+    x[np.arange(close.size), np.arange(close.size) % 256] = close.ravel()
+    codes = np.empty(x.shape, np.int8)
+    assert _native.quantize(x, label.scale[0], label.zero_point, -128, 127, codes)
+    np.testing.assert_array_equal(codes, spec_quantize(x, label))
+
+
 @pytest.mark.parametrize("label", LABELS, ids=str)
 def test_dequantize(label: QParams) -> None:
     codes = np.arange(label.qmin, label.qmax + 1).astype(label.dtype)
@@ -135,8 +150,16 @@ def test_dequantize(label: QParams) -> None:
 
 def test_the_border_changes_layouts() -> None:
     """Any strides on the codes' side; rows longer than the buffer that strided codes pass through."""
-    x = np.random.default_rng(11).standard_normal((2, 3, 5, 2500)).astype(np.float32)
     label = QParams((float32(0.02),), 3)
+    for channels in (1, 2, 3, 4, 16, 17):
+        x = np.random.default_rng(channels).standard_normal((2, channels, 5, 700)).astype(np.float32)
+        codes = np.empty((2, 5, 700, channels), np.int8)
+        assert _native.quantize(x, 0.02, 3, -128, 127, codes.transpose(0, 3, 1, 2))
+        np.testing.assert_array_equal(codes, spec_quantize(x, label).transpose(0, 2, 3, 1))
+        x[1, channels - 1, 4, 699] = np.nan
+        assert not _native.quantize(x, 0.02, 3, -128, 127, codes.transpose(0, 3, 1, 2))
+    assert _native.quantize(np.empty((0, 3, 5, 7), np.float32), 0.02, 3, -128, 127, np.empty((0, 3, 5, 7), np.int8))
+    x = np.random.default_rng(11).standard_normal((2, 3, 5, 2500)).astype(np.float32)
     codes = np.empty((2, 5, 2500, 3), np.int8)
     assert _native.quantize(x, 0.02, 3, -128, 127, codes.transpose(0, 3, 1, 2))
     np.testing.assert_array_equal(codes, spec_quantize(x, label).transpose(0, 2, 3, 1))
