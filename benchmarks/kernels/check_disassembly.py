@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.kernels import _build
 
 LINE = re.compile(r"^\s*([0-9a-f]+):\s+(\S+)\s*(.*)$")
-FUNCTION = re.compile(r"^[0-9a-f]+ <(run_tile_\w+)>:$")
+FUNCTION = re.compile(r"^[0-9a-f]+ <(run_tiles?_\w+)>:$")
 COPY = re.compile(r"^%zmm\d+,%zmm\d+$")
 STACK = re.compile(r"\(%r[sb]p\)")
 

@@ -317,16 +317,21 @@ UF_INLINE void store_row(const tile_task *task, __m512i bytes, int row, int colu
   }
 }
 
-// `columns` rows of the tile side by side in each of `band` output rows: row r of the tile is in output row r % band.
-UF_INLINE void run_tile(const tile_task *task, int columns, int band) {
-  const uint8_t *w = (const uint8_t *)(task->block + 1);
-  const uint8_t *const first = task->columns;
-  const size_t plane = task->plane, row_bytes = task->row_bytes;
+// Runs tiles side by side, each of `columns` rows in each of `band` output rows: row r of a tile is in output row
+// r % band. The task is left at what follows them.
+UF_INLINE void run_tiles(tile_task *task, int32_t tiles, int columns, int band) {
+  tile_task own = *task;  // which no store can change
+  const size_t plane = own.plane, row_bytes = own.row_bytes;
   const int rows = columns * band;
-  uf_tile tile = uf_start_tile(task->block, UF_TILE_VECTORS);
-  const size_t *offset = task->offsets, *const end = offset + task->steps;
-  do {  // there is a step; a loop that said otherwise would make gcc 12 copy accumulators
-    const uint8_t *x = first + *offset, *w2 = w + row_bytes;
+  const uf_block *block = own.block;
+  const size_t *const offsets = own.offsets, *const end = offsets + own.steps;
+  do {
+    const uint8_t *w = (const uint8_t *)(block + 1);
+    const uint8_t *const first = own.columns;
+    uf_tile tile = uf_start_tile(block, UF_TILE_VECTORS);
+    const size_t *offset = offsets;
+    do {  // there is a step; a loop that said otherwise would make gcc 12 copy accumulators
+      const uint8_t *x = first + *offset, *w2 = w + row_bytes;
 // One vector of every row: its weights are loaded once, and so are the columns that the rows of a band share.
 #define COLUMN(i) _mm512_loadu_si512(x + i / band * UF_TILE_CHANNELS)
 #define WEIGHT(i) (i % band ? lower : upper)
@@ -342,27 +347,33 @@ UF_INLINE void run_tile(const tile_task *task, int columns, int band) {
     UF_EACH_ROW(rows, DOT_##n);                                              \
     x = uf_own_pointer(x + plane);                                           \
   } while (0)
-    DOT_COLUMN(0);
-    DOT_COLUMN(1);
-    DOT_COLUMN(2);
-    DOT_COLUMN(3);
-    w += STEP_BYTES;
-  } while (++offset != end);
-  uf_rescale_tile(&tile, task->block, rows, UF_TILE_VECTORS);
-  const uf_clamp clamp = uf_load_clamp(task->block);
-#define STORE(i) store_row(task, uf_row_bytes(&tile.r##i, &clamp), i % band, i / band)
-  UF_EACH_ROW(rows, STORE);
+      DOT_COLUMN(0);
+      DOT_COLUMN(1);
+      DOT_COLUMN(2);
+      DOT_COLUMN(3);
+      w += STEP_BYTES;
+    } while (++offset != end);
+    uf_rescale_tile(&tile, block, rows, UF_TILE_VECTORS);
+    const uf_clamp clamp = uf_load_clamp(block);
+#define STORE(i) store_row(&own, uf_row_bytes(&tile.r##i, &clamp), i % band, i / band)
+    UF_EACH_ROW(rows, STORE);
+    const int32_t pixels = columns * (UF_TILE_CHANNELS / own.spacing);
+    own.columns += columns * UF_TILE_CHANNELS;
+    own.out += pixels * own.out_pixel;
+    own.pixels -= pixels;
+  } while (--tiles != 0);
+  *task = own;
 }
 
 // clang-format off
-#define TILE(columns, band) \
-  static void run_tile_##columns##x##band(const tile_task *task) { run_tile(task, columns, band); }
-TILE(1, 1) TILE(2, 1) TILE(3, 1) TILE(4, 1) TILE(5, 1) TILE(6, 1)
-TILE(1, 2) TILE(2, 2) TILE(3, 2)
+#define TILES(columns, band) \
+  static void run_tiles_##columns##x##band(tile_task *task, int32_t tiles) { run_tiles(task, tiles, columns, band); }
+TILES(1, 1) TILES(2, 1) TILES(3, 1) TILES(4, 1) TILES(5, 1) TILES(6, 1)
+TILES(1, 2) TILES(2, 2) TILES(3, 2)
 
-static void (*const kTile[2][UF_TILE_ROWS])(const tile_task *) = {
-  {run_tile_1x1, run_tile_2x1, run_tile_3x1, run_tile_4x1, run_tile_5x1, run_tile_6x1},
-  {run_tile_1x2, run_tile_2x2, run_tile_3x2, NULL, NULL, NULL}};
+static void (*const kTiles[2][UF_TILE_ROWS])(tile_task *, int32_t) = {
+  {run_tiles_1x1, run_tiles_2x1, run_tiles_3x1, run_tiles_4x1, run_tiles_5x1, run_tiles_6x1},
+  {run_tiles_1x2, run_tiles_2x2, run_tiles_3x2, NULL, NULL, NULL}};
 // clang-format on
 
 // The pixels of a span, in `band` rows, from their interleaved columns.
@@ -384,14 +395,11 @@ static void run_span(const depthwise_plan *plan, const plane_layout *layout, con
       .pixels = span->pixels,
       .channels = (int32_t)(plan->channels - channel),
   };
+  // Tiles as even as can be: first the greater ones, then those of a row less.
   const int32_t rows = divide_up(span->pixels, layout->pixels), tiles = divide_up(rows, UF_TILE_ROWS / band);
-  for (int32_t tile = 0; tile < tiles; ++tile) {
-    const int32_t count = rows * (tile + 1) / tiles - rows * tile / tiles;  // as even as can be
-    kTile[band - 1][count - 1](&task);
-    task.columns += (size_t)(count * UF_TILE_CHANNELS);
-    task.out += count * layout->pixels * task.out_pixel;
-    task.pixels -= count * layout->pixels;
-  }
+  const int32_t least = rows / tiles, greater = rows % tiles;
+  if (greater > 0) kTiles[band - 1][least](&task, greater);
+  kTiles[band - 1][least - 1](&task, tiles - greater);
 }
 
 static void run(const uf_node *node, int thread, int threads) {

@@ -155,69 +155,78 @@ UF_INLINE void store_row(const tile_task *task, const uf_row *row, int index, co
   }
 }
 
-UF_INLINE void run_tile(const tile_task *task, int rows, arrangement kind) {
+// Runs `tiles` tiles of so many rows, one below the other; the task is left at what follows them.
+UF_INLINE void run_tiles(tile_task *task, int64_t tiles, int rows, arrangement kind) {
+  tile_task own = *task;  // which no store can change
   const int pixels = row_pixels(kind), vectors = weight_vectors(kind);
-  const int8_t *w = (const int8_t *)(task->block + 1);
-  const uint8_t *const *x = task->table;
-  uf_tile tile = uf_start_tile(task->block, row_vectors(kind));
-  // There is a tap and a step; loops that said otherwise would make gcc 12 copy accumulators.
-  int64_t taps = task->taps;
+  const uf_block *block = own.block;
+  const int64_t table_stride = own.table_stride, table_offset = own.table_offset;
+  const int64_t end = table_offset + 4 * own.steps, all_taps = own.taps;
   do {
-    int64_t at = task->table_offset;
-    const int64_t end = at + 4 * task->steps;
+    const int8_t *w = (const int8_t *)(block + 1);
+    const uint8_t *const *x = own.table;
+    uf_tile tile = uf_start_tile(block, row_vectors(kind));
+    int64_t taps = all_taps;
+    // There is a tap and a step; loops that said otherwise would make gcc 12 copy accumulators.
     do {
-      const uf_row weights = uf_load_row(w, vectors);
-      if (pixels > 1) x = uf_own_pointer(x);  // more than 6 pointers are better loaded in every step
+      int64_t at = table_offset;
+      do {
+        const uf_row weights = uf_load_row(w, vectors);
+        if (pixels > 1 || kind == CHANNELS_48)
+          x = uf_own_pointer(x);  // more than 6 pointers are better loaded in every step
 #define DOT_ROW(i) dot_row(&tile.r##i, x + i * pixels, at, &weights, kind)
-      UF_EACH_ROW(rows, DOT_ROW);
+        UF_EACH_ROW(rows, DOT_ROW);
 #undef DOT_ROW
-      w += UF_ALIGNMENT * vectors;
-      at += 4;
-    } while (at != end);
-    x += task->table_stride;
-  } while (--taps != 0);
-  uf_rescale_tile(&tile, task->block, rows, row_vectors(kind));
-  const uf_clamp clamp = uf_load_clamp(task->block);
-#define STORE_ROW(i) store_row(task, &tile.r##i, i, &clamp, kind)
-  UF_EACH_ROW(rows, STORE_ROW);
+        w += UF_ALIGNMENT * vectors;
+        at += 4;
+      } while (at != end);
+      x += table_stride;
+    } while (--taps != 0);
+    uf_rescale_tile(&tile, block, rows, row_vectors(kind));
+    const uf_clamp clamp = uf_load_clamp(block);
+#define STORE_ROW(i) store_row(&own, &tile.r##i, i, &clamp, kind)
+    UF_EACH_ROW(rows, STORE_ROW);
 #undef STORE_ROW
+    own.table += rows * pixels;
+    own.out += rows * pixels * own.out_stride;
+    own.pixels -= rows * pixels;
+  } while (--tiles != 0);
+  *task = own;
 }
 
 // clang-format off
 #define TILE(rows, channels) \
-  static void run_tile_##rows##x##channels(const tile_task *task) { run_tile(task, rows, CHANNELS_##channels); }
+  static void run_tiles_##rows##x##channels(tile_task *task, int64_t tiles) { run_tiles(task, tiles, rows, CHANNELS_##channels); }
 #define TILES(rows) TILE(rows, 16) TILE(rows, 24) TILE(rows, 32) TILE(rows, 48) TILE(rows, 64)
 TILES(1) TILES(2) TILES(3) TILES(4) TILES(5) TILES(6)
 
 #define NAMES(rows) \
-  {run_tile_##rows##x16, run_tile_##rows##x24, run_tile_##rows##x32, run_tile_##rows##x48, run_tile_##rows##x64}
-static void (*const kTile[UF_TILE_ROWS][ARRANGEMENTS])(const tile_task *) = {
+  {run_tiles_##rows##x16, run_tiles_##rows##x24, run_tiles_##rows##x32, run_tiles_##rows##x48, run_tiles_##rows##x64}
+static void (*const kTiles[UF_TILE_ROWS][ARRANGEMENTS])(tile_task *, int64_t) = {
   NAMES(1), NAMES(2), NAMES(3), NAMES(4), NAMES(5), NAMES(6)};
 // clang-format on
 
-// All pixels of a block, in tiles as even as can be.
+// All pixels of a block, in tiles as even as can be: first the greater ones, then those of a row less.
 static void run_block(const uf_gemm *gemm, int64_t block) {
   const uf_gemm_shape *shape = &gemm->shape;
   const int64_t channel = block * UF_TILE_CHANNELS;
   const arrangement kind = block_arrangement(shape, block);
-  const int grain = row_pixels(kind);
-  const int64_t tiles = divide_up(gemm->rows, UF_TILE_ROWS * grain);
+  const int64_t rows = divide_up(gemm->rows, row_pixels(kind)), tiles = divide_up(rows, UF_TILE_ROWS);
+  const int64_t least = rows / tiles, greater = rows % tiles;
   tile_task task = {
       .block = (const uf_block *)(gemm->packed + block_offset(shape, block)),
+      .table = gemm->table,
       .table_stride = gemm->table_stride,
       .table_offset = gemm->table_offset,
       .taps = shape->taps,
       .steps = steps(shape),
+      .out = gemm->out + channel,
       .out_stride = gemm->out_stride,
       .channels = shape->channels - channel,
+      .pixels = gemm->rows,
   };
-  for (int64_t tile = 0; tile < tiles; ++tile) {
-    const uf_range pixels = uf_share(gemm->rows, grain, (int)tile, (int)tiles);
-    task.table = gemm->table + pixels.begin;
-    task.pixels = pixels.end - pixels.begin;
-    task.out = gemm->out + pixels.begin * gemm->out_stride + channel;
-    kTile[divide_up(task.pixels, grain) - 1][kind](&task);
-  }
+  if (greater > 0) kTiles[least][kind](&task, greater);
+  kTiles[least - 1][kind](&task, tiles - greater);
 }
 
 static void run(const uf_gemm *gemm, uf_range range) {
