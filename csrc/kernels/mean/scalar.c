@@ -8,6 +8,16 @@ static size_t scratch_size(const uf_node *node) {
   return (size_t)uf_volume(node->output, 1, node->output->rank) * sizeof(uint32_t);
 }
 
+static uint32_t sum_bytes(const uint8_t *x, int32_t size) {
+  uint32_t sum = 0;
+  for (int32_t i = 0; i < size; ++i) sum += x[i];
+  return sum;
+}
+
+static void add_bytes(const uint8_t *restrict x, int32_t size, uint32_t *restrict sums) {
+  for (int32_t i = 0; i < size; ++i) sums[i] += x[i];
+}
+
 // Sums one sample into `sums`, indexed as the output. `stride` is the output's, 0 along a reduced axis. Sums of bytes
 // may wrap: what is proven to fit is the sum less the zero points.
 static void sum_axes(const uint8_t **x, const uf_tensor *input, const int64_t *stride, int axis, uint32_t *sums) {
@@ -17,13 +27,17 @@ static void sum_axes(const uint8_t **x, const uf_tensor *input, const int64_t *s
     return;
   }
   if (stride[axis] == 0) {
-    uint32_t sum = 0;
-    for (int32_t i = 0; i < size; ++i) sum += (*x)[i];
-    *sums += sum;
+    *sums += sum_bytes(*x, size);
   } else {
-    for (int32_t i = 0; i < size; ++i) sums[i] += (*x)[i];
+    add_bytes(*x, size, sums);
   }
   *x += size;
+}
+
+static void emit(const uint32_t *restrict sums, int64_t outputs, uint32_t zero, uf_scale mean, uint8_t *restrict out) {
+  for (int64_t i = 0; i < outputs; ++i) {
+    out[i] = uf_emit((int32_t)(sums[i] - zero), mean.multiplier, mean.shift, &mean.output);
+  }
 }
 
 static void run(const uf_node *node, int thread, int threads) {
@@ -43,10 +57,7 @@ static void run(const uf_node *node, int thread, int threads) {
     const uint8_t *x = input->data + sample * cells;
     memset(sums, 0, (size_t)outputs * sizeof(uint32_t));
     sum_axes(&x, input, stride, 1, sums);
-    uint8_t *out = node->output->data + sample * outputs;
-    for (int64_t i = 0; i < outputs; ++i) {
-      out[i] = uf_emit((int32_t)(sums[i] - zero), mean->multiplier, mean->shift, &mean->output);
-    }
+    emit(sums, outputs, zero, *mean, node->output->data + sample * outputs);
   }
 }
 

@@ -2,6 +2,8 @@
 // row's maximum in Q5.26, exponentials in Q0.31, their sum in Q12.19. The output's scale is 1/256 and its least code
 // stands for 0, which is byte 0 for int8 and uint8 alike.
 
+#include <string.h>
+
 #include "kernel.h"
 
 enum { DIFF_INTEGER_BITS = 5, SUM_INTEGER_BITS = 12, DIFFERENCES = 256 };
@@ -23,20 +25,32 @@ static void pack(const uf_node *node, void *packed) {
   }
 }
 
-static void softmax_row(const int32_t *exponentials, const uint8_t *x, uint8_t *out, int32_t count) {
+static uint8_t greatest(const uint8_t *x, int32_t count) {
   uint8_t max = 0;
   for (int32_t i = 0; i < count; ++i) max = x[i] > max ? x[i] : max;
+  return max;
+}
+
+static int32_t sum_of(const int32_t *exponentials, uint8_t max, const uint8_t *x, int32_t count) {
   int32_t sum = 0;
   for (int32_t i = 0; i < count; ++i) {
     sum += qmath_rounding_divide_by_pot(exponentials[max - x[i]], SUM_INTEGER_BITS);
   }
-  const qmath_scaled reciprocal = qmath_reciprocal(sum, SUM_INTEGER_BITS);
+  return sum;
+}
+
+static void softmax_row(const int32_t *restrict exponentials, const uint8_t *restrict x, uint8_t *restrict out,
+                        int32_t count) {
+  const uint8_t max = greatest(x, count);
+  const qmath_scaled reciprocal = qmath_reciprocal(sum_of(exponentials, max, x, count), SUM_INTEGER_BITS);
   const int exponent = reciprocal.exponent + 31 - 8;
+  if (exponent > 31) {  // a sum of 512 units or more leaves every probability under half a code
+    memset(out, 0, (size_t)count);
+    return;
+  }
   for (int32_t i = 0; i < count; ++i) {
     const int32_t probability = qmath_srdhm(reciprocal.mantissa, exponentials[max - x[i]]);
-    // A sum of 512 units or more leaves every probability under half a code.
-    const int32_t code = exponent > 31 ? 0 : qmath_rounding_divide_by_pot(probability, exponent);
-    out[i] = (uint8_t)qmath_clamp(code, 0, 255);
+    out[i] = (uint8_t)qmath_clamp(qmath_rounding_divide_by_pot(probability, exponent), 0, 255);
   }
 }
 
