@@ -1,62 +1,75 @@
-"""The engine against PyTorch float32 on this machine: one process each, alternating, medians of ratios.
+"""The engine beside other runtimes on this machine: a process each, taking turns, medians of the turns' ratios.
 
-python -m benchmarks.speed [--rounds 5]
+    python -m benchmarks.speed [--turns 15] [network ...]
+
+`make bench` runs it. Where the others' environments or files are missing, they are made under build/peers.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
-import torch
 from benchmarks import results
-from benchmarks.networks import NETWORKS
+from benchmarks.peers import files
 
-import unfloat
+from unfloat.cli.peers import Peer, take_turns
+from unfloat.runtime.engine import level_in_use
 
-TRIALS = ("mobilenet_v2", "resnet50", "mobilenet_v1", "efficientnet_lite0")
-
-
-def once(kind: str, what: str, threads: int) -> float:
-    """The median of one process."""
-    line = [sys.executable, "-m", "benchmarks._once", kind, what, str(threads)]
-    return float(
-        subprocess.run(line, capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent).stdout
-    )
+MOBILE = ("mobilenet_v1", "mobilenet_v2", "efficientnet_lite0", "resnet50")
+TINY = ("resnet8", "mobilenet_v1_vww", "ds_cnn")
+TINY_RUNTIMES = ("ort", "litert")
+SECONDS = 0.25  # of a turn
+COLUMNS = ("network", "threads", "Unfloat", "ONNX Runtime", "OpenVINO", "LiteRT", "ExecuTorch", "best peer", "ratio")
+ORDER = ("ort", "openvino", "litert", "executorch")
 
 
-def measure(name: str, threads: int, rounds: int, folder: Path) -> list[object]:
-    """One network: times and the ratio."""
-    path = folder / f"{name}.unfloat"
-    if not path.exists():
-        network = NETWORKS[name]
-        x = torch.randn(2, *network.input_shape, generator=torch.Generator().manual_seed(0))
-        unfloat.quantize(network.random(seed=1), [x], unfloat.Recipe(bias_correction=False)).save(path)
-    pairs = [(once("unfloat", str(path), threads), once("torch", name, threads)) for _ in range(rounds)]
-    ratio = statistics.median(float32 / integer for integer, float32 in pairs)
-    integer, float32 = (statistics.median(side) for side in zip(*pairs, strict=True))
-    return [name, threads, f"{integer:.2f} ms", f"{float32:.2f} ms", f"{ratio:.2f} x"]
+def row(name: str, threads: int, peers: Sequence[Peer], turns: int) -> tuple[list[object], dict[str, str]]:
+    """One line of the table, and the runtimes' versions."""
+    level = level_in_use()
+    found = [t.record() for t in take_turns(files.program(name), peers, threads, 1, level, turns, SECONDS)]
+    engine, others = found[0], {record["runtime"]: record for record in found[1:]}
+    best = min(others.values(), key=lambda record: record["median_ms"])
+    times = [_milliseconds(others.get(runtime)) for runtime in ORDER]
+    ratio = "{:.3f} ({:.3f} to {:.3f})".format(best["ratio"], *best["ratio_quartiles"])
+    versions = {record["runtime"]: record["version"] for record in found}
+    return [name, threads, _milliseconds(engine), *times, best["runtime"], ratio], versions
+
+
+def _milliseconds(record: dict[str, Any] | None) -> str:
+    return "" if record is None else f"{record['median_ms']:.3f} ms"
 
 
 def main() -> None:
     """Measure and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("networks", nargs="*", default=TRIALS)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns", type=int, default=15)
+    parser.add_argument("networks", nargs="*", default=(*MOBILE, *TINY))
     arguments = parser.parse_args()
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for name in arguments.networks:
-            for threads in (1, 2):
-                rows.append(measure(name, threads, arguments.rounds, Path(folder)))
-                print(*rows[-1], flush=True)
-    columns = ("network", "threads", "Unfloat int8", "PyTorch float32", "ratio")
-    notes = ["Batch 1, float in and float out on both sides. The ratio is the median of the rounds' ratios."]
-    results.write("speed", "Speed against PyTorch float32", columns, rows, notes)
+    rows: list[list[object]] = []
+    versions: dict[str, str] = {}
+    for name in arguments.networks:
+        tiny = name in TINY
+        peers = files.int8_peers(name, TINY_RUNTIMES if tiny else ORDER)
+        for threads in (1,) if tiny else (1, 2):
+            line, seen = row(name, threads, peers, arguments.turns)
+            versions |= seen
+            rows.append(line)
+            print(*line, flush=True)
+    if "mobilenet_v2" in arguments.networks:
+        line, seen = row("mobilenet_v2", 1, files.float_peers("mobilenet_v2"), arguments.turns)
+        rows.append(["mobilenet_v2, peers in float32", *line[1:]])
+        print(*rows[-1], flush=True)
+    notes = [
+        "Batch 1, float in and float out on all sides; int8 weights per channel. The ratio is the engine's time over "
+        "that of the best peer: the median of the turns' ratios, and their quartiles.",
+        "",
+        ", ".join(f"{runtime} {version}" for runtime, version in sorted(versions.items())) + ".",
+        "",
+        f"{arguments.turns} turns of {SECONDS} s, after one that is not counted.",
+    ]
+    results.write("speed", "Speed against other runtimes", COLUMNS, rows, notes)
 
 
 if __name__ == "__main__":

@@ -135,6 +135,26 @@ Case depthwise_conv2d(int64_t channels) {
   return test;
 }
 
+// 3x3 at stride 2, which has a kernel of its own, on rows of several tiles.
+Case depthwise_stride2(int64_t channels) {
+  Case test;
+  test.is_signed = draw(0, 3) > 0;
+  const Shape image = {draw(1, 3), draw(2, 9), draw(2, 20), channels};
+  Shape places = add_window(&test, image, {3, 3}, false);
+  auto &attributes = test.instruction.attributes;
+  const auto padding = std::get<std::vector<int64_t>>(attributes["padding"]);
+  const int64_t stride[] = {draw(1, 2), 2};
+  attributes["stride"] = pair(stride[0], stride[1]);
+  attributes["dilation"] = pair(1, 1);
+  for (size_t axis = 0; axis < 2; ++axis) {
+    places[axis] = (image[axis + 1] + padding[axis] + padding[axis + 2] - 3) / stride[axis] + 1;
+  }
+  add_linear(&test, {3, 3, channels}, channels);
+  test.inputs = {image};
+  test.output = {image[0], places[0], places[1], channels};
+  return test;
+}
+
 Case fully_connected(int64_t channels) {
   Case test;
   test.is_signed = draw(0, 3) > 0;
@@ -320,6 +340,7 @@ const std::vector<std::pair<std::string, std::function<Case(int64_t)>>> kMakers 
     {"concatenation", concatenation},
     {"conv2d", conv2d},
     {"depthwise_conv2d", depthwise_conv2d},
+    {"depthwise_conv2d", depthwise_stride2},
     {"fully_connected", fully_connected},
     {"max_pool2d", pool2d},
     {"mean", mean},

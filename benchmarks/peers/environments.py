@@ -1,0 +1,26 @@
+"""The other runtimes' virtual environments, made where they are not there yet (`make bench`)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+HERE = Path(__file__).parent
+FOLDER = HERE.parents[1] / "build" / "peers"
+ENVIRONMENT = {"ort": "onnx", "openvino": "onnx", "litert": "litert", "executorch": "executorch"}
+"""Which environment has a runtime; `<environment>.txt` beside this file says what is in it."""
+
+
+@cache
+def python(environment: str) -> str:
+    """The Python of an environment, installed now if need be."""
+    wanted = HERE / f"{environment}.txt"
+    folder = FOLDER / environment
+    done = folder / wanted.name
+    if not done.exists() or done.read_text() != wanted.read_text():
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        subprocess.run([folder / "bin" / "pip", "install", "--quiet", "--requirement", wanted], check=True)
+        done.write_text(wanted.read_text())
+    return str(folder / "bin" / "python")
