@@ -34,7 +34,10 @@ def functions(path: Path) -> Iterator[tuple[str, list[tuple[int, str, str]]]]:
 
 
 def hot_loops(code: list[tuple[int, str, str]]) -> Iterator[list[tuple[int, str, str]]]:
-    """Bodies of the innermost loops with dot products: from the target of a backward jump to the jump."""
+    """Bodies of the innermost loops of dot products: from the target of a backward jump to the jump.
+
+    Where less than two vector instructions in five are dot products, a loop does other work that may need copies.
+    """
     spans = []
     for address, mnemonic, operands in code:
         target = int(operands.split()[0], 16) if mnemonic.startswith("j") and operands[:1].isalnum() else address
@@ -44,7 +47,8 @@ def hot_loops(code: list[tuple[int, str, str]]) -> Iterator[list[tuple[int, str,
         if any(begin <= b and e < end for b, e in spans):
             continue  # not an innermost one
         body = [line for line in code if begin <= line[0] <= end]
-        if any(mnemonic == "vpdpbusd" for _, mnemonic, _ in body):
+        vectors = [mnemonic for _, mnemonic, operands in body if "%zmm" in operands]
+        if vectors and vectors.count("vpdpbusd") >= 0.4 * len(vectors):
             yield body
 
 

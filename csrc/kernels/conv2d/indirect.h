@@ -11,6 +11,7 @@ enum {
   ROWS_OF_A_TILE = 6,
   PANEL_GRAIN = UF_GEMM_TILE,
   PANEL_LIMIT = 5 * PANEL_GRAIN,
+  EVEN_PANEL_LIMIT = 20 * PANEL_GRAIN,  // where few pointers are made
 };
 
 typedef struct {
@@ -19,6 +20,7 @@ typedef struct {
   uf_gemm_shape shape;  // of one group
   int64_t groups;
   bool whole_rows;      // runs are kernel rows
+  bool same_pixels;     // a pixel of the output is one of the input
   int64_t run;          // bytes of a run, of all groups
   int64_t row_bytes;    // of a padded row's copy, 0 without whole_rows
   int64_t panel;        // output pixels whose pointers are made at once, and the table's stride
@@ -38,7 +40,8 @@ static int64_t panel_size(const conv_plan *plan) {
   const int64_t by_bytes = (weights <= 256 << 10 ? small : large) / pixel_bytes;
   const int64_t by_table = small / (int64_t)(sizeof(uint8_t *) * shape->taps);
   const int64_t most = by_bytes < by_table ? by_bytes : by_table;
-  return most < PANEL_GRAIN ? PANEL_GRAIN : most > PANEL_LIMIT ? PANEL_LIMIT : most / PANEL_GRAIN * PANEL_GRAIN;
+  const int64_t limit = UF_GEMM.takes_even && plan->same_pixels ? EVEN_PANEL_LIMIT : PANEL_LIMIT;
+  return most < PANEL_GRAIN ? PANEL_GRAIN : most > limit ? limit : most / PANEL_GRAIN * PANEL_GRAIN;
 }
 
 static conv_plan make_plan(const uf_node *node) {
@@ -50,8 +53,12 @@ static conv_plan make_plan(const uf_node *node) {
   const uf_gemm_shape whole = {channels, window->kernel_h, window->kernel_w * depth};
   const uf_gemm_shape single = {channels, (int64_t)window->kernel_h * window->kernel_w, depth};
   plan.shape = plan.whole_rows ? whole : single;
+  plan.same_pixels = plan.shape.taps == 1 && window->stride_h == 1 && window->stride_w == 1 && window->pad_top == 0 &&
+                     window->pad_left == 0 && plan.input->shape[1] == plan.output->shape[1] &&
+                     plan.input->shape[2] == plan.output->shape[2];
   plan.run = plan.shape.depth * plan.groups;
-  const int64_t steps = (int64_t)(plan.output->shape[2] - 1) * window->stride_w * depth;
+  const int64_t pixels = round_up(plan.output->shape[2], UF_GEMM_GRAIN);
+  const int64_t steps = (pixels - 1) * window->stride_w * depth;
   plan.row_bytes = plan.whole_rows ? round_up(steps + plan.run + UF_SLACK, UF_ALIGNMENT) : 0;
   plan.margin_bytes = (size_t)round_up(plan.run + UF_SLACK, UF_ALIGNMENT);
   plan.panel = panel_size(&plan);
@@ -215,6 +222,38 @@ static void run_panel(const conv_plan *plan, const uf_range *blocks, uf_gemm *ge
   }
 }
 
+// Finds the runs of up to `left` pixels from `pixel` on, and says how many those are.
+static void find_runs(const conv_plan *plan, int64_t pixel, int64_t left, const uint8_t *outside, const uint8_t **table,
+                      uf_gemm *gemm) {
+  const int64_t whole = left / UF_GEMM_GRAIN * UF_GEMM_GRAIN;
+  gemm->rows = left < plan->panel ? left : plan->panel;
+  gemm->even = NULL;
+  if (UF_GEMM.takes_even && plan->same_pixels && whole > 0) {  // the rest would be read past the image's end
+    gemm->rows = whole < plan->panel ? whole : plan->panel;
+    gemm->even = plan->input->data + pixel * plan->input->shape[3];
+    gemm->run_stride = plan->input->shape[3];
+    return;
+  }
+  point_at_windows(plan, pixel, gemm->rows, outside, table);
+  point_behind(plan, gemm->rows, outside, table);
+}
+
+// The same where runs are kernel rows: in copies of the image's rows, made at a row's beginning.
+static void find_runs_in_copies(const conv_plan *plan, int64_t pixel, int64_t left, bool first, const uint8_t *outside,
+                                uint8_t *copies, const uint8_t **table, uf_gemm *gemm) {
+  const conv_segment segment = segment_at(plan, pixel, left < plan->panel ? left : plan->panel);
+  if (segment.column == 0 || first) copy_rows(plan, &segment, outside[0], copies);
+  gemm->rows = segment.count;
+  if (UF_GEMM.takes_even) {
+    gemm->run_stride = (int64_t)plan->window->stride_w * plan->input->shape[3];
+    gemm->tap_stride = plan->row_bytes;
+    gemm->even = copies + segment.column * gemm->run_stride;
+    return;
+  }
+  point_at_copies(plan, &segment, copies, table);
+  point_behind(plan, gemm->rows, outside, table);
+}
+
 static void run(const uf_node *node, int thread, int threads) {
   const conv_plan plan = make_plan(node);
   const conv_share share = share_of(&plan, thread, threads);
@@ -224,16 +263,12 @@ static void run(const uf_node *node, int thread, int threads) {
   uf_gemm gemm = {.shape = plan.shape, .table = table, .table_stride = plan.panel, .out_stride = plan.output->shape[3]};
   for (int64_t pixel = share.pixels.begin; pixel < share.pixels.end; pixel += gemm.rows) {
     const int64_t left = share.pixels.end - pixel;
-    gemm.rows = left < plan.panel ? left : plan.panel;
     if (plan.whole_rows) {
-      const conv_segment segment = segment_at(&plan, pixel, gemm.rows);
-      if (segment.column == 0 || pixel == share.pixels.begin) copy_rows(&plan, &segment, outside[0], copies);
-      point_at_copies(&plan, &segment, copies, table);
-      gemm.rows = segment.count;
+      const bool first = pixel == share.pixels.begin;
+      find_runs_in_copies(&plan, pixel, left, first, outside, copies, table, &gemm);
     } else {
-      point_at_windows(&plan, pixel, gemm.rows, outside, table);
+      find_runs(&plan, pixel, left, outside, table, &gemm);
     }
-    point_behind(&plan, gemm.rows, outside, table);
     run_panel(&plan, &share.blocks, &gemm, packed, plan.output->data + pixel * gemm.out_stride);
   }
 }

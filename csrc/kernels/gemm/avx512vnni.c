@@ -104,6 +104,8 @@ typedef struct {
   const uf_block *block;
   const uint8_t *const *table;
   int64_t table_stride, table_offset;
+  const uint8_t *even;
+  int64_t tap_stride, run_stride;
   int64_t taps, steps;
   uint8_t *out;
   int64_t out_stride, channels, pixels;  // channels and pixels to be stored
@@ -155,32 +157,64 @@ UF_INLINE void store_row(const tile_task *task, const uf_row *row, int index, co
   }
 }
 
+// One tap's steps, with a pointer for each pixel.
+UF_INLINE void dot_tap(uf_tile *tile, const uint8_t *const *x, int64_t at, int64_t end, const int8_t *w, int rows,
+                       arrangement kind) {
+  const int pixels = row_pixels(kind), vectors = weight_vectors(kind);
+  do {  // there is a step; a loop that said otherwise would make gcc 12 copy accumulators
+    const uf_row weights = uf_load_row(w, vectors);
+    // More than 6 pointers are better loaded in every step.
+    if (pixels > 1 || kind == CHANNELS_48) x = uf_own_pointer(x);
+#define DOT_ROW(i) dot_row(&tile->r##i, x + i * pixels, at, &weights, kind)
+    UF_EACH_ROW(rows, DOT_ROW);
+#undef DOT_ROW
+    w += UF_ALIGNMENT * vectors;
+    at += 4;
+  } while (at != end);
+}
+
+// The same where pixels' runs are `stride` apart: the first row's pointers and the rows' distances fit the registers.
+UF_INLINE void dot_even_tap(uf_tile *tile, const uint8_t *run, int64_t count, int64_t stride, const int8_t *w, int rows,
+                            arrangement kind) {
+  const int pixels = row_pixels(kind), vectors = weight_vectors(kind);
+  const int64_t row_stride = pixels * stride;
+  const uint8_t *second = run + stride, *third = second + stride, *fourth = third + stride;
+  const uint8_t *const end = run + 4 * count;
+  do {
+    const uf_row weights = uf_load_row(w, vectors);
+#define DOT_ROW(i)                                                                           \
+  do {                                                                                       \
+    const int64_t below = i * row_stride;                                                    \
+    const uint8_t *const x[] = {run + below, second + below, third + below, fourth + below}; \
+    dot_row(&tile->r##i, x, 0, &weights, kind);                                              \
+  } while (0)
+    UF_EACH_ROW(rows, DOT_ROW);
+#undef DOT_ROW
+    w += UF_ALIGNMENT * vectors;
+    run += 4, second += 4, third += 4, fourth += 4;
+  } while (run != end);
+}
+
 // Runs `tiles` tiles of so many rows, one below the other; the task is left at what follows them.
-UF_INLINE void run_tiles(tile_task *task, int64_t tiles, int rows, arrangement kind) {
+UF_INLINE void run_tiles(tile_task *task, int64_t tiles, int rows, arrangement kind, bool even) {
   tile_task own = *task;  // which no store can change
   const int pixels = row_pixels(kind), vectors = weight_vectors(kind);
   const uf_block *block = own.block;
-  const int64_t table_stride = own.table_stride, table_offset = own.table_offset;
-  const int64_t end = table_offset + 4 * own.steps, all_taps = own.taps;
   do {
     const int8_t *w = (const int8_t *)(block + 1);
     const uint8_t *const *x = own.table;
+    const uint8_t *run = own.even;
     uf_tile tile = uf_start_tile(block, row_vectors(kind));
-    int64_t taps = all_taps;
-    // There is a tap and a step; loops that said otherwise would make gcc 12 copy accumulators.
-    do {
-      int64_t at = table_offset;
-      do {
-        const uf_row weights = uf_load_row(w, vectors);
-        if (pixels > 1 || kind == CHANNELS_48)
-          x = uf_own_pointer(x);  // more than 6 pointers are better loaded in every step
-#define DOT_ROW(i) dot_row(&tile.r##i, x + i * pixels, at, &weights, kind)
-        UF_EACH_ROW(rows, DOT_ROW);
-#undef DOT_ROW
-        w += UF_ALIGNMENT * vectors;
-        at += 4;
-      } while (at != end);
-      x += table_stride;
+    int64_t taps = own.taps;
+    do {  // there is a tap
+      if (even) {
+        dot_even_tap(&tile, run, own.steps, own.run_stride, w, rows, kind);
+        run += own.tap_stride;
+      } else {
+        dot_tap(&tile, x, own.table_offset, own.table_offset + 4 * own.steps, w, rows, kind);
+        x += own.table_stride;
+      }
+      w += own.steps * UF_ALIGNMENT * vectors;
     } while (--taps != 0);
     uf_rescale_tile(&tile, block, rows, row_vectors(kind));
     const uf_clamp clamp = uf_load_clamp(block);
@@ -188,6 +222,7 @@ UF_INLINE void run_tiles(tile_task *task, int64_t tiles, int rows, arrangement k
     UF_EACH_ROW(rows, STORE_ROW);
 #undef STORE_ROW
     own.table += rows * pixels;
+    own.even += rows * pixels * own.run_stride;
     own.out += rows * pixels * own.out_stride;
     own.pixels -= rows * pixels;
   } while (--tiles != 0);
@@ -196,14 +231,27 @@ UF_INLINE void run_tiles(tile_task *task, int64_t tiles, int rows, arrangement k
 
 // clang-format off
 #define TILE(rows, channels) \
-  static void run_tiles_##rows##x##channels(tile_task *task, int64_t tiles) { run_tiles(task, tiles, rows, CHANNELS_##channels); }
-#define TILES(rows) TILE(rows, 16) TILE(rows, 24) TILE(rows, 32) TILE(rows, 48) TILE(rows, 64)
+  static void run_tiles_##rows##x##channels(tile_task *task, int64_t tiles) { \
+    run_tiles(task, tiles, rows, CHANNELS_##channels, false); \
+  }
+#define EVEN_TILE(rows, channels) \
+  static void run_tiles_even_##rows##x##channels(tile_task *task, int64_t tiles) { \
+    run_tiles(task, tiles, rows, CHANNELS_##channels, true); \
+  }
+#define TILES(rows) \
+  TILE(rows, 16) TILE(rows, 24) TILE(rows, 32) TILE(rows, 48) TILE(rows, 64) \
+  EVEN_TILE(rows, 16) EVEN_TILE(rows, 24) EVEN_TILE(rows, 32) EVEN_TILE(rows, 48) EVEN_TILE(rows, 64)
 TILES(1) TILES(2) TILES(3) TILES(4) TILES(5) TILES(6)
 
-#define NAMES(rows) \
-  {run_tiles_##rows##x16, run_tiles_##rows##x24, run_tiles_##rows##x32, run_tiles_##rows##x48, run_tiles_##rows##x64}
-static void (*const kTiles[UF_TILE_ROWS][ARRANGEMENTS])(tile_task *, int64_t) = {
-  NAMES(1), NAMES(2), NAMES(3), NAMES(4), NAMES(5), NAMES(6)};
+typedef void (*tiles_function)(tile_task *task, int64_t tiles);
+
+#define NAMES(name) {name##x16, name##x24, name##x32, name##x48, name##x64}
+static const tiles_function kTiles[UF_TILE_ROWS][ARRANGEMENTS] = {
+  NAMES(run_tiles_1), NAMES(run_tiles_2), NAMES(run_tiles_3),
+  NAMES(run_tiles_4), NAMES(run_tiles_5), NAMES(run_tiles_6)};
+static const tiles_function kEvenTiles[UF_TILE_ROWS][ARRANGEMENTS] = {
+  NAMES(run_tiles_even_1), NAMES(run_tiles_even_2), NAMES(run_tiles_even_3),
+  NAMES(run_tiles_even_4), NAMES(run_tiles_even_5), NAMES(run_tiles_even_6)};
 // clang-format on
 
 // All pixels of a block, in tiles as even as can be: first the greater ones, then those of a row less.
@@ -218,6 +266,9 @@ static void run_block(const uf_gemm *gemm, int64_t block) {
       .table = gemm->table,
       .table_stride = gemm->table_stride,
       .table_offset = gemm->table_offset,
+      .even = gemm->even == NULL ? NULL : gemm->even + gemm->table_offset,
+      .tap_stride = gemm->tap_stride,
+      .run_stride = gemm->run_stride,
       .taps = shape->taps,
       .steps = steps(shape),
       .out = gemm->out + channel,
@@ -225,12 +276,13 @@ static void run_block(const uf_gemm *gemm, int64_t block) {
       .channels = shape->channels - channel,
       .pixels = gemm->rows,
   };
-  if (greater > 0) kTiles[least][kind](&task, greater);
-  kTiles[least - 1][kind](&task, tiles - greater);
+  const tiles_function(*functions)[ARRANGEMENTS] = gemm->even != NULL ? kEvenTiles : kTiles;
+  if (greater > 0) functions[least][kind](&task, greater);
+  functions[least - 1][kind](&task, tiles - greater);
 }
 
 static void run(const uf_gemm *gemm, uf_range range) {
   for (int64_t block = range.begin; block < range.end; ++block) run_block(gemm, block);
 }
 
-const uf_gemm_level uf_gemm__avx512vnni = {INT8_MIN, blocks, packed_size, pack, run};
+const uf_gemm_level uf_gemm__avx512vnni = {INT8_MIN, true, blocks, packed_size, pack, run};

@@ -15,7 +15,7 @@ typedef struct {
 } uf_gemm_shape;
 
 enum {
-  UF_GEMM_GRAIN = 4,  // rows: pointers to them are valid up to the next multiple
+  UF_GEMM_GRAIN = 4,  // rows: runs can be read up to the next multiple
   UF_GEMM_TILE = 24,  // rows that make whole tiles at every level
 };
 
@@ -25,7 +25,11 @@ typedef struct {
   // Pointers to runs, [taps][table_stride].
   const uint8_t *const *table;
   int64_t table_stride;
-  int64_t table_offset;  // added to every pointer of the table
+  int64_t table_offset;  // added to every pointer
+  // Or, where the level takes them and this is not NULL, even runs: that of row r under tap t is at
+  // even + t * tap_stride + r * run_stride, and the table is not read.
+  const uint8_t *even;
+  int64_t tap_stride, run_stride;
   int64_t rows;
   uint8_t *out;  // row 0, channel 0
   int64_t out_stride;
@@ -34,6 +38,7 @@ typedef struct {
 // One level's product.
 typedef struct {
   int least_weight;  // that the product can take
+  bool takes_even;
   // Outputs are computed in blocks of channels; how many there are.
   int64_t (*blocks)(const uf_gemm_shape *shape);
   // Packs the output channels [first, first + channels) of a node whose weights are [outputs, taps, depth].
