@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "bindings_training.h"
+#include "engine/border.h"
 #include "engine/engine.h"
 #include "engine/level.h"
 #include "peak.h"
@@ -151,6 +152,72 @@ void run(Engine &engine, int64_t batch, const nb::list &inputs, const nb::list &
   engine.run(from.data(), to.data());
 }
 
+// What an input's or output's codes mean, and which axis of the model's own array each of their axes is.
+using BorderTuple = std::tuple<float, int32_t, int32_t, int32_t, std::vector<int>>;
+
+// A port of the engine beside the caller's float array.
+template <typename Real>
+struct RealPort {
+  Real *reals;
+  StridedBytes codes;  // in the arena, in the array's layout
+  rows_label label;    // of the arena's bytes
+};
+
+rows_label checked_label(DType dtype, float scale, int32_t zero_point, int32_t qmin, int32_t qmax);
+
+// The same for a tensor of the arena, whose bytes are codes plus the view's offset.
+template <typename Real>
+RealPort<Real> real_port(const Tensor &tensor, const BorderTuple &border, nb::handle array, const std::string &what) {
+  const auto &[scale, zero_point, qmin, qmax, permutation] = border;
+  const int32_t offset = tensor.view.offset;
+  rows_label label = checked_label(offset != 0 ? DType::kInt8 : DType::kUint8, scale, zero_point, qmin, qmax);
+  label.zero_point += offset, label.qmin += offset, label.qmax += offset;
+  const Shape shape(tensor.view.shape, tensor.view.shape + tensor.view.rank);
+  std::vector<int> sorted = permutation;
+  std::sort(sorted.begin(), sorted.end());
+  bool valid = sorted.size() == shape.size();
+  for (size_t axis = 0; valid && axis < sorted.size(); ++axis) valid = sorted[axis] == static_cast<int>(axis);
+  require(valid, what + ": its permutation must name every axis once");
+  const StridedBytes codes = permuted(tensor.view.data, shape, permutation);
+  nb::ndarray<Real, nb::c_contig, nb::device::cpu> reals;
+  require(nb::try_cast(array, reals, false), what + " must be a C-contiguous float32 CPU array");
+  bool same = reals.ndim() == codes.shape.size();
+  for (size_t axis = 0; same && axis < reals.ndim(); ++axis) {
+    same = static_cast<int64_t>(reals.shape(axis)) == codes.shape[axis];
+  }
+  require(same, what + " has the wrong shape");
+  return {reals.data(), codes, label};
+}
+
+template <typename Real>
+std::vector<RealPort<Real>> real_ports(const nb::list &arrays, const std::vector<BorderTuple> &borders, size_t count,
+                                       const std::string &what, const Tensor &(Engine::*tensor)(size_t) const,
+                                       const Engine &engine) {
+  require(nb::len(arrays) == count && borders.size() == count,
+          "needs " + std::to_string(count) + " " + what + " arrays and labels");
+  std::vector<RealPort<Real>> ports;
+  for (size_t i = 0; i < count; ++i) {
+    ports.push_back(real_port<Real>((engine.*tensor)(i), borders[i], arrays[i], what + " " + std::to_string(i)));
+  }
+  return ports;
+}
+
+// Gives the index of the first input that holds a NaN, and runs nothing then; -1 where there is none.
+int call(Engine &engine, int64_t batch, const nb::list &inputs, const nb::list &outputs,
+         const std::vector<BorderTuple> &input_borders, const std::vector<BorderTuple> &output_borders) {
+  const Engine::Claim claim(engine, batch);
+  const auto from =
+      real_ports<const float>(inputs, input_borders, engine.input_count(), "input", &Engine::input, engine);
+  const auto to = real_ports<float>(outputs, output_borders, engine.output_count(), "output", &Engine::output, engine);
+  const nb::gil_scoped_release release;
+  for (size_t i = 0; i < from.size(); ++i) {
+    if (!quantize(from[i].reals, from[i].label, from[i].codes)) return static_cast<int>(i);
+  }
+  engine.run();
+  for (const auto &port : to) dequantize(port.codes, false, port.label, port.reals);
+  return -1;
+}
+
 std::vector<std::tuple<std::string, std::string, std::string, int64_t>> profile(const Engine &engine) {
   std::vector<std::tuple<std::string, std::string, std::string, int64_t>> rows;
   for (const auto &layer : engine.layers()) {
@@ -176,19 +243,14 @@ rows_label checked_label(DType dtype, float scale, int32_t zero_point, int32_t q
   return {scale, zero_point, qmin, qmax};
 }
 
-// Calls row(i, offset) for the i-th row along the last axis of a strided array, offset being that of its first element.
-template <typename Codes, typename Row>
-void for_each_row(const Codes &codes, Row row) {
-  const size_t last = codes.ndim() - 1;
-  const size_t rows = codes.shape(last) == 0 ? 0 : codes.size() / codes.shape(last);
-  for (size_t i = 0; i < rows; ++i) {
-    int64_t offset = 0;
-    size_t rest = i;
-    for (size_t axis = last; axis-- > 0; rest /= codes.shape(axis)) {
-      offset += static_cast<int64_t>(rest % codes.shape(axis)) * codes.stride(axis);
-    }
-    row(i, offset);
+template <typename Codes>
+StridedBytes strided(const Codes &codes) {
+  StridedBytes view = {static_cast<uint8_t *>(const_cast<void *>(static_cast<const void *>(codes.data()))), {}, {}};
+  for (size_t axis = 0; axis < codes.ndim(); ++axis) {
+    view.shape.push_back(static_cast<int64_t>(codes.shape(axis)));
+    view.strides.push_back(codes.stride(axis));
   }
+  return view;
 }
 
 template <typename Reals, typename Codes>
@@ -198,55 +260,23 @@ void require_same_shape(const Reals &x, const Codes &codes) {
   require(same, "codes and reals must be of one shape, of one dimension at least");
 }
 
-// Whether codes (N, channels, ...) lie channels last, the other axes dense, and are so few that planes of them fit.
-bool has_planes(const StridedOut &codes) {
-  const size_t last = codes.ndim() - 1;
-  if (last < 2 || codes.size() == 0 || codes.stride(1) != 1 || codes.shape(1) > ROWS_MOST_PLANES) return false;
-  auto dense = static_cast<int64_t>(codes.shape(1));
-  for (size_t axis = last; axis >= 2; --axis) {
-    if (codes.stride(axis) != dense) return false;
-    dense *= static_cast<int64_t>(codes.shape(axis));
-  }
-  return true;
-}
-
-bool quantize(const FloatArray &x, float scale, int32_t zero_point, int32_t qmin, int32_t qmax, const StridedOut &out) {
+bool quantize_array(const FloatArray &x, float scale, int32_t zero_point, int32_t qmin, int32_t qmax,
+                    const StridedOut &out) {
   const rows_label label = checked_label(dtype_of(out), scale, zero_point, qmin, qmax);
   require_same_shape(x, out);
+  const StridedBytes codes = strided(out);
   const nb::gil_scoped_release release;
-  const size_t last = x.ndim() - 1;
-  const auto width = static_cast<int64_t>(x.shape(last));
-  bool numbers = true;
-  if (has_planes(out)) {
-    const auto channels = static_cast<int64_t>(out.shape(1));
-    const auto samples = static_cast<int64_t>(out.shape(0));
-    const int64_t size = samples > 0 ? static_cast<int64_t>(x.size()) / samples : 0;
-    for (int64_t i = 0; i < samples; ++i) {
-      auto *codes = static_cast<uint8_t *>(out.data()) + i * out.stride(0);
-      numbers = rows_quantize_planes(x.data() + i * size, channels, size / channels, &label, codes) && numbers;
-    }
-    return numbers;
-  }
-  for_each_row(out, [&](size_t i, int64_t offset) {
-    auto *codes = static_cast<uint8_t *>(out.data()) + offset;
-    numbers =
-        rows_quantize(x.data() + static_cast<int64_t>(i) * width, width, &label, codes, out.stride(last)) && numbers;
-  });
-  return numbers;
+  return quantize(x.data(), label, codes);
 }
 
-void dequantize(const StridedArray &codes, float scale, int32_t zero_point, const FloatOut &out) {
+void dequantize_array(const StridedArray &codes, float scale, int32_t zero_point, const FloatOut &out) {
   const DType dtype = dtype_of(codes);
   const bool is_signed = dtype == DType::kInt8;
   const rows_label label = checked_label(dtype, scale, zero_point, is_signed ? -128 : 0, is_signed ? 127 : 255);
   require_same_shape(out, codes);
+  const StridedBytes view = strided(codes);
   const nb::gil_scoped_release release;
-  const size_t last = out.ndim() - 1;
-  const auto width = static_cast<int64_t>(out.shape(last));
-  for_each_row(codes, [&](size_t i, int64_t offset) {
-    const auto *from = static_cast<const uint8_t *>(codes.data()) + offset;
-    rows_dequantize(from, codes.stride(last), width, is_signed, &label, out.data() + static_cast<int64_t>(i) * width);
-  });
+  dequantize(view, is_signed, label, out.data());
 }
 
 qmath_rounding rounding_of(const std::string &name) {
@@ -303,8 +333,9 @@ void map2(const Int32Array &a, const Int32Array &b, const Int32Out &out, Functio
 void define_arithmetic(nb::module_ &m) {
   m.def("levels", &available_levels);
   m.def("peak", &peak, "level"_a, "threads"_a, "seconds"_a);
-  m.def("quantize", &quantize, "x"_a.noconvert(), "scale"_a, "zero_point"_a, "qmin"_a, "qmax"_a, "out"_a.noconvert());
-  m.def("dequantize", &dequantize, "codes"_a.noconvert(), "scale"_a, "zero_point"_a, "out"_a.noconvert());
+  m.def("quantize", &quantize_array, "x"_a.noconvert(), "scale"_a, "zero_point"_a, "qmin"_a, "qmax"_a,
+        "out"_a.noconvert());
+  m.def("dequantize", &dequantize_array, "codes"_a.noconvert(), "scale"_a, "zero_point"_a, "out"_a.noconvert());
   m.def("requantize", &requantize, "accumulator"_a.noconvert(), "multiplier"_a.noconvert(), "shift"_a.noconvert(),
         "rounding"_a);
   m.def("finish", &finish, "accumulator"_a.noconvert(), "bias"_a.noconvert(), "multiplier"_a.noconvert(),
@@ -343,6 +374,7 @@ void define_engine(nb::module_ &m) {
       .def("__init__", &construct, "tensors"_a, "instructions"_a, "inputs"_a, "outputs"_a, "arena_bytes_per_sample"_a,
            "threads"_a, "level"_a)
       .def("run", &run, "batch"_a, "inputs"_a, "outputs"_a)
+      .def("call", &call, "batch"_a, "inputs"_a, "outputs"_a, "input_borders"_a, "output_borders"_a)
       .def_rw("profiling", &Engine::profiling)
       .def_prop_ro("threads", &Engine::threads)
       .def("profile", &profile)

@@ -169,12 +169,16 @@ void Engine::run(const void *const *inputs, void *const *outputs) {
     const Tensor &tensor = input(i);
     copy_codes(tensor.view.data, static_cast<const uint8_t *>(inputs[i]), uf_size(&tensor.view), tensor.view.offset);
   }
-  pool_.run([](void *self, int thread) { static_cast<Engine *>(self)->run_layers(thread); }, this);
-  if (profiling) collect_profile();
+  run();
   for (size_t i = 0; i < outputs_.size(); ++i) {
     const Tensor &tensor = output(i);
     copy_codes(static_cast<uint8_t *>(outputs[i]), tensor.view.data, uf_size(&tensor.view), tensor.view.offset);
   }
+}
+
+void Engine::run() {
+  pool_.run([](void *self, int thread) { static_cast<Engine *>(self)->run_layers(thread); }, this);
+  if (profiling) collect_profile();
 }
 
 void Engine::run_layers(int thread) {

@@ -37,6 +37,9 @@ class Engine {
   // Codes in, codes out; as many pointers as inputs and outputs, each to batch * sample_size bytes. Under a Claim only.
   void run(const void *const *inputs, void *const *outputs);
 
+  // The same on what lies in the arena: the inputs' views, filled by the caller, and the outputs'.
+  void run();
+
   size_t input_count() const { return inputs_.size(); }
   size_t output_count() const { return outputs_.size(); }
   const Tensor &input(size_t index) const { return tensors_[static_cast<size_t>(inputs_[index])]; }

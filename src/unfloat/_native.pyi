@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 Codes = NDArray[np.integer[Any]]  # int8 or uint8
 TensorTuple = tuple[tuple[int, ...], bool, int, Codes | None]
+BorderTuple = tuple[float, int, int, int, list[int]]  # scale, zero point, least and greatest code, permutation
 InstructionTuple = tuple[str, str, list[int], int, dict[str, int | tuple[int, ...] | str], dict[str, NDArray[Any]]]
 
 class Engine:
@@ -55,6 +56,31 @@ class Engine:
 
         Raises:
             ValueError: An array has the wrong type or size.
+            RuntimeError: Another thread is running this engine.
+        """
+
+    def call(
+        self,
+        batch: int,
+        inputs: list[NDArray[np.float32]],
+        outputs: list[NDArray[np.float32]],
+        input_borders: list[BorderTuple],
+        output_borders: list[BorderTuple],
+    ) -> int:
+        """Run on real numbers: quantized straight into the arena, and back out of it.
+
+        Args:
+            batch: Number of samples, at least 1.
+            inputs: One array for each input, in the layout that its border's permutation makes of the tensor's own.
+            outputs: Arrays to fill.
+            input_borders: What codes mean; axis i of the tensor is axis permutation[i] of the array.
+            output_borders: The same.
+
+        Returns:
+            The index of the first input that holds a NaN, in which case nothing ran; -1 where there is none.
+
+        Raises:
+            ValueError: An array has the wrong type or shape.
             RuntimeError: Another thread is running this engine.
         """
 

@@ -272,6 +272,47 @@ def test_wrong_arrays_are_errors(batch: int, inputs: list[np.ndarray], outputs: 
     engine.run(1, [np.zeros((1, 4, 4, 3), np.int8)], [np.zeros((1, 2, 2, 8), np.int8)])
 
 
+BORDER = (0.5, 3, -128, 127, [0, 2, 3, 1])
+OUT_BORDER = (0.25, 5, -128, 127, [0, 1, 2, 3])
+
+
+def test_reals_go_straight_into_the_arena_and_out_of_it() -> None:
+    engine = _native.Engine(**CONV)
+    x = np.random.default_rng(5).normal(0, 20, (3, 3, 4, 4)).astype(np.float32)
+    x.flags.writeable = False
+    reals, codes = np.empty((3, 2, 2, 8), np.float32), np.empty((3, 2, 2, 8), np.int8)
+    assert engine.call(3, [x], [reals], [BORDER], [OUT_BORDER]) == -1
+    engine.run(3, [np.ascontiguousarray(quantize(x, QParams((0.5,), 3)).transpose(0, 2, 3, 1))], [codes])
+    np.testing.assert_array_equal(reals, dequantize(codes, QParams((0.25,), 5)))
+    x = x.copy()
+    x[2, 2, 3, 3] = np.nan
+    before = reals.copy()
+    assert engine.call(3, [x], [reals], [BORDER], [OUT_BORDER]) == 0
+    np.testing.assert_array_equal(reals, before)
+
+
+@pytest.mark.parametrize(
+    ("x", "out", "border", "message"),
+    [
+        (np.zeros((1, 4, 4, 3), np.float32), np.zeros((1, 2, 2, 8), np.float32), BORDER, "input 0 has the wrong shape"),
+        (np.zeros((1, 3, 4), np.float32), np.zeros((1, 2, 2, 8), np.float32), BORDER, "input 0 has the wrong shape"),
+        (np.zeros((1, 3, 4, 4)), np.zeros((1, 2, 2, 8), np.float32), BORDER, "input 0 must be a C-contiguous float32"),
+        (np.zeros((1, 3, 4, 8), np.float32)[..., ::2], np.zeros((1, 2, 2, 8), np.float32), BORDER, "input 0 must be"),
+        (np.zeros((1, 3, 4, 4), np.float32), np.zeros((1, 8, 2, 2), np.float32), BORDER, "output 0 has the wrong"),
+        (np.zeros((1, 3, 4, 4), np.float32), np.zeros((1, 2, 2, 8)), BORDER, "output 0 must be"),
+        (np.zeros((1, 3, 4, 4), np.float32), np.zeros((1, 2, 2, 8), np.float32), (*BORDER[:4], [0, 1]), "every axis"),
+        (np.zeros((1, 3, 4, 4), np.float32), np.zeros((1, 2, 2, 8), np.float32), (*BORDER[:4], [0, 9, 1, 2]), "every"),
+        (np.zeros((1, 3, 4, 4), np.float32), np.zeros((1, 2, 2, 8), np.float32), (-1.0, *BORDER[1:]), "scale"),
+        (np.zeros((1, 3, 4, 4), np.float32), np.zeros((1, 2, 2, 8), np.float32), (1.0, 200, *BORDER[2:]), "zero_point"),
+    ],
+)
+def test_wrong_reals_are_errors(x: np.ndarray, out: np.ndarray, border: tuple, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _native.Engine(**CONV).call(1, [x], [out], [border], [OUT_BORDER])
+    with pytest.raises(ValueError, match="needs 1 input arrays and labels"):
+        _native.Engine(**CONV).call(1, [], [out], [BORDER], [OUT_BORDER])
+
+
 def test_a_read_only_output_is_an_error() -> None:
     out = np.zeros((1, 2, 2, 8), np.int8)
     out.flags.writeable = False

@@ -89,6 +89,12 @@ class Engine:
             threads,
             level_in_use(level),
         )
+        self._input_shapes = [_outer_shape(port) for port in program.inputs]
+        self._output_shapes = [tuple(port.shape[axis] for axis in port.permutation) for port in program.outputs]
+        self._borders = (
+            [self._border(port, port.permutation) for port in program.inputs],
+            [self._border(port, np.argsort(port.permutation).tolist()) for port in program.outputs],
+        )
 
     def __call__(self, *inputs: Any) -> Any:
         """Run on real numbers, in the model's own layout and output structure.
@@ -104,10 +110,15 @@ class Engine:
             NumericDomainError: An input holds a NaN.
         """
         self._require_count(inputs)
-        pairs = zip(self.program.inputs, inputs, strict=True)
-        codes = self._run([self._quantized(port, np.asarray(x)) for port, x in pairs])
-        pairs_out = zip(self.program.outputs, codes, strict=True)
-        return self._structured([self._dequantized(port, q) for port, q in pairs_out])
+        reals = [np.ascontiguousarray(x) for x in inputs]
+        for port, x, own in zip(self.program.inputs, reals, self._input_shapes, strict=True):
+            _require(port, x, np.dtype(np.float32), own)
+        batch = self._batch(reals)
+        outputs = [np.empty((batch, *own[1:]), np.float32) for own in self._output_shapes]
+        nan = self._native.call(batch, reals, outputs, *self._borders) if batch > 0 else -1
+        if nan >= 0:
+            raise NumericDomainError(f"input {self.program.inputs[nan].name}: required numbers, found NaN")
+        return self._structured(outputs)
 
     def run(self, *inputs: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
         """Run on codes, in the inner layout (NHWC).
@@ -161,17 +172,26 @@ class Engine:
         return self._native.threads
 
     def _run(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
-        batch = inputs[0].shape[0]
-        for port, codes in zip(self.program.inputs, inputs, strict=True):
-            if codes.shape[0] != batch:
-                found = codes.shape[0]
-                raise InputError(f"input {port.name}: required the first input's batch, {batch}, found {found}")
+        batch = self._batch(inputs)
         outputs = [
             np.empty((batch, *port.shape[1:]), STORAGE[self._label(port).dtype]) for port in self.program.outputs
         ]
         if batch > 0:
             self._native.run(batch, inputs, outputs)
         return outputs
+
+    def _batch(self, inputs: Sequence[np.ndarray]) -> int:
+        """The batch that all inputs hold."""
+        batch = inputs[0].shape[0]
+        for port, x in zip(self.program.inputs, inputs, strict=True):
+            if x.shape[0] != batch:
+                found = x.shape[0]
+                raise InputError(f"input {port.name}: required the first input's batch, {batch}, found {found}")
+        return batch
+
+    def _border(self, port: Port, permutation: Sequence[int]) -> _native.BorderTuple:
+        label = self._label(port)
+        return label.scale[0], label.zero_point, label.qmin, label.qmax, [int(axis) for axis in permutation]
 
     def _label(self, port: Port) -> QParams:
         return self.program.tensors[port.value].qparams
@@ -181,25 +201,6 @@ class Engine:
         if len(inputs) != required:
             names = ", ".join(port.name for port in self.program.inputs)
             raise InputError(f"required {required} inputs ({names}), found {len(inputs)}")
-
-    def _quantized(self, port: Port, x: np.ndarray) -> np.ndarray:
-        """The codes of one input, in the inner layout; quantized straight into it."""
-        label = self._label(port)
-        _require(port, x, np.dtype(np.float32), _outer_shape(port))
-        codes = np.empty([x.shape[axis] for axis in port.permutation], STORAGE[label.dtype])
-        outer = np.transpose(codes, np.argsort(port.permutation))
-        x = np.ascontiguousarray(x)
-        if not _native.quantize(x, label.scale[0], label.zero_point, label.qmin, label.qmax, outer):
-            raise NumericDomainError(f"input {port.name}: required numbers, found NaN")
-        return codes
-
-    def _dequantized(self, port: Port, codes: np.ndarray) -> np.ndarray:
-        """The real numbers of one output, in the model's own layout."""
-        label = self._label(port)
-        outer = np.transpose(codes, port.permutation)
-        x = np.empty(outer.shape, np.float32)
-        _native.dequantize(outer, label.scale[0], label.zero_point, x)
-        return x
 
     def _structured(self, outputs: list[np.ndarray]) -> Any:
         """The outputs as the model hands them back."""

@@ -1,0 +1,79 @@
+#include "border.h"
+
+#include <functional>
+#include <numeric>
+
+namespace unfloat {
+namespace {
+
+// Calls row(i, offset) for the i-th row along the last axis, offset being that of its first element.
+template <typename Row>
+void for_each_row(const StridedBytes &codes, Row row) {
+  const size_t last = codes.shape.size() - 1;
+  const int64_t rows = codes.shape[last] == 0 ? 0 : codes.size() / codes.shape[last];
+  for (int64_t i = 0; i < rows; ++i) {
+    int64_t offset = 0, rest = i;
+    for (size_t axis = last; axis-- > 0; rest /= codes.shape[axis]) {
+      offset += rest % codes.shape[axis] * codes.strides[axis];
+    }
+    row(i, offset);
+  }
+}
+
+// Whether codes (N, channels, ...) lie channels last, the other axes dense, and are so few that planes of them fit.
+bool has_planes(const StridedBytes &codes) {
+  const size_t last = codes.shape.size() - 1;
+  if (last < 2 || codes.size() == 0 || codes.strides[1] != 1 || codes.shape[1] > ROWS_MOST_PLANES) return false;
+  int64_t dense = codes.shape[1];
+  for (size_t axis = last; axis >= 2; --axis) {
+    if (codes.strides[axis] != dense) return false;
+    dense *= codes.shape[axis];
+  }
+  return true;
+}
+
+bool quantize_planes(const float *x, const rows_label &label, const StridedBytes &codes) {
+  const int64_t samples = codes.shape[0], channels = codes.shape[1], size = codes.size() / samples;
+  bool numbers = true;
+  for (int64_t i = 0; i < samples; ++i) {
+    uint8_t *to = codes.data + i * codes.strides[0];
+    numbers = rows_quantize_planes(x + i * size, channels, size / channels, &label, to) && numbers;
+  }
+  return numbers;
+}
+
+}  // namespace
+
+int64_t StridedBytes::size() const {
+  return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<int64_t>());
+}
+
+StridedBytes permuted(uint8_t *data, const std::vector<int64_t> &shape, const std::vector<int> &permutation) {
+  StridedBytes view = {data, std::vector<int64_t>(shape.size()), std::vector<int64_t>(shape.size())};
+  int64_t stride = 1;
+  for (size_t axis = shape.size(); axis-- > 0; stride *= shape[axis]) {
+    const auto outer = static_cast<size_t>(permutation[axis]);
+    view.shape[outer] = shape[axis];
+    view.strides[outer] = stride;
+  }
+  return view;
+}
+
+bool quantize(const float *x, const rows_label &label, const StridedBytes &codes) {
+  if (has_planes(codes)) return quantize_planes(x, label, codes);
+  const int64_t width = codes.shape.back(), stride = codes.strides.back();
+  bool numbers = true;
+  for_each_row(codes, [&](int64_t i, int64_t offset) {
+    numbers = rows_quantize(x + i * width, width, &label, codes.data + offset, stride) && numbers;
+  });
+  return numbers;
+}
+
+void dequantize(const StridedBytes &codes, bool is_signed, const rows_label &label, float *x) {
+  const int64_t width = codes.shape.back(), stride = codes.strides.back();
+  for_each_row(codes, [&](int64_t i, int64_t offset) {
+    rows_dequantize(codes.data + offset, stride, width, is_signed, &label, x + i * width);
+  });
+}
+
+}  // namespace unfloat

@@ -1,0 +1,32 @@
+// Between real numbers in a model's own layout and codes in the inner one.
+
+#ifndef UNFLOAT_ENGINE_BORDER_H_
+#define UNFLOAT_ENGINE_BORDER_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "rows.h"
+
+namespace unfloat {
+
+// Bytes as an array of any layout; strides in bytes.
+struct StridedBytes {
+  uint8_t *data;
+  std::vector<int64_t> shape, strides;
+
+  int64_t size() const;
+};
+
+// The same bytes, dense in the order of `shape`, with their axes in another order: axis i becomes axis permutation[i].
+StridedBytes permuted(uint8_t *data, const std::vector<int64_t> &shape, const std::vector<int> &permutation);
+
+// Fills codes from real numbers, dense in the order of the codes' shape. False where one is NaN.
+bool quantize(const float *x, const rows_label &label, const StridedBytes &codes);
+
+// Fills real numbers from codes, which are int8 or uint8.
+void dequantize(const StridedBytes &codes, bool is_signed, const rows_label &label, float *x);
+
+}  // namespace unfloat
+
+#endif  // UNFLOAT_ENGINE_BORDER_H_
