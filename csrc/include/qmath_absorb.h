@@ -40,22 +40,6 @@ static inline bool qmath_is_bent(const qmath_absorbed *absorbed) {
   return absorbed->negative_offset != absorbed->offset || absorbed->negative_addend != absorbed->addend;
 }
 
-// The least accumulator in [low, high + 1] whose result reaches `level` (high + 1 if none does). Requantization is
-// monotone, so these thresholds say everything about a channel. The guess ignores the sign rule: at most 2 steps off.
-static inline int64_t qmath_threshold(const qmath_channel *channel, int32_t level) {
-  const int right = 31 - channel->shift;
-  const int64_t nudge = ((int64_t)1 << (right - 1)) + (channel->rounding == QMATH_DOUBLE ? (int64_t)1 << 30 : 0);
-  const qmath_int128 distance = level * ((qmath_int128)1 << right) - nudge;
-  qmath_int128 guess = channel->multiplier != 0 ? distance / channel->multiplier : level > 0 ? INT64_MAX : INT64_MIN;
-  guess = guess < channel->low ? channel->low : guess > channel->high + 1 ? channel->high + 1 : guess;
-  int64_t threshold = (int64_t)guess;
-#define REACHES(a) (qmath_requantize((int32_t)(a), channel->multiplier, channel->shift, channel->rounding) >= level)
-  while (threshold > channel->low && REACHES(threshold - 1)) --threshold;
-  while (threshold <= channel->high && !REACHES(threshold)) ++threshold;
-#undef REACHES
-  return threshold;
-}
-
 // The least x >= 0 with low <= a * x mod m <= high, or -1; 0 <= a < m, 0 <= low <= high < m. Euclid's algorithm: either
 // the first multiple of `a` past `low` will do, or the question is asked again for the wraps round m, modulo a.
 static inline int64_t qmath_first_in_range(int64_t a, int64_t m, int64_t low, int64_t high) {
@@ -67,6 +51,65 @@ static inline int64_t qmath_first_in_range(int64_t a, int64_t m, int64_t low, in
   return wraps < 0 ? -1 : (int64_t)(((qmath_int128)m * wraps + low + a - 1) / a);
 }
 
+// The shift at which a channel's factor is its multiplier.
+static inline int qmath_own_bits(const qmath_channel *channel) { return 31 - channel->shift; }
+
+// What is added to a product before the one right shift whose result reaches `level` where qmath_requantize does: both
+// roundings' constants, less a unit of the first one where the sign rule sends results away from zero.
+static inline int64_t qmath_nudge(const qmath_channel *channel, int32_t level) {
+  const int right = qmath_own_bits(channel);
+  const int64_t half = (int64_t)1 << (right - 1), first = (int64_t)1 << 30;
+  if (channel->rounding == QMATH_SINGLE || right == 31) return half;
+  return level > 0 ? half + first : half - first;
+}
+
+// The least accumulator whose result reaches a level, for one level after another: ceil((level * 2^right - nudge) /
+// multiplier), by additions where the nudge stays. A multiplier of 0 reaches level 0 and those below.
+typedef struct {
+  const qmath_channel *channel;
+  int32_t level;
+  qmath_int128 quotient;
+  int64_t rest;  // of the division by the multiplier, in [0, multiplier)
+  int64_t step, step_rest;
+} qmath_thresholds;
+
+static inline void qmath_restart_thresholds(qmath_thresholds *at) {
+  const int32_t multiplier = at->channel->multiplier;
+  if (multiplier == 0) {
+    at->quotient = at->level > 0 ? INT64_MAX : INT64_MIN;
+    return;
+  }
+  const qmath_int128 unit = (qmath_int128)1 << qmath_own_bits(at->channel);
+  const qmath_int128 distance = at->level * unit - qmath_nudge(at->channel, at->level) + multiplier - 1;
+  at->quotient = distance / multiplier;
+  at->rest = (int64_t)(distance % multiplier);
+  if (at->rest < 0) {  // to the floor
+    at->quotient -= 1;
+    at->rest += multiplier;
+  }
+}
+
+static inline qmath_thresholds qmath_first_threshold(const qmath_channel *channel, int32_t level) {
+  const int64_t unit = (int64_t)1 << qmath_own_bits(channel), multiplier = channel->multiplier;
+  qmath_thresholds at = {channel, level, 0, 0, 0, 0};
+  if (multiplier != 0) at.step = unit / multiplier, at.step_rest = unit % multiplier;
+  qmath_restart_thresholds(&at);
+  return at;
+}
+
+static inline void qmath_next_threshold(qmath_thresholds *at) {
+  if (++at->level == 1) {
+    qmath_restart_thresholds(at);
+    return;
+  }
+  at->quotient += at->step;
+  at->rest += at->step_rest;
+  if (at->rest >= at->channel->multiplier) {
+    at->quotient += 1;
+    at->rest -= at->channel->multiplier;
+  }
+}
+
 // Integers `offset * factor + addend * 2^bits` in [least, most] make accumulators cross every byte level where
 // qmath_requantize does. The interval follows from the levels crossed within the channel's [low, high].
 typedef struct {
@@ -76,12 +119,16 @@ typedef struct {
 static inline qmath_interval qmath_crossing_interval(const qmath_channel *channel, int bits, int64_t factor) {
   const qmath_int128 unit = (qmath_int128)1 << bits, far = unit << 40;
   qmath_interval interval = {-far, far};
-  for (int32_t level = channel->clamp_min + 1; level <= channel->clamp_max && interval.least <= interval.most;
-       ++level) {
-    const int64_t threshold = qmath_threshold(channel, level - channel->zero_point);
-    const qmath_int128 reach = level * unit - (qmath_int128)threshold * factor;
-    if (threshold <= channel->high && reach > interval.least) interval.least = reach;
-    if (threshold > channel->low && reach + factor - 1 < interval.most) interval.most = reach + factor - 1;
+  if (channel->clamp_min < channel->clamp_max) {
+    qmath_thresholds at = qmath_first_threshold(channel, channel->clamp_min + 1 - channel->zero_point);
+    for (int32_t level = channel->clamp_min + 1; level <= channel->clamp_max; ++level, qmath_next_threshold(&at)) {
+      const bool by_all = at.quotient <= channel->low, by_none = at.quotient > channel->high;
+      const int64_t threshold = by_all ? channel->low : by_none ? channel->high + 1 : (int64_t)at.quotient;
+      const qmath_int128 reach = level * unit - (qmath_int128)threshold * factor;
+      if (!by_none && reach > interval.least) interval.least = reach;
+      if (!by_all && reach + factor - 1 < interval.most) interval.most = reach + factor - 1;
+      if (by_none) break;  // nor are further levels reached, which are easier to stay below
+    }
   }
   // A side without a level binds nothing; keep within one step of the other side, so that results stay small.
   if (interval.least == -far) interval.least = (interval.most == far ? 0 : interval.most) - unit + 1;
@@ -129,9 +176,6 @@ static inline bool qmath_absorb(const qmath_channel *channel, int bits, qmath_ab
   return qmath_find_offset(&negative, bits, factor, first, &absorbed->negative_offset, &absorbed->negative_addend) &&
          qmath_find_offset(&positive, bits, factor, first, &absorbed->offset, &absorbed->addend);
 }
-
-// The shift at which a channel's factor is its multiplier.
-static inline int qmath_own_bits(const qmath_channel *channel) { return 31 - channel->shift; }
 
 // The exact form's constants: byte = clamp(zero_point + ((accumulator << left) * multiplier + nudge - sign >> right)),
 // the sign where the first rounding's result is negative. One right shift serves both roundings, because floor((floor(a

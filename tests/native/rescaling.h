@@ -61,12 +61,28 @@ static long check_absorbed_from(const qmath_channel *channel, const qmath_absorb
   return wrong;
 }
 
+// The least accumulator in [low, high + 1] whose result reaches a level, by bisection: requantization is monotone.
+static int64_t threshold_of(const qmath_channel *channel, int32_t level) {
+  int64_t low = channel->low, high = channel->high + 1;
+  while (low < high) {
+    const int64_t middle = low + (high - low) / 2;
+    const bool reaches =
+        qmath_requantize((int32_t)middle, channel->multiplier, channel->shift, channel->rounding) >= level;
+    if (reaches) {
+      high = middle;
+    } else {
+      low = middle + 1;
+    }
+  }
+  return low;
+}
+
 static long check_absorbed(const qmath_channel *channel, const qmath_absorbed *absorbed) {
   long wrong = check_absorbed_from(channel, absorbed, channel->low) +
                check_absorbed_from(channel, absorbed, channel->high - LANES + 1) +
                check_absorbed_from(channel, absorbed, -LANES / 2);
   for (int32_t level = channel->clamp_min + 1; level <= channel->clamp_max; ++level) {
-    const int64_t threshold = qmath_threshold(channel, level - channel->zero_point);
+    const int64_t threshold = threshold_of(channel, level - channel->zero_point);
     wrong += check_absorbed_from(channel, absorbed, threshold - LANES / 2);
   }
   return wrong;
