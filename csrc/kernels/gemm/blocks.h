@@ -9,6 +9,8 @@
 //   LEAST_WEIGHT        -128, or -127
 //   TILE_ROWS           rows that are computed together, at most 6
 //   row_type, no_row, load_weights, dot_row, row_bytes
+//   WIDE_STEPS          4, or undefined: a vector of inputs serves so many steps; with input_type, load_wide, DOT_STEP,
+//                       FOLLOWING
 //
 // A packed block is a uf_block16 and its weights [taps][depth / 4][16 * 4], depth padded with zeros.
 
@@ -87,8 +89,30 @@ UF_INLINE void run_tile(const tile_task *task, int rows) {
   const uint8_t *w = (const uint8_t *)(task->block + 1);
   const uint8_t *const *x = task->table;
   for (int64_t tap = 0; tap < task->taps; ++tap, x += task->table_stride) {
-    const int64_t end = task->table_offset + 4 * task->steps;
-    for (int64_t at = task->table_offset; at != end; at += 4, w += STEP_BYTES) {
+    int64_t at = task->table_offset;
+    const int64_t end = at + 4 * task->steps;
+#ifdef WIDE_STEPS
+    for (; end - at >= 4 * WIDE_STEPS; at += 4 * WIDE_STEPS) {
+#define LOAD_WIDE(i) x##i = load_wide(x[i] + at)
+#define DOT_WIDE_0(i) DOT_STEP(&r##i, x##i, &weights, 0)
+#define DOT_WIDE_1(i) DOT_STEP(&r##i, x##i, &weights, 1)
+#define DOT_WIDE_2(i) DOT_STEP(&r##i, x##i, &weights, 2)
+#define DOT_WIDE_3(i) DOT_STEP(&r##i, x##i, &weights, 3)
+#define WIDE_STEP(step)                       \
+  do {                                        \
+    const row_type weights = load_weights(w); \
+    EACH_ROW(rows, DOT_WIDE_##step);          \
+    w = FOLLOWING(w + STEP_BYTES, r0.v3);     \
+  } while (0)
+      input_type x0, x1, x2, x3, x4, x5;
+      EACH_ROW(rows, LOAD_WIDE);
+      WIDE_STEP(0);
+      WIDE_STEP(1);
+      WIDE_STEP(2);
+      WIDE_STEP(3);
+    }
+#endif
+    for (; at != end; at += 4, w += STEP_BYTES) {
       const row_type weights = load_weights(w);
 #define DOT_ROW(i) dot_row(&r##i, x[i] + at, &weights)
       EACH_ROW(rows, DOT_ROW);

@@ -1,6 +1,6 @@
 // The matrix product with vectors of 128 bits: Arm's Advanced SIMD (C11). The file that includes it defines UF_GEMM,
 // the level's name, and UF_DOT4 where the CPU adds four products of bytes in one instruction: of signed bytes, or, with
-// UF_MIXED_SIGNS, of unsigned by signed ones.
+// UF_MIXED_SIGNS, of unsigned by signed ones; UF_DOT4_LANE takes one of four inputs of four bytes each.
 //
 // Without UF_DOT4, two products of signed bytes are added in 16 bits (the paper's appendix B: they fit, as no weight is
 // -128), and pairs of these in 32.
@@ -11,7 +11,8 @@
 typedef int8_t weight_type;
 
 #ifdef UF_DOT4
-enum { TILE_ROWS = 6, LEAST_WEIGHT = INT8_MIN };
+#define WIDE_STEPS 4  // a vector holds the inputs of so many steps
+enum { TILE_ROWS = 4, LEAST_WEIGHT = INT8_MIN };
 #else
 enum { TILE_ROWS = 4, LEAST_WEIGHT = -INT8_MAX };
 #endif
@@ -69,6 +70,26 @@ UF_INLINE void dot_row(row_type *acc, const uint8_t *x, const row_type *weights)
   acc->v2 = UF_DOT4(acc->v2, vreinterpretq_s8_s32(weights->v2), a);
   acc->v3 = UF_DOT4(acc->v3, vreinterpretq_s8_s32(weights->v3), a);
 }
+
+UF_INLINE input_type load_wide(const uint8_t *x) { return signs_of(vld1q_u8(x)); }
+
+// The pointer itself, not known before the accumulator is: weights that are loaded earlier cost registers, and gcc
+// would spill accumulators for them.
+#define FOLLOWING(pointer, acc)               \
+  __extension__({                             \
+    const uint8_t *following = (pointer);     \
+    __asm__("" : "+r"(following), "+w"(acc)); \
+    following;                                \
+  })
+
+// One of a wide input's steps; a macro, because the instruction names its lane.
+#define DOT_STEP(acc, x, weights, step)                                                \
+  do {                                                                                 \
+    (acc)->v0 = UF_DOT4_LANE((acc)->v0, vreinterpretq_s8_s32((weights)->v0), x, step); \
+    (acc)->v1 = UF_DOT4_LANE((acc)->v1, vreinterpretq_s8_s32((weights)->v1), x, step); \
+    (acc)->v2 = UF_DOT4_LANE((acc)->v2, vreinterpretq_s8_s32((weights)->v2), x, step); \
+    (acc)->v3 = UF_DOT4_LANE((acc)->v3, vreinterpretq_s8_s32((weights)->v3), x, step); \
+  } while (0)
 
 #else
 
