@@ -26,7 +26,7 @@ format: $(STAMP)-test
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.c' 'csrc/*.h' 'csrc/*.cc' 'tests/native/*')
 
-bench: $(STAMP)-demo           ## speed against PyTorch float32, one process each, alternating
+bench: $(STAMP)-demo           ## speed beside other runtimes, one process each, in turns
 	$(BIN)/python -m benchmarks.speed
 
 mutate: $(STAMP)-test          ## each of 12 named mutations must turn a test red

@@ -23,15 +23,18 @@ def write(
         "",
         machine(),
         "",
-        _row(columns),
-        _row(["---"] * len(columns)),
-        *map(_row, rows),
+        *table(columns, rows),
     ]
     lines += ["", *notes] if notes else []
     text = "\n".join(lines) + "\n"
     FOLDER.mkdir(parents=True, exist_ok=True)
     (FOLDER / f"{name}.md").write_text(text)
     print(text)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """A table's lines."""
+    return [_row(columns), _row(["---"] * len(columns)), *map(_row, rows)]
 
 
 def command() -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
 
 from .ds_cnn import ds_cnn
-from .efficientnet_lite import efficientnet_lite0, efficientnet_lite0_imagenet
+from .efficientnet_lite import LITE_SIZES, efficientnet_lite, efficientnet_lite_imagenet
 from .inception_v3 import inception_v3
 from .mobilenet_v1 import mobilenet_v1, mobilenet_v1_025_imagenet, mobilenet_v1_vww
 from .mobilenet_v2 import mobilenet_v2, mobilenet_v2_imagenet
@@ -46,7 +47,10 @@ NETWORKS: dict[str, Network] = {
     "resnet20": Network(resnet20, (3, 32, 32)),
     "resnet18": Network(resnet18, (3, 224, 224)),
     "resnet50": Network(resnet50, (3, 224, 224)),
-    "efficientnet_lite0": Network(efficientnet_lite0, (3, 224, 224)),
+    **{
+        f"efficientnet_lite{number}": Network(partial(efficientnet_lite, number), (3, size, size))
+        for number, size in LITE_SIZES.items()
+    },
     "inception_v3": Network(inception_v3, (3, 299, 299)),
     "ds_cnn": Network(ds_cnn, (1, 49, 10)),
 }
@@ -54,7 +58,10 @@ NETWORKS: dict[str, Network] = {
 
 PRETRAINED: dict[str, Network] = {
     "mobilenet_v2": Network(mobilenet_v2_imagenet, (3, 224, 224)),
-    "efficientnet_lite0": Network(efficientnet_lite0_imagenet, (3, 224, 224)),
+    **{
+        f"efficientnet_lite{number}": Network(partial(efficientnet_lite_imagenet, number), (3, size, size))
+        for number, size in LITE_SIZES.items()
+    },
 }
 """Networks with weights trained on ImageNet, in eval mode, that come from packages.
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from benchmarks.networks import NETWORKS
+from benchmarks.networks import NETWORKS, Network
 from benchmarks.peers import environments, exported
 
 import unfloat
@@ -17,12 +18,19 @@ SUFFIXES = {"ort": "onnx", "openvino": "xml", "litert": "tflite", "executorch": 
 WRITERS = {"onnx": "write_onnx.py", "executorch": "write_executorch.py"}  # by environment
 
 
+def network_at(name: str) -> Network:
+    """One of `benchmarks.networks.NETWORKS`, "mobilenet_v2@160" with pictures of 160 pixels."""
+    base, _, size = name.partition("@")
+    network = NETWORKS[base]
+    return replace(network, input_shape=(3, int(size), int(size))) if size else network
+
+
 def program(name: str) -> Path:
     """The network's Program, and beside it the .tflite that LiteRT runs, float at its border like all others."""
     path = FOLDER / f"{name}.unfloat"
     if not path.exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
-        network = NETWORKS[name]
+        network = network_at(name)
         samples = torch.randn(4, *network.input_shape, generator=torch.Generator().manual_seed(0))
         made = unfloat.quantize(network.random(seed=1), [samples], unfloat.Recipe(bias_correction=False))
         made.export(path.with_suffix(".int8.tflite"), float_border=True)
@@ -53,6 +61,7 @@ def _write(name: str, environment: str) -> None:
     source = FOLDER / f"{name}.pt2"
     if not source.exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
-        exported.write(NETWORKS[name].random(seed=1), NETWORKS[name].input_shape, source)
+        network = network_at(name)
+        exported.write(network.random(seed=1), network.input_shape, source)
     script = Path(__file__).with_name(WRITERS[environment])
     subprocess.run([environments.python(environment), script, source], check=True, capture_output=True)
