@@ -11,6 +11,10 @@
 
 #include "level.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 namespace unfloat {
 namespace {
 
@@ -28,6 +32,13 @@ int checked_threads(int threads) {
                                 std::to_string(threads));
   }
   return threads;
+}
+
+// Loading frees about as much as it keeps, in pieces that the allocator would hold on to.
+void give_back_memory() {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
 }
 
 // Codes to bytes or back: adding 128 to a byte, or subtracting it, is flipping its highest bit.
@@ -57,6 +68,7 @@ Engine::Engine(const std::vector<TensorSpec> &tensors, const std::vector<Instruc
   prepare_layers(chosen);
   make_scratch();
   stamps_.resize(layers_.size() + 1);
+  give_back_memory();
 }
 
 // Choosing kernels and packing weights takes most of the load's time, and layers do not depend on each other.

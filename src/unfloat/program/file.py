@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,6 +55,8 @@ def write_atomically(path: str | Path, content: bytes) -> None:
     Raises:
         ExportError: The path cannot be written.
     """
+    import tempfile  # here, as reading needs none of it
+
     path = Path(path)
     temporary = None
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -73,6 +72,8 @@ class Program:
 
     def digest(self) -> str:
         """SHA-256 of the `.unfloat` bytes."""
+        import hashlib  # here, because it maps a library of megabytes that running a Program never needs
+
         from unfloat.program.file import to_bytes
 
         return hashlib.sha256(to_bytes(self)).hexdigest()

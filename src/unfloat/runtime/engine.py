@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -158,7 +157,7 @@ class Engine:
         layers = []
         for runs_of_layer in zip(*profiles, strict=True):
             name, op, kernel, _ = runs_of_layer[0]
-            median = statistics.median(nanoseconds for *_, nanoseconds in runs_of_layer) / 1000
+            median = float(np.median([nanoseconds for *_, nanoseconds in runs_of_layer])) / 1000
             layers.append(LayerTime(name, op, kernel, median, batch * macs[name]))
         return layers
 
