@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <memory>
 #include <numeric>
 #include <stdexcept>
 #include <string>
@@ -143,8 +144,14 @@ std::vector<Pointer> pointers(const nb::list &arrays, size_t count, const char *
   return found;
 }
 
+// The engine for one call; other Python threads go on while this one waits for it.
+std::unique_ptr<Engine::Claim> claimed(Engine &engine, int64_t batch) {
+  const nb::gil_scoped_release release;
+  return std::make_unique<Engine::Claim>(engine, batch);
+}
+
 void run(Engine &engine, int64_t batch, const nb::list &inputs, const nb::list &outputs) {
-  const Engine::Claim claim(engine, batch);
+  const auto claim = claimed(engine, batch);
   const auto from =
       pointers<AnyArray, const void *>(inputs, engine.input_count(), "input", batch, &Engine::input, engine);
   const auto to = pointers<OutArray, void *>(outputs, engine.output_count(), "output", batch, &Engine::output, engine);
@@ -202,10 +209,9 @@ std::vector<RealPort<Real>> real_ports(const nb::list &arrays, const std::vector
   return ports;
 }
 
-// Gives the index of the first input that holds a NaN, and runs nothing then; -1 where there is none.
-int call(Engine &engine, int64_t batch, const nb::list &inputs, const nb::list &outputs,
-         const std::vector<BorderTuple> &input_borders, const std::vector<BorderTuple> &output_borders) {
-  const Engine::Claim claim(engine, batch);
+// Under a Claim: the index of the first input that holds a NaN, in which case nothing runs; -1 where there is none.
+int call_claimed(Engine &engine, const nb::list &inputs, const nb::list &outputs,
+                 const std::vector<BorderTuple> &input_borders, const std::vector<BorderTuple> &output_borders) {
   const auto from =
       real_ports<const float>(inputs, input_borders, engine.input_count(), "input", &Engine::input, engine);
   const auto to = real_ports<float>(outputs, output_borders, engine.output_count(), "output", &Engine::output, engine);
@@ -218,7 +224,30 @@ int call(Engine &engine, int64_t batch, const nb::list &inputs, const nb::list &
   return -1;
 }
 
-std::vector<std::tuple<std::string, std::string, std::string, int64_t>> profile(const Engine &engine) {
+int call(Engine &engine, int64_t batch, const nb::list &inputs, const nb::list &outputs,
+         const std::vector<BorderTuple> &input_borders, const std::vector<BorderTuple> &output_borders) {
+  const auto claim = claimed(engine, batch);
+  return call_claimed(engine, inputs, outputs, input_borders, output_borders);
+}
+
+// Times layers until it dies; under a Claim.
+class Profiling {
+ public:
+  explicit Profiling(Engine &engine) : engine_(engine) { engine_.profiling = true; }
+  ~Profiling() { engine_.profiling = false; }
+  Profiling(const Profiling &) = delete;
+  Profiling &operator=(const Profiling &) = delete;
+
+ private:
+  Engine &engine_;
+};
+
+std::vector<std::tuple<std::string, std::string, std::string, int64_t>> profile(
+    Engine &engine, int64_t batch, const nb::list &inputs, const nb::list &outputs,
+    const std::vector<BorderTuple> &input_borders, const std::vector<BorderTuple> &output_borders) {
+  const auto claim = claimed(engine, batch);
+  const Profiling profiling(engine);
+  require(call_claimed(engine, inputs, outputs, input_borders, output_borders) < 0, "an input holds a NaN");
   std::vector<std::tuple<std::string, std::string, std::string, int64_t>> rows;
   for (const auto &layer : engine.layers()) {
     rows.emplace_back(layer->name, layer->op, layer->kernel->name, layer->nanoseconds);
@@ -375,9 +404,8 @@ void define_engine(nb::module_ &m) {
            "threads"_a, "level"_a)
       .def("run", &run, "batch"_a, "inputs"_a, "outputs"_a)
       .def("call", &call, "batch"_a, "inputs"_a, "outputs"_a, "input_borders"_a, "output_borders"_a)
-      .def_rw("profiling", &Engine::profiling)
       .def_prop_ro("threads", &Engine::threads)
-      .def("profile", &profile)
+      .def("profile", &profile, "batch"_a, "inputs"_a, "outputs"_a, "input_borders"_a, "output_borders"_a)
       .def("kernels", &kernels);
 }
 

@@ -148,18 +148,6 @@ void Engine::make_scratch() {
   }
 }
 
-Engine::Claim::Claim(Engine &engine, int64_t batch) : engine_(engine) {
-  if (engine.busy_.test_and_set()) {
-    throw std::runtime_error("this engine is running in another thread: make an engine for each thread");
-  }
-  try {
-    engine.prepare(batch);
-  } catch (...) {
-    engine.busy_.clear();
-    throw;
-  }
-}
-
 void Engine::prepare(int64_t batch) {
   if (batch == batch_ && batch > 0) return;
   if (batch < 1 || batch > INT32_MAX || batch > kMaxBytes / std::max<int64_t>(arena_bytes_per_sample_, 1)) {

@@ -3,8 +3,8 @@
 #ifndef UNFLOAT_ENGINE_ENGINE_H_
 #define UNFLOAT_ENGINE_ENGINE_H_
 
-#include <atomic>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -21,17 +21,14 @@ class Engine {
          std::vector<int64_t> inputs, std::vector<int64_t> outputs, int64_t arena_bytes_per_sample, int threads,
          const std::string &level);
 
-  // Prepares for `batch` samples (allocates only where it is larger than ever before) and claims the engine, until the
-  // Claim dies. Throws std::runtime_error where another thread is using it.
+  // Has the engine to itself until it dies: waits until no other thread uses it, then prepares for `batch` samples
+  // (allocates only where it is larger than ever before).
   class Claim {
    public:
-    Claim(Engine &engine, int64_t batch);
-    ~Claim() { engine_.busy_.clear(); }
-    Claim(const Claim &) = delete;
-    Claim &operator=(const Claim &) = delete;
+    Claim(Engine &engine, int64_t batch) : lock_(engine.in_use_) { engine.prepare(batch); }
 
    private:
-    Engine &engine_;
+    std::unique_lock<std::mutex> lock_;
   };
 
   // Codes in, codes out; as many pointers as inputs and outputs, each to batch * sample_size bytes. Under a Claim only.
@@ -47,7 +44,7 @@ class Engine {
   const std::vector<std::unique_ptr<Layer>> &layers() const { return layers_; }
   int threads() const { return pool_.threads(); }
 
-  bool profiling = false;  // whether run() fills each layer's nanoseconds
+  bool profiling = false;  // whether run() fills each layer's nanoseconds; to be read and changed under a Claim
 
  private:
   void prepare_layers(uf_level level);
@@ -66,7 +63,7 @@ class Engine {
   Buffer arena_, scratch_;
   ThreadPool pool_;
   std::vector<int64_t> stamps_;  // when each layer began, and the end
-  std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
+  std::mutex in_use_;
 };
 
 }  // namespace unfloat

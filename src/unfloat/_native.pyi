@@ -11,10 +11,7 @@ BorderTuple = tuple[float, int, int, int, list[int]]  # scale, zero point, least
 InstructionTuple = tuple[str, str, list[int], int, dict[str, int | tuple[int, ...] | str], dict[str, NDArray[Any]]]
 
 class Engine:
-    """A Program compiled for this machine. One caller at a time; the GIL is released while it works."""
-
-    profiling: bool
-    """Whether `run` times each layer."""
+    """A Program compiled for this machine. Callers take turns; the GIL is released while it works."""
 
     def __init__(
         self,
@@ -56,7 +53,6 @@ class Engine:
 
         Raises:
             ValueError: An array has the wrong type or size.
-            RuntimeError: Another thread is running this engine.
         """
 
     def call(
@@ -81,11 +77,21 @@ class Engine:
 
         Raises:
             ValueError: An array has the wrong type or shape.
-            RuntimeError: Another thread is running this engine.
         """
 
-    def profile(self) -> list[tuple[str, str, str, int]]:
-        """(name, operator, kernel, nanoseconds) of each layer, from the last run while `profiling` was set."""
+    def profile(
+        self,
+        batch: int,
+        inputs: list[NDArray[np.float32]],
+        outputs: list[NDArray[np.float32]],
+        input_borders: list[BorderTuple],
+        output_borders: list[BorderTuple],
+    ) -> list[tuple[str, str, str, int]]:
+        """As `call`: (name, operator, kernel, nanoseconds) of each layer.
+
+        Raises:
+            ValueError: An array has the wrong type or shape, or an input holds a NaN.
+        """
 
     def kernels(self) -> list[tuple[str, str]]:
         """(name, kernel) of each layer."""

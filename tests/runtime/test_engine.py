@@ -117,16 +117,19 @@ def test_nan_is_an_error_and_infinity_is_not() -> None:
         engine(a, b)
 
 
-def test_engines_in_several_threads_do_not_meet() -> None:
+@pytest.mark.parametrize("shared", [False, True])
+def test_threads_have_engines_of_their_own_or_take_turns(shared: bool) -> None:
     program = two_in_two_out()
     wrong: list[int] = []
+    common = Engine(program, threads=2)
 
     def work(seed: int) -> None:
-        engine, inputs = Engine(program, threads=2), images(2, seed)
+        engine, inputs = common if shared else Engine(program, threads=2), images(1 + seed % 3, seed)
         truth = [dequantize(q, LABEL).transpose(TO_OUTER) for q in expected(program, inputs)]
         for _ in range(200):
             found = engine(*inputs)
             wrong.append(sum(int((f != t).sum()) for f, t in zip(found.values(), truth, strict=True)))
+        engine.profile(*inputs, runs=3)
 
     workers = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
     for worker in workers:

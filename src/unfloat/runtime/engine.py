@@ -42,8 +42,8 @@ class LayerTime:
 class Engine:
     """A Program ready to run: kernels chosen for this CPU, weights packed, memory planned.
 
-    The results are the Program's own on every CPU, at every level, with any number of threads. An Engine serves one
-    caller at a time; make one for each of your threads.
+    The results are the Program's own on every CPU, at every level, with any number of threads. Threads may share an
+    Engine: their calls take turns. To run at the same time, make one for each of them.
     """
 
     def __init__(self, program: Program, threads: int = 1, level: str | None = None) -> None:
@@ -108,12 +108,7 @@ class Engine:
             InputError: An input's number, dtype or shape is wrong.
             NumericDomainError: An input holds a NaN.
         """
-        self._require_count(inputs)
-        reals = [np.ascontiguousarray(x) for x in inputs]
-        for port, x, own in zip(self.program.inputs, reals, self._input_shapes, strict=True):
-            _require(port, x, np.dtype(np.float32), own)
-        batch = self._batch(reals)
-        outputs = [np.empty((batch, *own[1:]), np.float32) for own in self._output_shapes]
+        batch, reals, outputs = self._arrays(inputs)
         nan = self._native.call(batch, reals, outputs, *self._borders) if batch > 0 else -1
         if nan >= 0:
             raise NumericDomainError(f"input {self.program.inputs[nan].name}: required numbers, found NaN")
@@ -143,17 +138,17 @@ class Engine:
         Args:
             inputs: As for a call, real numbers.
             runs: How many runs to take the median of; one more goes before them to warm up.
+
+        Raises:
+            InputError: As for a call, or the batch is empty.
+            NumericDomainError: An input holds a NaN.
         """
         self(*inputs)
-        self._native.profiling = True
-        try:
-            profiles = []
-            for _ in range(max(runs, 1)):
-                self(*inputs)
-                profiles.append(self._native.profile())
-        finally:
-            self._native.profiling = False
-        macs, batch = layer_macs(self.program), len(np.asarray(inputs[0]))
+        batch, reals, outputs = self._arrays(inputs)
+        if batch == 0:
+            raise InputError("required a batch of one sample at least to time layers on, found none")
+        profiles = [self._native.profile(batch, reals, outputs, *self._borders) for _ in range(max(runs, 1))]
+        macs = layer_macs(self.program)
         layers = []
         for runs_of_layer in zip(*profiles, strict=True):
             name, op, kernel, _ = runs_of_layer[0]
@@ -169,6 +164,15 @@ class Engine:
     def threads(self) -> int:
         """How many threads a run uses."""
         return self._native.threads
+
+    def _arrays(self, inputs: Sequence[Any]) -> tuple[int, list[np.ndarray], list[np.ndarray]]:
+        """The batch, the inputs as the native side takes them, and arrays for the outputs."""
+        self._require_count(inputs)
+        reals = [np.ascontiguousarray(x) for x in inputs]
+        for port, x, own in zip(self.program.inputs, reals, self._input_shapes, strict=True):
+            _require(port, x, np.dtype(np.float32), own)
+        batch = self._batch(reals)
+        return batch, reals, [np.empty((batch, *own[1:]), np.float32) for own in self._output_shapes]
 
     def _run(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
         batch = self._batch(inputs)
