@@ -1,0 +1,118 @@
+"""An hour of random use: Python threads make engines, run them and drop them; bits, memory and errors are watched.
+
+    python -m benchmarks.soak [--minutes 60] [--threads 4]
+
+Every result is compared with the interpreter's. Resident memory is read once a second; growth is the difference of the
+medians of the second and the last tenth of the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from benchmarks import results
+from benchmarks.networks import NETWORKS
+
+import unfloat
+from unfloat.program.interpret import interpret
+from unfloat.runtime.engine import levels
+
+TRIALS = ("ds_cnn", "resnet8", "mobilenet_v1_vww", "mobilenet_v2")
+BATCHES = (1, 2, 4)
+ENGINE_THREADS = (1, 2, 3)
+
+
+class Trial:
+    """A Program with inputs and the codes they must give."""
+
+    def __init__(self, name: str) -> None:
+        """Quantize, and ask the interpreter."""
+        network = NETWORKS[name]
+        x = torch.randn(4, *network.input_shape, generator=torch.Generator().manual_seed(0))
+        self.program = unfloat.quantize(network.random(seed=1), [x], unfloat.Recipe(bias_correction=False))
+        port = self.program.inputs[0]
+        rng = np.random.default_rng(1)
+        self.codes = rng.integers(-128, 128, (max(BATCHES), *port.shape[1:]), np.int8)
+        self.truth = np.asarray(interpret(self.program, [self.codes])[0])
+
+
+class Soak:
+    """What the threads share."""
+
+    def __init__(self, end: float) -> None:
+        """Nothing has happened yet."""
+        self.trials = [Trial(name) for name in TRIALS]
+        self.end, self.lock = end, threading.Lock()
+        self.engines = self.runs = self.wrong = 0
+        self.errors: list[str] = []
+
+    def work(self, seed: int) -> None:
+        """Make, run and drop engines until the time is over."""
+        rng = random.Random(seed)
+        try:
+            while time.monotonic() < self.end and not self.errors:
+                self.once(rng)
+        except Exception as error:
+            self.errors.append(repr(error))
+
+    def once(self, rng: random.Random) -> None:
+        """One engine's life."""
+        trial = rng.choice(self.trials)
+        engine = trial.program.compile(rng.choice(ENGINE_THREADS), rng.choice(levels()))
+        runs = wrong = 0
+        for _ in range(rng.randint(0, 20)):
+            batch = rng.choice(BATCHES)
+            found = np.asarray(engine.run(trial.codes[:batch]))
+            wrong += int((found != trial.truth[:batch]).sum())
+            runs += 1
+        with self.lock:
+            self.engines, self.runs, self.wrong = self.engines + 1, self.runs + runs, self.wrong + wrong
+
+
+def resident() -> float:
+    """Of this process, in MB."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+
+
+def main() -> None:
+    """Run, watch, write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--threads", type=int, default=4)
+    arguments = parser.parse_args()
+    soak = Soak(0)
+    soak.end = time.monotonic() + 60 * arguments.minutes
+    workers = [threading.Thread(target=soak.work, args=(seed,)) for seed in range(arguments.threads)]
+    for worker in workers:
+        worker.start()
+    memory = []
+    while time.monotonic() < soak.end and not soak.errors:
+        memory.append(resident())
+        time.sleep(1)
+    for worker in workers:
+        worker.join()
+    tenth = max(len(memory) // 10, 1)
+    early, late = (statistics.median(part) for part in (memory[tenth : 2 * tenth] or memory, memory[-tenth:]))
+    row = [
+        arguments.minutes,
+        soak.engines,
+        soak.runs,
+        soak.wrong,
+        f"{early:.0f} MB",
+        f"{late:.0f} MB",
+        len(soak.errors),
+    ]
+    columns = ("minutes", "engines", "runs", "mismatches", "memory early", "memory late", "errors")
+    networks = f"{', '.join(TRIALS)}; levels {', '.join(levels())}; engine threads {ENGINE_THREADS}; batches {BATCHES}."
+    results.write("soak", "Random use by several threads", columns, [row], [networks, *soak.errors])
+
+
+if __name__ == "__main__":
+    main()
