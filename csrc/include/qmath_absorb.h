@@ -64,24 +64,20 @@ static inline int64_t qmath_nudge(const qmath_channel *channel, int32_t level) {
 }
 
 // The least accumulator whose result reaches a level, for one level after another: ceil((level * 2^right - nudge) /
-// multiplier), by additions where the nudge stays. A multiplier of 0 reaches level 0 and those below.
+// multiplier), by additions where the nudge stays. The multiplier has its highest bit set, so quotients are small.
 typedef struct {
   const qmath_channel *channel;
   int32_t level;
-  qmath_int128 quotient;
+  int64_t quotient;
   int64_t rest;  // of the division by the multiplier, in [0, multiplier)
   int64_t step, step_rest;
 } qmath_thresholds;
 
 static inline void qmath_restart_thresholds(qmath_thresholds *at) {
   const int32_t multiplier = at->channel->multiplier;
-  if (multiplier == 0) {
-    at->quotient = at->level > 0 ? INT64_MAX : INT64_MIN;
-    return;
-  }
   const qmath_int128 unit = (qmath_int128)1 << qmath_own_bits(at->channel);
   const qmath_int128 distance = at->level * unit - qmath_nudge(at->channel, at->level) + multiplier - 1;
-  at->quotient = distance / multiplier;
+  at->quotient = (int64_t)(distance / multiplier);
   at->rest = (int64_t)(distance % multiplier);
   if (at->rest < 0) {  // to the floor
     at->quotient -= 1;
@@ -90,9 +86,8 @@ static inline void qmath_restart_thresholds(qmath_thresholds *at) {
 }
 
 static inline qmath_thresholds qmath_first_threshold(const qmath_channel *channel, int32_t level) {
-  const int64_t unit = (int64_t)1 << qmath_own_bits(channel), multiplier = channel->multiplier;
-  qmath_thresholds at = {channel, level, 0, 0, 0, 0};
-  if (multiplier != 0) at.step = unit / multiplier, at.step_rest = unit % multiplier;
+  const int64_t unit = (int64_t)1 << qmath_own_bits(channel);
+  qmath_thresholds at = {channel, level, 0, 0, unit / channel->multiplier, unit % channel->multiplier};
   qmath_restart_thresholds(&at);
   return at;
 }
@@ -102,12 +97,10 @@ static inline void qmath_next_threshold(qmath_thresholds *at) {
     qmath_restart_thresholds(at);
     return;
   }
-  at->quotient += at->step;
-  at->rest += at->step_rest;
-  if (at->rest >= at->channel->multiplier) {
-    at->quotient += 1;
-    at->rest -= at->channel->multiplier;
-  }
+  const int64_t rest = at->rest + at->step_rest, multiplier = at->channel->multiplier;
+  const bool over = rest >= multiplier;
+  at->quotient += at->step + over;
+  at->rest = over ? rest - multiplier : rest;
 }
 
 // Integers `offset * factor + addend * 2^bits` in [least, most] make accumulators cross every byte level where
@@ -116,18 +109,36 @@ typedef struct {
   qmath_int128 least, most;
 } qmath_interval;
 
+// What an accumulator that first reaches a level leaves to be added.
+static inline qmath_int128 qmath_reach(int32_t level, int64_t accumulator, int bits, int64_t factor) {
+  return level * ((qmath_int128)1 << bits) - (qmath_int128)accumulator * factor;
+}
+
 static inline qmath_interval qmath_crossing_interval(const qmath_channel *channel, int bits, int64_t factor) {
   const qmath_int128 unit = (qmath_int128)1 << bits, far = unit << 40;
+  const int32_t last = channel->clamp_max;
+  int32_t level = channel->clamp_min + 1;
   qmath_interval interval = {-far, far};
-  if (channel->clamp_min < channel->clamp_max) {
-    qmath_thresholds at = qmath_first_threshold(channel, channel->clamp_min + 1 - channel->zero_point);
-    for (int32_t level = channel->clamp_min + 1; level <= channel->clamp_max; ++level, qmath_next_threshold(&at)) {
-      const bool by_all = at.quotient <= channel->low, by_none = at.quotient > channel->high;
-      const int64_t threshold = by_all ? channel->low : by_none ? channel->high + 1 : (int64_t)at.quotient;
-      const qmath_int128 reach = level * unit - (qmath_int128)threshold * factor;
-      if (!by_none && reach > interval.least) interval.least = reach;
-      if (!by_all && reach + factor - 1 < interval.most) interval.most = reach + factor - 1;
-      if (by_none) break;  // nor are further levels reached, which are easier to stay below
+  if (level <= last) {
+    qmath_thresholds at = qmath_first_threshold(channel, level - channel->zero_point);
+    // Levels that all accumulators reach: the greatest of them asks for most.
+    for (; level <= last && at.quotient <= channel->low; ++level) qmath_next_threshold(&at);
+    if (level > channel->clamp_min + 1) interval.least = qmath_reach(level - 1, channel->low, bits, factor);
+    // Levels that are crossed. From the zero point on, their reaches are about the nudge: 64 bits hold them, whatever
+    // overflows on the way.
+    const qmath_int128 zero = channel->zero_point * unit;
+    int64_t most = INT64_MIN, least = INT64_MAX;
+    for (; level <= last && at.quotient <= channel->high; ++level, qmath_next_threshold(&at)) {
+      const int64_t reach = (int64_t)(((uint64_t)at.level << bits) - (uint64_t)at.quotient * (uint64_t)factor);
+      most = reach > most ? reach : most;
+      least = reach < least ? reach : least;
+    }
+    if (most != INT64_MIN && zero + most > interval.least) interval.least = zero + most;
+    if (least != INT64_MAX) interval.most = zero + least + factor - 1;
+    // Levels that none reaches: the least of them must stay out of reach.
+    if (level <= last) {
+      const qmath_int128 bound = qmath_reach(level, channel->high + 1, bits, factor) + factor - 1;
+      interval.most = bound < interval.most ? bound : interval.most;
     }
   }
   // A side without a level binds nothing; keep within one step of the other side, so that results stay small.
@@ -159,6 +170,7 @@ static inline bool qmath_find_offset(const qmath_channel *channel, int bits, int
 // interval soon; whole output steps in it are undone by `addend`.
 static inline bool qmath_absorb(const qmath_channel *channel, int bits, qmath_absorbed *absorbed) {
   if (channel->shift > 0 || channel->low < INT32_MIN || channel->high > INT32_MAX) return false;
+  if (channel->multiplier < 1 << 30) return false;  // not normalized: nobody's converter makes such
   if (channel->high - channel->low >= (int64_t)1 << 30) return false;
   const int scale = bits - 31 + channel->shift;
   const int64_t factor = scale >= 0 ? (int64_t)channel->multiplier << scale : channel->multiplier >> -scale;

@@ -14,11 +14,14 @@ typedef struct {
 } uf_weight_sums;
 
 static inline void uf_add_weight(uf_weight_sums *sums, int8_t weight) {
-  if (weight < 0) {
-    sums->negative += weight;
-  } else {
-    sums->positive += weight;
-  }
+  sums->negative += weight < 0 ? weight : 0;
+  sums->positive += weight > 0 ? weight : 0;
+}
+
+static inline uf_weight_sums uf_sum_weights(const int8_t *weight, int64_t count) {
+  uf_weight_sums sums = {0, 0};
+  for (int64_t i = 0; i < count; ++i) uf_add_weight(&sums, weight[i]);
+  return sums;
 }
 
 // Whether no weight is less than `least`: -127 where two products are added in 16 bits. Files made by others may hold

@@ -60,18 +60,20 @@ static size_t packed_size(const uf_gemm_shape *shape) {
 
 // --- Packing. ---
 
-// One channel's weights into its lane; `packed` is zeroed.
+// One channel's weights into its lane, four at a time; `packed` is zeroed.
 static uf_weight_sums pack_channel(const int8_t *weight, const uf_gemm_shape *shape, int lane, int lanes,
                                    int8_t *packed) {
-  uf_weight_sums sums = {0, 0};
+  const int64_t whole = shape->depth / 4, rest = shape->depth % 4, step_bytes = (int64_t)lanes * 4;
+  int8_t *out = packed + (int64_t)lane * 4;
+  const int8_t *from = weight;
   for (int64_t tap = 0; tap < shape->taps; ++tap) {
-    for (int64_t k = 0; k < shape->depth; ++k) {
-      const int8_t w = weight[tap * shape->depth + k];
-      packed[((tap * steps(shape) + k / 4) * lanes + lane) * 4 + k % 4] = w;
-      uf_add_weight(&sums, w);
-    }
+    for (int64_t step = 0; step < whole; ++step, from += 4, out += step_bytes) memcpy(out, from, 4);
+    if (rest == 0) continue;
+    memcpy(out, from, (size_t)rest);
+    from += rest;
+    out += step_bytes;
   }
-  return sums;
+  return uf_sum_weights(weight, shape->taps * shape->depth);
 }
 
 static void pack_block(const uf_linear *linear, const uf_gemm_shape *shape, int64_t first, int64_t block,
