@@ -1,7 +1,8 @@
 // Convolution as an indirect matrix product (gemm/gemm.h): a row is an output pixel, a run is a tap's channels.
 //
 // With few input channels (a network's first layer) a run of one tap would waste most of each 4-byte step, so a run is
-// a whole kernel row, kernel_w * channels bytes, read from copies of the image's rows that have their padding.
+// a whole kernel row, kernel_w * channels bytes, read from copies of the image's rows that have their padding. The same
+// serves narrow outputs, where a level would spend more time on pointers to runs than on the runs.
 
 #include <string.h>
 
@@ -49,7 +50,8 @@ static conv_plan make_plan(const uf_node *node) {
   const uf_window *window = &linear->window;
   conv_plan plan = {.window = window, .input = node->inputs[0], .output = node->output, .groups = linear->groups};
   const int64_t depth = plan.input->shape[3] / plan.groups, channels = plan.output->shape[3] / plan.groups;
-  plan.whole_rows = plan.groups == 1 && window->dilation_w == 1 && window->kernel_w > 1 && depth < 16;
+  const bool shallow = depth < 16 || (UF_GEMM.takes_even && depth <= 64 && channels <= 16);
+  plan.whole_rows = plan.groups == 1 && window->dilation_w == 1 && window->kernel_w > 1 && shallow;
   const uf_gemm_shape whole = {channels, window->kernel_h, window->kernel_w * depth};
   const uf_gemm_shape single = {channels, (int64_t)window->kernel_h * window->kernel_w, depth};
   plan.shape = plan.whole_rows ? whole : single;
