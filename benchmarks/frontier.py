@@ -21,6 +21,7 @@ from benchmarks.peers import files
 from PIL import Image
 
 import unfloat
+from unfloat.cli.bench import SECONDS
 from unfloat.cli.peers import take_turns
 from unfloat.runtime.engine import level_in_use
 
@@ -28,7 +29,7 @@ NETWORKS = (
     *(f"mobilenet_v2@{size}" for size in (96, 128, 160, 192, 224)),
     *(f"efficientnet_lite{number}" for number in (0, 1, 2)),
 )
-CALIBRATION, BATCH, SECONDS = 125, 25, 0.25
+CALIBRATION, BATCH = 125, 25
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from typing import Any
 from benchmarks import results
 from benchmarks.peers import files
 
+from unfloat.cli.bench import SECONDS
 from unfloat.cli.peers import Peer, take_turns
 from unfloat.runtime.engine import level_in_use
 
 MOBILE = ("mobilenet_v1", "mobilenet_v2", "efficientnet_lite0", "resnet50")
 TINY = ("resnet8", "mobilenet_v1_vww", "ds_cnn")
 TINY_RUNTIMES = ("ort", "litert")
-SECONDS = 0.25  # of a turn
 COLUMNS = ("network", "threads", "Unfloat", "ONNX Runtime", "OpenVINO", "LiteRT", "ExecuTorch", "best peer", "ratio")
 ORDER = ("ort", "openvino", "litert", "executorch")
 

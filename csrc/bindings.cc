@@ -170,9 +170,16 @@ struct RealPort {
   rows_label label;    // of the arena's bytes
 };
 
-rows_label checked_label(DType dtype, float scale, int32_t zero_point, int32_t qmin, int32_t qmax);
+rows_label checked_label(DType dtype, float scale, int32_t zero_point, int32_t qmin, int32_t qmax) {
+  const int32_t least = dtype == DType::kInt8 ? -128 : 0;
+  require(dtype != DType::kInt32, "codes must be int8 or uint8");
+  require(least <= qmin && qmin <= zero_point && zero_point <= qmax && qmax <= least + 255,
+          "qmin <= zero_point <= qmax must hold, all of them codes");
+  require(scale > 0 && std::isfinite(scale), "the scale must be positive and finite");
+  return {scale, zero_point, qmin, qmax};
+}
 
-// The same for a tensor of the arena, whose bytes are codes plus the view's offset.
+// Checks a port. The arena's bytes are codes plus the view's offset, and so is their label.
 template <typename Real>
 RealPort<Real> real_port(const Tensor &tensor, const BorderTuple &border, nb::handle array, const std::string &what) {
   const auto &[scale, zero_point, qmin, qmax, permutation] = border;
@@ -262,15 +269,6 @@ std::vector<std::tuple<std::string, std::string>> kernels(const Engine &engine) 
 }
 
 // --- the border, and the arithmetic over arrays ---
-
-rows_label checked_label(DType dtype, float scale, int32_t zero_point, int32_t qmin, int32_t qmax) {
-  const int32_t least = dtype == DType::kInt8 ? -128 : 0;
-  require(dtype != DType::kInt32, "codes must be int8 or uint8");
-  require(least <= qmin && qmin <= zero_point && zero_point <= qmax && qmax <= least + 255,
-          "qmin <= zero_point <= qmax must hold, all of them codes");
-  require(scale > 0 && std::isfinite(scale), "the scale must be positive and finite");
-  return {scale, zero_point, qmin, qmax};
-}
 
 template <typename Codes>
 StridedBytes strided(const Codes &codes) {

@@ -18,9 +18,10 @@ static inline void uf_add_weight(uf_weight_sums *sums, int8_t weight) {
   sums->positive += weight > 0 ? weight : 0;
 }
 
-static inline uf_weight_sums uf_sum_weights(const int8_t *weight, int64_t count) {
+// Of `count` weights, `stride` apart.
+UF_INLINE uf_weight_sums uf_sum_weights(const int8_t *weight, int64_t count, int64_t stride) {
   uf_weight_sums sums = {0, 0};
-  for (int64_t i = 0; i < count; ++i) uf_add_weight(&sums, weight[i]);
+  for (int64_t i = 0; i < count; ++i) uf_add_weight(&sums, weight[i * stride]);
   return sums;
 }
 

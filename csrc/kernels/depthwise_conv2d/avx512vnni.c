@@ -111,13 +111,6 @@ static size_t scratch_size(const uf_node *node) {
   return KINDS * offsets_bytes(&plan) + most;
 }
 
-static uf_weight_sums sum_channel(const depthwise_plan *plan, const int8_t *weight) {
-  uf_weight_sums sums = {0, 0};
-  const int32_t taps = plan->window->kernel_h * plan->window->kernel_w;
-  for (int32_t tap = 0; tap < taps; ++tap) uf_add_weight(&sums, weight[(int64_t)tap * plan->channels]);
-  return sums;
-}
-
 // One lane's weights, for each row of the band: [band][kernel_w][groups][lanes][GROUP].
 static void pack_lane(const depthwise_plan *plan, const int8_t *weight, int lane, int8_t *packed) {
   const uf_window *window = plan->window;
@@ -137,7 +130,8 @@ static void pack_block(const depthwise_plan *plan, const uf_linear *linear, int3
   const int count = left < UF_TILE_CHANNELS ? left : UF_TILE_CHANNELS;
   const uf_lane_map map = uf_quarter_order(block_channels(plan, block));
   uf_weight_sums sums[UF_TILE_CHANNELS];
-  for (int c = 0; c < count; ++c) sums[c] = sum_channel(plan, linear->weight + first + c);
+  const int64_t taps = (int64_t)plan->window->kernel_h * plan->window->kernel_w;
+  for (int c = 0; c < count; ++c) sums[c] = uf_sum_weights(linear->weight + first + c, taps, plan->channels);
   for (int lane = 0; lane < map.lanes; ++lane) {
     const int c = map.channel[lane];
     if (c < count) pack_lane(plan, linear->weight + first + c, lane, (int8_t *)packed + sizeof(uf_block));

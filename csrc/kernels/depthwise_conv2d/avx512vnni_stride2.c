@@ -43,12 +43,6 @@ static bool supports(const uf_node *node) {
 
 static size_t packed_size(const uf_node *node) { return MARGIN_BYTES + (size_t)blocks(node) * BLOCK_BYTES; }
 
-static uf_weight_sums sum_channel(const int8_t *weight, int32_t channels) {
-  uf_weight_sums sums = {0, 0};
-  for (int tap = 0; tap < SIZE * SIZE; ++tap) uf_add_weight(&sums, weight[(int64_t)tap * channels]);
-  return sums;
-}
-
 static void pack_block(const uf_node *node, int32_t block, uint8_t *packed) {
   const uf_linear *linear = &node->params.linear;
   const int32_t channels = node->output->shape[3], first = block * UF_TILE_CHANNELS;
@@ -66,7 +60,7 @@ static void pack_block(const uf_node *node, int32_t block, uint8_t *packed) {
       }
     }
   }
-  for (int c = 0; c < count; ++c) sums[c] = sum_channel(linear->weight + first + c, channels);
+  for (int c = 0; c < count; ++c) sums[c] = uf_sum_weights(linear->weight + first + c, SIZE * SIZE, channels);
   uf_pack_block(linear, first, count, sums, &map, (uf_block *)packed);
 }
 

@@ -73,7 +73,7 @@ static uf_weight_sums pack_channel(const int8_t *weight, const uf_gemm_shape *sh
     from += rest;
     out += step_bytes;
   }
-  return uf_sum_weights(weight, shape->taps * shape->depth);
+  return uf_sum_weights(weight, shape->taps * shape->depth, 1);
 }
 
 static void pack_block(const uf_linear *linear, const uf_gemm_shape *shape, int64_t first, int64_t block,
@@ -223,8 +223,11 @@ UF_INLINE void run_tiles(tile_task *task, int64_t tiles, int rows, arrangement k
 #define STORE_ROW(i) store_row(&own, &tile.r##i, i, &clamp, kind)
     UF_EACH_ROW(rows, STORE_ROW);
 #undef STORE_ROW
-    own.table += rows * pixels;
-    own.even += rows * pixels * own.run_stride;
+    if (even) {
+      own.even += rows * pixels * own.run_stride;
+    } else {
+      own.table += rows * pixels;
+    }
     own.out += rows * pixels * own.out_stride;
     own.pixels -= rows * pixels;
   } while (--tiles != 0);

@@ -1,10 +1,7 @@
 // Maximum pooling, 64 channels at a time in a register.
 
-#include <immintrin.h>
-
 #include "../scalar.h"
-
-enum { LANES = 64 };
+#include "../tile_avx512vnni.h"
 
 static void run(const uf_node *node, int thread, int threads) {
   const uf_window *window = &node->params.window;
@@ -13,9 +10,8 @@ static void run(const uf_node *node, int thread, int threads) {
   const uf_range pixels = uf_share(uf_volume(node->output, 0, 3), 1, thread, threads);
   for (int64_t index = pixels.begin; index < pixels.end; ++index) {
     const uf_pixel pixel = uf_pixel_at(node, window, index);
-    for (int32_t c = 0; c < channels; c += LANES) {
-      const int32_t left = channels - c;
-      const __mmask64 mask = left < LANES ? ((__mmask64)1 << left) - 1 : ~(__mmask64)0;
+    for (int32_t c = 0; c < channels; c += UF_TILE_CHANNELS) {
+      const __mmask64 mask = uf_first_bytes(channels - c);
       __m512i most = _mm512_setzero_si512();  // the least byte
       for (int32_t i = pixel.rows.begin; i < pixel.rows.end; ++i) {
         const uint8_t *x = uf_tap(node, window, &pixel, i, pixel.columns.begin) + c;

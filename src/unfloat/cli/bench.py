@@ -17,32 +17,31 @@ from unfloat.cli.peers import Peer, parse, take_turns
 from unfloat.ir.graph import own_shape
 from unfloat.program.plan import plan, tensor_bytes
 from unfloat.program.program import Program
-from unfloat.runtime.engine import level_in_use, peak
+from unfloat.runtime.engine import Engine, level_in_use, peak
 
 SECONDS = 0.25  # of a turn
 
 
-def timed(program: Program, runs: int, batch: int, threads: int, level: str | None) -> dict[str, Any]:
+def timed(engine: Engine, runs: int, batch: int, level: str | None) -> dict[str, Any]:
     """The whole program on zeros, real numbers in and out."""
-    engine = program.compile(threads, level)
-    zeros = _zeros(program, batch)
+    zeros = _zeros(engine.program, batch)
     engine(*zeros)
     times = []
     for _ in range(runs):
         start = time.perf_counter()
         engine(*zeros)
         times.append((time.perf_counter() - start) * 1e3)
-    settings = {"threads": threads, "batch": batch, "level": level_in_use(level)}
+    settings = {"threads": engine.threads, "batch": batch, "level": level_in_use(level)}
     return {"median_ms": statistics.median(times), "least_ms": min(times), **settings}
 
 
-def profiled(program: Program, batch: int, threads: int, level: str | None) -> dict[str, Any]:
+def profiled(engine: Engine, batch: int, level: str | None) -> dict[str, Any]:
     """Each layer's time, what the machine can do, and where activations lie."""
-    layers = program.compile(threads, level).profile(*_zeros(program, batch))
+    layers = engine.profile(*_zeros(engine.program, batch))
     return {
-        "peak_macs_per_second": peak(threads, level),
+        "peak_macs_per_second": peak(engine.threads, level),
         "layers": [asdict(layer) for layer in layers],
-        "arena": _arena(program),
+        "arena": _arena(engine.program),
     }
 
 

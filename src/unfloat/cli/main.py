@@ -154,9 +154,10 @@ def bench(
     """Time a program on this machine, on zeros: the whole, and each layer beside what the machine can do."""
     loaded = unfloat.load(program)
     with bench_plan.peers_of(loaded, compare, python or []) as others:
-        record = bench_plan.timed(loaded, runs, batch, threads, level)
+        engine = loaded.compile(threads, level)
+        record = bench_plan.timed(engine, runs, batch, level)
         if profile or plot is not None:
-            record |= bench_plan.profiled(loaded, batch, threads, level)
+            record |= bench_plan.profiled(engine, batch, level)
         if others:
             record["peers"] = bench_plan.compared(program, others, record, turns)
     if plot is not None:

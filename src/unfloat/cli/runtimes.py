@@ -24,11 +24,11 @@ LEAST_CALLS, WARM_UP = 5, 3
 def unfloat(file: str, threads: int, batch: int) -> tuple[str, Call]:
     """This project's engine; real numbers in and out."""
     import unfloat as package
+    from unfloat.ir.graph import own_shape
 
     program = package.load(file)
     engine = program.compile(threads)
-    shapes = [[port.shape[axis] for axis in np.argsort(port.permutation)] for port in program.inputs]
-    inputs = [sample([batch, *shape[1:]]) for shape in shapes]
+    inputs = [sample([batch, *own_shape(port)[1:]]) for port in program.inputs]
     return package.__version__, lambda: engine(*inputs)
 
 

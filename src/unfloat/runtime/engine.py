@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from unfloat import _native
-from unfloat.ir.graph import Port
+from unfloat.ir.graph import Port, own_shape
 from unfloat.program.plan import plan
 from unfloat.program.program import Program
 from unfloat.program.verify import layer_macs
@@ -88,7 +88,7 @@ class Engine:
             threads,
             level_in_use(level),
         )
-        self._input_shapes = [_outer_shape(port) for port in program.inputs]
+        self._input_shapes = [own_shape(port) for port in program.inputs]
         self._output_shapes = [tuple(port.shape[axis] for axis in port.permutation) for port in program.outputs]
         self._borders = (
             [self._border(port, port.permutation) for port in program.inputs],
@@ -241,11 +241,6 @@ def peak(threads: int = 1, level: str | None = None, seconds: float = 0.05) -> f
         ValueError: This CPU has no such level.
     """
     return _native.peak(level_in_use(level), threads, seconds)
-
-
-def _outer_shape(port: Port) -> tuple[int, ...]:
-    """The shape of an input in the model's own layout."""
-    return tuple(port.shape[axis] for axis in np.argsort(port.permutation))
 
 
 def _require(port: Port, x: np.ndarray, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
