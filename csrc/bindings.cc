@@ -257,7 +257,8 @@ std::vector<std::tuple<std::string, std::string, std::string, int64_t>> profile(
   require(call_claimed(engine, inputs, outputs, input_borders, output_borders) < 0, "an input holds a NaN");
   std::vector<std::tuple<std::string, std::string, std::string, int64_t>> rows;
   for (const auto &layer : engine.layers()) {
-    rows.emplace_back(layer->name, layer->op, layer->kernel->name, layer->nanoseconds);
+    const std::string place = layer->leader == nullptr ? "" : " in " + layer->leader->name;
+    rows.emplace_back(layer->name, layer->op, layer->kernel->name + place, layer->nanoseconds);
   }
   return rows;
 }

@@ -66,8 +66,9 @@ Engine::Engine(const std::vector<TensorSpec> &tensors, const std::vector<Instruc
   const uf_level chosen = choose_level(level);
   for (const Instruction &instruction : instructions) layers_.push_back(make_layer(instruction, tensors_));
   prepare_layers(chosen);
+  make_schedule();
   make_scratch();
-  stamps_.resize(layers_.size() + 1);
+  stamps_.resize(schedule_.size() + 1);
   give_back_memory();
 }
 
@@ -92,6 +93,13 @@ void Engine::prepare_layers(uf_level level) {
   work();
   for (std::thread &helper : helpers) helper.join();
   if (error != nullptr) std::rethrow_exception(error);
+}
+
+void Engine::make_schedule() {
+  for (const auto &layer : layers_) {
+    if (!schedule_.empty()) join_layers(*schedule_.back(), *layer);
+    if (layer->leader == nullptr) schedule_.push_back(layer.get());
+  }
 }
 
 void Engine::add_tensor(const TensorSpec &spec, int64_t arena_bytes_per_sample) {
@@ -183,16 +191,16 @@ void Engine::run() {
 
 void Engine::run_layers(int thread) {
   const int threads = this->threads();
-  for (size_t i = 0; i < layers_.size(); ++i) {
+  for (size_t i = 0; i < schedule_.size(); ++i) {
     if (i > 0) pool_.meet();
     if (profiling && thread == 0) stamps_[i] = now();
-    layers_[i]->kernel->run(&layers_[i]->node, thread, threads);
+    schedule_[i]->kernel->run(&schedule_[i]->node, thread, threads);
   }
 }
 
 void Engine::collect_profile() {
   stamps_.back() = now();
-  for (size_t i = 0; i < layers_.size(); ++i) layers_[i]->nanoseconds = stamps_[i + 1] - stamps_[i];
+  for (size_t i = 0; i < schedule_.size(); ++i) schedule_[i]->nanoseconds = stamps_[i + 1] - stamps_[i];
 }
 
 }  // namespace unfloat

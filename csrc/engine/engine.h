@@ -48,6 +48,7 @@ class Engine {
 
  private:
   void prepare_layers(uf_level level);
+  void make_schedule();
   void add_tensor(const TensorSpec &spec, int64_t arena_bytes_per_sample);
   void check_ports() const;
   void make_scratch();
@@ -57,12 +58,13 @@ class Engine {
 
   std::vector<Tensor> tensors_;
   std::vector<std::unique_ptr<Layer>> layers_;
+  std::vector<Layer *> schedule_;  // those that no other runs
   std::vector<int64_t> inputs_, outputs_;
   int64_t arena_bytes_per_sample_;
   int64_t batch_ = 0;
   Buffer arena_, scratch_;
   ThreadPool pool_;
-  std::vector<int64_t> stamps_;  // when each layer began, and the end
+  std::vector<int64_t> stamps_;  // when each layer of the schedule began, and the end
   std::mutex in_use_;
 };
 

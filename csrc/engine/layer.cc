@@ -1,5 +1,6 @@
 #include "layer.h"
 
+#include <algorithm>
 #include <stdexcept>
 
 #include "loader.h"
@@ -41,6 +42,11 @@ void pack(Layer &layer) {
   layer.weight = Buffer();  // the kernel has its own copy now; see kernel.h
 }
 
+// Whether a tensor's memory touches another's; equal batches move both ends alike.
+bool overlap(const Tensor &a, const Tensor &b) {
+  return a.arena_offset < b.arena_offset + b.sample_size && b.arena_offset < a.arena_offset + a.sample_size;
+}
+
 const Tensor &tensor_at(const std::vector<Tensor> &tensors, int64_t index, const std::string &layer) {
   if (index < 0 || index >= static_cast<int64_t>(tensors.size())) {
     throw std::invalid_argument("layer '" + layer + "': there is no tensor " + std::to_string(index));
@@ -49,6 +55,10 @@ const Tensor &tensor_at(const std::vector<Tensor> &tensors, int64_t index, const
 }
 
 }  // namespace
+
+bool same_shape(const uf_tensor &a, const uf_tensor &b) {
+  return a.rank == b.rank && std::equal(a.shape, a.shape + a.rank, b.shape);
+}
 
 std::unique_ptr<Layer> make_layer(const Instruction &instruction, const std::vector<Tensor> &tensors) {
   auto layer = std::make_unique<Layer>();
@@ -61,6 +71,7 @@ std::unique_ptr<Layer> make_layer(const Instruction &instruction, const std::vec
     all_constant = all_constant && layer->operands.back()->constant;
   }
   const Tensor &output = tensor_at(tensors, instruction.output, layer->name);
+  layer->output = &output;
   layer->node.input_count = static_cast<int32_t>(layer->inputs.size());
   layer->node.inputs = layer->inputs.data();
   layer->node.output = &output.view;
@@ -73,6 +84,22 @@ std::unique_ptr<Layer> make_layer(const Instruction &instruction, const std::vec
 void prepare_layer(Layer &layer, uf_level level) {
   layer.kernel = choose_kernel(layer, level);
   pack(layer);
+}
+
+void join_layers(Layer &layer, Layer &next) {
+  if (!layer.kernel->leads || layer.node.follower != nullptr || next.kernel->span == nullptr) return;
+  bool reads_layer = false;
+  for (const Tensor *operand : next.operands) {
+    if (operand->constant || !same_shape(operand->view, next.output->view)) return;
+    reads_layer = reads_layer || operand == layer.output;
+  }
+  for (const Tensor *operand : layer.operands) {
+    if (!operand->constant && overlap(*operand, *next.output)) return;
+  }
+  if (!reads_layer) return;
+  layer.node.follower = &next.node;
+  layer.node.follower_span = next.kernel->span;
+  next.leader = &layer;
 }
 
 }  // namespace unfloat

@@ -28,10 +28,14 @@ struct Layer {
   const uf_kernel *kernel = nullptr;
   uf_node node = {};
   std::vector<const Tensor *> operands;
+  const Tensor *output = nullptr;
   std::vector<const uf_tensor *> inputs;  // node.inputs
   Buffer weight, bias, multiplier, shift, packed;
-  int64_t nanoseconds = 0;  // of the last profiled run
+  const Layer *leader = nullptr;  // the layer that runs this one as its follower
+  int64_t nanoseconds = 0;        // of the last profiled run; those of a follower are the leader's
 };
+
+bool same_shape(const uf_tensor &a, const uf_tensor &b);
 
 // Checks an instruction against its operator's rules and makes its layer: parameters and constants. Throws
 // std::invalid_argument, naming the layer, where anything is missing or does not fit. Scratch is the engine's.
@@ -40,6 +44,10 @@ std::unique_ptr<Layer> make_layer(const Instruction &instruction, const std::vec
 // Chooses a layer's kernel and packs its weights. Reads nothing but the layer and its tensors' views, so that different
 // layers may be prepared at the same time.
 void prepare_layer(Layer &layer, uf_level level);
+
+// Makes `next`, which runs right after `layer`, its follower where that gives the same bytes: an elementwise operator
+// on the layer's output, none of whose results lies where the layer still reads.
+void join_layers(Layer &layer, Layer &next);
 
 }  // namespace unfloat
 

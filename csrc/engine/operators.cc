@@ -8,14 +8,6 @@
 namespace unfloat {
 namespace {
 
-bool same_shape(const uf_tensor &a, const uf_tensor &b) {
-  if (a.rank != b.rank) return false;
-  for (int axis = 0; axis < a.rank; ++axis) {
-    if (a.shape[axis] != b.shape[axis]) return false;
-  }
-  return true;
-}
-
 // --- linear ---
 
 void conv2d(Loader &loader) {

@@ -122,7 +122,12 @@ typedef union {
   uf_softmax softmax;
 } uf_params;
 
-typedef struct {
+typedef struct uf_node uf_node;
+
+// An elementwise operator on `count` bytes of each of its two inputs. `out` may be `a` or `b` itself.
+typedef void (*uf_span)(const uf_node *node, const uint8_t *a, const uint8_t *b, uint8_t *out, int64_t count);
+
+struct uf_node {
   int32_t input_count;
   const uf_tensor *const *inputs;
   const uf_tensor *output;
@@ -130,7 +135,10 @@ typedef struct {
   const void *packed;  // what pack() wrote
   uint8_t *scratch;    // of all threads; see uf_scratch
   size_t scratch_stride;
-} uf_node;
+  // An elementwise operator on this node's output and another tensor of its shape, a residual addition; or NULL.
+  const uf_node *follower;
+  uf_span follower_span;
+};
 
 // A kernel. The functions that may be NULL say so. The output overlaps no input, except that add, mul, rescale and
 // reshape may be given one of their inputs as the output. At load, in this order: supports, packed_size, pack,
@@ -146,7 +154,16 @@ typedef struct {
   // One thread's share of the work; called once for each thread in [0, threads), at the same time. Every output byte
   // has exactly one writer and its value does not depend on `threads`.
   void (*run)(const uf_node *node, int thread, int threads);
+  uf_span span;  // of an elementwise operator of two inputs, else NULL
+  bool leads;    // run() calls uf_follow() for what it has written, while that is in the cache
 } uf_kernel;
+
+// Runs the follower, if there is one, on `count` bytes from `at` on, which this thread has just written.
+static inline void uf_follow(const uf_node *node, int64_t at, int64_t count) {
+  const uf_node *next = node->follower;
+  if (next == NULL) return;
+  node->follower_span(next, next->inputs[0]->data + at, next->inputs[1]->data + at, next->output->data + at, count);
+}
 
 // A thread's scratch memory: UF_ALIGNMENT-aligned, contents undefined.
 static inline void *uf_scratch(const uf_node *node, int thread) {

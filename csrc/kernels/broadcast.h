@@ -42,9 +42,6 @@ static inline uf_broadcast uf_broadcast_of(const uf_node *node) {
   return joined;
 }
 
-// Computes `count` outputs from as many bytes of each input. `out` may be `a` or `b` itself.
-typedef void (*uf_span)(const uf_node *node, const uint8_t *a, const uint8_t *b, uint8_t *out, int64_t count);
-
 enum { UF_REPEATED = 1024 };  // a byte that repeats is spread out, so that spans see arrays only
 
 // Where the inputs of the output at `index` begin.

@@ -123,6 +123,21 @@ Case conv2d(int64_t channels) {
   return test;
 }
 
+// So few pixels and so many channels that threads share the channels.
+Case wide_conv2d(int64_t channels) {
+  Case test;
+  const Shape image = {1, draw(1, 3), draw(1, 3), channels};
+  const int64_t outputs = draw(520, 600);
+  auto &attributes = test.instruction.attributes;
+  attributes["stride"] = attributes["dilation"] = pair(1, 1);
+  attributes["padding"] = std::vector<int64_t>(4);
+  attributes["groups"] = int64_t{1};
+  add_linear(&test, {outputs, 1, 1, channels}, outputs);
+  test.inputs = {image};
+  test.output = {1, image[1], image[2], outputs};
+  return test;
+}
+
 Case depthwise_conv2d(int64_t channels) {
   Case test;
   test.is_signed = draw(0, 3) > 0;
@@ -192,15 +207,19 @@ void broadcast(Case *test, int64_t channels) {
   test->instruction.attributes["input_zero_points"] = pair(draw(-128, 127), draw(-128, 127));
 }
 
-Case add(int64_t channels) {
-  Case test;
-  broadcast(&test, channels);
-  auto &attributes = test.instruction.attributes;
+void add_addition(Case *test) {
+  auto &attributes = test->instruction.attributes;
   attributes["left_shift"] = int64_t{20};
   attributes["input_multipliers"] = pair(draw(1 << 30, INT32_MAX), int64_t{1} << 30);
   attributes["input_shifts"] = pair(draw(-6, -1), 0);
   attributes["output_multiplier"] = draw(1 << 30, INT32_MAX);
   attributes["output_shift"] = draw(-20, -16);
+}
+
+Case add(int64_t channels) {
+  Case test;
+  broadcast(&test, channels);
+  add_addition(&test);
   return test;
 }
 
@@ -339,6 +358,7 @@ const std::vector<std::pair<std::string, std::function<Case(int64_t)>>> kMakers 
     {"average_pool2d", pool2d},
     {"concatenation", concatenation},
     {"conv2d", conv2d},
+    {"conv2d", wide_conv2d},
     {"depthwise_conv2d", depthwise_conv2d},
     {"depthwise_conv2d", depthwise_stride2},
     {"fully_connected", fully_connected},
@@ -431,6 +451,59 @@ void check(const std::string &op, Case test) {
   }
 }
 
+// Adds the output of a convolution, tensor 1, to tensor 2.
+Instruction residual_add(Case *conv) {
+  Case sum;
+  sum.is_signed = conv->is_signed;
+  add_output_stage(&sum);
+  add_addition(&sum);
+  Instruction &instruction = sum.instruction;
+  instruction.op = instruction.name = "add";
+  instruction.attributes["input_zero_points"] = pair(draw(-128, 127), draw(-128, 127));
+  instruction.inputs = draw(0, 1) == 0 ? pair(1, 2) : pair(2, 1);
+  instruction.output = 3;
+  conv->instruction.op = conv->instruction.name = "conv2d";
+  conv->instruction.inputs = {0};
+  conv->instruction.output = 1;
+  return instruction;
+}
+
+// A convolution and the addition of its output to another tensor, in one go where the level has such a convolution.
+void check_residual(Case first) {
+  const Instruction addition = residual_add(&first);
+  std::vector<Tensor> tensors;  // the convolution's two, and the addition's two
+  std::vector<int32_t> batches;
+  for (size_t i = 0; i < 4; ++i) {
+    tensors.push_back(tensor_of(i == 0 ? first.inputs[0] : first.output, first.is_signed, i % 2 == 1));
+    tensors[i].arena_offset = static_cast<int64_t>(i) << 32;  // apart
+    batches.push_back(tensors[i].view.shape[0]);
+    if (i % 2 == 1) continue;
+    for (int64_t j = 0; j < uf_size(&tensors[i].view); ++j)
+      tensors[i].view.data[j] = static_cast<uint8_t>(draw(0, 255));
+  }
+  std::vector<uint8_t> truth;
+  const std::vector<std::string> levels = unfloat::available_levels();
+  for (auto level = levels.rbegin(); level != levels.rend(); ++level) {
+    set_batch(&tensors, {});
+    const auto conv = unfloat::make_layer(first.instruction, tensors);
+    const auto sum = unfloat::make_layer(addition, tensors);
+    for (Layer *layer : {conv.get(), sum.get()}) unfloat::prepare_layer(*layer, unfloat::choose_level(*level));
+    unfloat::join_layers(*conv, *sum);
+    for (const int threads : {1, 2, 3, 7}) {
+      std::memset(tensors[3].codes.data(), kMark, tensors[3].codes.size());
+      const bool conv_stands = fences_stand(run(conv.get(), threads, &tensors, batches));
+      if (sum->leader == nullptr) run(sum.get(), threads, &tensors, batches);
+      const uint8_t *fenced = tensors[3].codes.data();
+      const std::vector<uint8_t> found(fenced, fenced + tensors[3].codes.size());
+      if (truth.empty()) truth = found;
+      ++checks;
+      if (found == truth && conv_stands && fences_stand(found)) continue;
+      std::printf("%s and %s, %d threads: wrong\n", conv->kernel->name, sum->kernel->name, threads);
+      ++failures;
+    }
+  }
+}
+
 }  // namespace
 
 int main(int argc, char **argv) {
@@ -438,6 +511,8 @@ int main(int argc, char **argv) {
   for (int round = 0; round < rounds; ++round) {
     for (const int64_t channels : {1, 3, 4, 5, 15, 16, 17, 31, 32, 33, 63, 64, 65, 130}) {
       for (const auto &[op, make] : kMakers) check(op, make(channels));
+      check_residual(conv2d(channels));
+      check_residual(wide_conv2d(channels));
     }
   }
   check("conv2d", deep_conv2d());

@@ -64,4 +64,5 @@ const uf_kernel add__avx2 = {
     .packed_size = packed_size,
     .pack = pack,
     .run = run,
+    .span = span,
 };

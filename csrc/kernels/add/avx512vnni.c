@@ -36,4 +36,5 @@ const uf_kernel add__avx512vnni = {
     .packed_size = packed_size,
     .pack = pack,
     .run = run,
+    .span = span,
 };

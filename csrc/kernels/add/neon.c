@@ -61,4 +61,5 @@ const uf_kernel add__neon = {
     .packed_size = packed_size,
     .pack = pack,
     .run = run,
+    .span = span,
 };

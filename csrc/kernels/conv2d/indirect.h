@@ -202,7 +202,7 @@ typedef struct {
 // Pixels are shared out, unless there are so few that sharing the weights is better.
 static conv_share share_of(const conv_plan *plan, int thread, int threads) {
   const uf_range all_pixels = {0, uf_volume(plan->output, 0, 3)};
-  const uf_range all_blocks = {0, plan->groups * UF_GEMM.blocks(&plan->shape)};
+  const uf_range all_blocks = {0, plan->groups * uf_gemm_blocks(&UF_GEMM, &plan->shape)};
   const bool few_pixels = all_pixels.end < (int64_t)threads * 8 * ROWS_OF_A_TILE;
   const bool many_blocks = all_blocks.end >= 4 * (int64_t)threads;
   const int64_t grain = plan->whole_rows ? plan->output->shape[2] : ROWS_OF_A_TILE;
@@ -213,7 +213,7 @@ static conv_share share_of(const conv_plan *plan, int thread, int threads) {
 
 static void run_panel(const conv_plan *plan, const uf_range *blocks, uf_gemm *gemm, const uint8_t *packed,
                       uint8_t *out) {
-  const int64_t each = UF_GEMM.blocks(&plan->shape);
+  const int64_t each = uf_gemm_blocks(&UF_GEMM, &plan->shape);
   for (int64_t group = blocks->begin / each; group * each < blocks->end; ++group) {
     const int64_t begin = blocks->begin - group * each, end = blocks->end - group * each;
     const uf_range inside = {begin < 0 ? 0 : begin, end > each ? each : end};
@@ -256,6 +256,23 @@ static void find_runs_in_copies(const conv_plan *plan, int64_t pixel, int64_t le
   point_behind(plan, gemm->rows, outside, table);
 }
 
+// Channels of the output before a block.
+static int64_t channel_of(const conv_plan *plan, int64_t block) {
+  const int64_t each = uf_gemm_blocks(&UF_GEMM, &plan->shape), group = block / each;
+  const int64_t inside = block % each * UF_GEMM.block_channels;
+  return group * plan->shape.channels + inside;
+}
+
+// Lets the follower have what was written: whole pixels, or some channels of each.
+static void follow(const uf_node *node, const conv_plan *plan, const uf_range *blocks, int64_t pixel, int64_t count) {
+  if (node->follower == NULL) return;
+  const int64_t channels = plan->output->shape[3];
+  const int64_t begin = channel_of(plan, blocks->begin), end = channel_of(plan, blocks->end);
+  const bool whole = end - begin == channels;
+  if (whole) uf_follow(node, pixel * channels, count * channels);
+  for (int64_t i = 0; !whole && i < count; ++i) uf_follow(node, (pixel + i) * channels + begin, end - begin);
+}
+
 static void run(const uf_node *node, int thread, int threads) {
   const conv_plan plan = make_plan(node);
   const conv_share share = share_of(&plan, thread, threads);
@@ -272,8 +289,9 @@ static void run(const uf_node *node, int thread, int threads) {
       find_runs(&plan, pixel, left, outside, table, &gemm);
     }
     run_panel(&plan, &share.blocks, &gemm, packed, plan.output->data + pixel * gemm.out_stride);
+    follow(node, &plan, &share.blocks, pixel, gemm.rows);
   }
 }
 
 UF_DEFINE_KERNEL(conv2d, .supports = supports, .packed_size = packed_size, .pack = pack, .scratch_size = scratch_size,
-                 .run = run);
+                 .run = run, .leads = true);

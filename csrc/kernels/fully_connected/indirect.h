@@ -33,7 +33,7 @@ static size_t scratch_size(const uf_node *node) {
 
 static void run(const uf_node *node, int thread, int threads) {
   const uf_gemm_shape shape = shape_of(node);
-  const uf_range blocks = uf_share(UF_GEMM.blocks(&shape), 1, thread, threads);
+  const uf_range blocks = uf_share(uf_gemm_blocks(&UF_GEMM, &shape), 1, thread, threads);
   const int64_t rows = uf_size(node->output) / shape.channels;
   const uint8_t **table = uf_scratch(node, thread);
   uf_gemm gemm = {

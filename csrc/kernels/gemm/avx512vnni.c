@@ -290,4 +290,4 @@ static void run(const uf_gemm *gemm, uf_range range) {
   for (int64_t block = range.begin; block < range.end; ++block) run_block(gemm, block);
 }
 
-const uf_gemm_level uf_gemm__avx512vnni = {INT8_MIN, true, blocks, packed_size, pack, run};
+const uf_gemm_level uf_gemm__avx512vnni = {INT8_MIN, true, UF_TILE_CHANNELS, packed_size, pack, run};

@@ -161,4 +161,4 @@ static void run(const uf_gemm *gemm, uf_range range) {
   for (int64_t block = range.begin; block < range.end; ++block) run_block(gemm, block);
 }
 
-const uf_gemm_level UF_GEMM = {LEAST_WEIGHT, false, blocks, packed_size, pack, run};
+const uf_gemm_level UF_GEMM = {LEAST_WEIGHT, false, UF_BLOCK_CHANNELS, packed_size, pack, run};

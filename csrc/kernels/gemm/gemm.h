@@ -39,8 +39,7 @@ typedef struct {
 typedef struct {
   int least_weight;  // that the product can take
   bool takes_even;
-  // Outputs are computed in blocks of channels; how many there are.
-  int64_t (*blocks)(const uf_gemm_shape *shape);
+  int64_t block_channels;  // outputs are computed in blocks of so many channels
   // Packs the output channels [first, first + channels) of a node whose weights are [outputs, taps, depth].
   size_t (*packed_size)(const uf_gemm_shape *shape);
   void (*pack)(const uf_linear *linear, const uf_gemm_shape *shape, int64_t first, void *packed);
@@ -50,6 +49,10 @@ typedef struct {
 
 extern const uf_gemm_level uf_gemm__avx512vnni, uf_gemm__avx512vl, uf_gemm__avxvnni, uf_gemm__avx2, uf_gemm__i8mm,
     uf_gemm__dotprod, uf_gemm__neon;
+
+static inline int64_t uf_gemm_blocks(const uf_gemm_level *level, const uf_gemm_shape *shape) {
+  return (shape->channels + level->block_channels - 1) / level->block_channels;
+}
 
 // Whether a level's product can take a node's weights, `count` of them.
 static inline bool uf_gemm_takes(const uf_gemm_level *level, const uf_linear *linear, int64_t count) {
