@@ -10,6 +10,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <memory>
@@ -216,17 +217,21 @@ std::vector<RealPort<Real>> real_ports(const nb::list &arrays, const std::vector
   return ports;
 }
 
-// Under a Claim: the index of the first input that holds a NaN, in which case nothing runs; -1 where there is none.
+// Under a Claim: the index of an input that holds a NaN, in which case the outputs stay as they were; -1 where there is
+// none.
 int call_claimed(Engine &engine, const nb::list &inputs, const nb::list &outputs,
                  const std::vector<BorderTuple> &input_borders, const std::vector<BorderTuple> &output_borders) {
   const auto from =
       real_ports<const float>(inputs, input_borders, engine.input_count(), "input", &Engine::input, engine);
   const auto to = real_ports<float>(outputs, output_borders, engine.output_count(), "output", &Engine::output, engine);
   const nb::gil_scoped_release release;
-  for (size_t i = 0; i < from.size(); ++i) {
-    if (!quantize(from[i].reals, from[i].label, from[i].codes)) return static_cast<int>(i);
-  }
-  engine.run();
+  std::atomic<int> nan{-1};
+  engine.run([&](int thread, int threads) {
+    for (size_t i = 0; i < from.size(); ++i) {
+      if (!quantize(from[i].reals, from[i].label, from[i].codes, thread, threads)) nan = static_cast<int>(i);
+    }
+  });
+  if (nan >= 0) return nan;
   for (const auto &port : to) dequantize(port.codes, false, port.label, port.reals);
   return -1;
 }

@@ -3,15 +3,18 @@
 #include <functional>
 #include <numeric>
 
+#include "kernel.h"
+
 namespace unfloat {
 namespace {
 
-// Calls row(i, offset) for the i-th row along the last axis, offset being that of its first element.
+int64_t row_count(const StridedBytes &codes) { return codes.shape.back() == 0 ? 0 : codes.size() / codes.shape.back(); }
+
+// Calls row(i, offset) for each row i along the last axis, offset being that of its first element.
 template <typename Row>
-void for_each_row(const StridedBytes &codes, Row row) {
+void for_each_row(const StridedBytes &codes, uf_range rows, Row row) {
   const size_t last = codes.shape.size() - 1;
-  const int64_t rows = codes.shape[last] == 0 ? 0 : codes.size() / codes.shape[last];
-  for (int64_t i = 0; i < rows; ++i) {
+  for (int64_t i = rows.begin; i < rows.end; ++i) {
     int64_t offset = 0, rest = i;
     for (size_t axis = last; axis-- > 0; rest /= codes.shape[axis]) {
       offset += rest % codes.shape[axis] * codes.strides[axis];
@@ -32,12 +35,14 @@ bool has_planes(const StridedBytes &codes) {
   return true;
 }
 
-bool quantize_planes(const float *x, const rows_label &label, const StridedBytes &codes) {
-  const int64_t samples = codes.shape[0], channels = codes.shape[1], size = codes.size() / samples;
+bool quantize_planes(const float *x, const rows_label &label, const StridedBytes &codes, int thread, int threads) {
+  const int64_t samples = codes.shape[0], channels = codes.shape[1], plane = codes.size() / samples / channels;
+  const uf_range pixels = uf_share(plane, UF_ALIGNMENT, thread, threads);
   bool numbers = true;
   for (int64_t i = 0; i < samples; ++i) {
-    uint8_t *to = codes.data + i * codes.strides[0];
-    numbers = rows_quantize_planes(x + i * size, channels, size / channels, &label, to) && numbers;
+    const float *from = x + i * channels * plane + pixels.begin;
+    uint8_t *to = codes.data + i * codes.strides[0] + pixels.begin * channels;
+    numbers = rows_quantize_planes(from, plane, channels, pixels.end - pixels.begin, &label, to) && numbers;
   }
   return numbers;
 }
@@ -59,11 +64,11 @@ StridedBytes permuted(uint8_t *data, const std::vector<int64_t> &shape, const st
   return view;
 }
 
-bool quantize(const float *x, const rows_label &label, const StridedBytes &codes) {
-  if (has_planes(codes)) return quantize_planes(x, label, codes);
+bool quantize(const float *x, const rows_label &label, const StridedBytes &codes, int thread, int threads) {
+  if (has_planes(codes)) return quantize_planes(x, label, codes, thread, threads);
   const int64_t width = codes.shape.back(), stride = codes.strides.back();
   bool numbers = true;
-  for_each_row(codes, [&](int64_t i, int64_t offset) {
+  for_each_row(codes, uf_share(row_count(codes), 1, thread, threads), [&](int64_t i, int64_t offset) {
     numbers = rows_quantize(x + i * width, width, &label, codes.data + offset, stride) && numbers;
   });
   return numbers;
@@ -71,7 +76,7 @@ bool quantize(const float *x, const rows_label &label, const StridedBytes &codes
 
 void dequantize(const StridedBytes &codes, bool is_signed, const rows_label &label, float *x) {
   const int64_t width = codes.shape.back(), stride = codes.strides.back();
-  for_each_row(codes, [&](int64_t i, int64_t offset) {
+  for_each_row(codes, {0, row_count(codes)}, [&](int64_t i, int64_t offset) {
     rows_dequantize(codes.data + offset, stride, width, is_signed, &label, x + i * width);
   });
 }

@@ -21,8 +21,9 @@ struct StridedBytes {
 // The same bytes, dense in the order of `shape`, with their axes in another order: axis i becomes axis permutation[i].
 StridedBytes permuted(uint8_t *data, const std::vector<int64_t> &shape, const std::vector<int> &permutation);
 
-// Fills codes from real numbers, dense in the order of the codes' shape. False where one is NaN.
-bool quantize(const float *x, const rows_label &label, const StridedBytes &codes);
+// Fills codes from real numbers, dense in the order of the codes' shape: one thread's share of them. False where one is
+// NaN.
+bool quantize(const float *x, const rows_label &label, const StridedBytes &codes, int thread = 0, int threads = 1);
 
 // Fills real numbers from codes, which are int8 or uint8.
 void dequantize(const StridedBytes &codes, bool is_signed, const rows_label &label, float *x);

@@ -184,13 +184,25 @@ void Engine::run(const void *const *inputs, void *const *outputs) {
   }
 }
 
-void Engine::run() {
-  pool_.run([](void *self, int thread) { static_cast<Engine *>(self)->run_layers(thread); }, this);
+void Engine::run(const Enter &enter) {
+  struct Context {
+    Engine *engine;
+    const Enter &enter;
+  } context = {this, enter};
+  const auto job = [](void *shared, int thread) {
+    const auto *with = static_cast<Context *>(shared);
+    with->engine->run_layers(with->enter, thread);
+  };
+  pool_.run(job, &context);
   if (profiling) collect_profile();
 }
 
-void Engine::run_layers(int thread) {
+void Engine::run_layers(const Enter &enter, int thread) {
   const int threads = this->threads();
+  if (enter) {
+    enter(thread, threads);
+    pool_.meet();
+  }
   for (size_t i = 0; i < schedule_.size(); ++i) {
     if (i > 0) pool_.meet();
     if (profiling && thread == 0) stamps_[i] = now();

@@ -3,6 +3,7 @@
 #ifndef UNFLOAT_ENGINE_ENGINE_H_
 #define UNFLOAT_ENGINE_ENGINE_H_
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -34,8 +35,10 @@ class Engine {
   // Codes in, codes out; as many pointers as inputs and outputs, each to batch * sample_size bytes. Under a Claim only.
   void run(const void *const *inputs, void *const *outputs);
 
-  // The same on what lies in the arena: the inputs' views, filled by the caller, and the outputs'.
-  void run();
+  // The same on what lies in the arena: the inputs' views and the outputs'. Every thread first calls `enter`, which may
+  // fill its share of the inputs' views.
+  using Enter = std::function<void(int thread, int threads)>;
+  void run(const Enter &enter = nullptr);
 
   size_t input_count() const { return inputs_.size(); }
   size_t output_count() const { return outputs_.size(); }
@@ -53,7 +56,7 @@ class Engine {
   void check_ports() const;
   void make_scratch();
   void prepare(int64_t batch);
-  void run_layers(int thread);
+  void run_layers(const Enter &enter, int thread);
   void collect_profile();
 
   std::vector<Tensor> tensors_;

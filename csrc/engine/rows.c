@@ -88,13 +88,14 @@ static void interleave(const uint8_t (*planes)[PIECE], int64_t channels, int64_t
   }
 }
 
-bool rows_quantize_planes(const float *x, int64_t channels, int64_t count, const rows_label *label, uint8_t *codes) {
+bool rows_quantize_planes(const float *x, int64_t plane, int64_t channels, int64_t count, const rows_label *label,
+                          uint8_t *codes) {
   bool numbers = true;
   for (int64_t begin = 0; begin < count; begin += PIECE) {
     uint8_t planes[ROWS_MOST_PLANES][PIECE];
     const int64_t size = least(count - begin, PIECE);
     for (int64_t c = 0; c < channels; ++c) {
-      numbers = quantize_dense(x + c * count + begin, size, label, planes[c]) && numbers;
+      numbers = quantize_dense(x + c * plane + begin, size, label, planes[c]) && numbers;
     }
     interleave((const uint8_t(*)[PIECE])planes, channels, size, codes + begin * channels);
   }

@@ -23,9 +23,11 @@ typedef struct {
 // Float32 to codes, `stride` bytes apart. False where x holds a NaN; its code is then meaningless.
 bool rows_quantize(const float *x, int64_t count, const rows_label *label, uint8_t *codes, int64_t stride);
 
-// Float32 [channels, count] to codes [count, channels], of at most ROWS_MOST_PLANES channels. False as above.
+// Float32 planes, `count` numbers of each, to codes [count, channels], of at most ROWS_MOST_PLANES channels. The planes
+// begin `plane` numbers apart. False as above.
 enum { ROWS_MOST_PLANES = 16 };
-bool rows_quantize_planes(const float *x, int64_t channels, int64_t count, const rows_label *label, uint8_t *codes);
+bool rows_quantize_planes(const float *x, int64_t plane, int64_t channels, int64_t count, const rows_label *label,
+                          uint8_t *codes);
 
 // Codes, `stride` bytes apart, to float32.
 void rows_dequantize(const uint8_t *codes, int64_t stride, int64_t count, bool is_signed, const rows_label *label,

@@ -108,6 +108,28 @@ def test_wrong_inputs_are_errors_that_name_them(inputs: list[np.ndarray], messag
         Engine(two_in_two_out())(*inputs)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+@pytest.mark.parametrize("channels", [1, 3, 16, 17])
+def test_threads_share_the_inputs(threads: int, channels: int) -> None:
+    shape = (BATCH, 13, 19, channels)
+    program = Program(
+        inputs=(Port("x", "x", shape, TO_INNER),),
+        outputs=(Port("y", "y", (BATCH, 13, 19 * channels), (0, 1, 2)),),
+        tensors={"x": Tensor("x", shape, LABEL), "y": Tensor("y", (BATCH, 13, 19 * channels), LABEL)},
+        instructions=(Instruction("reshape", "y", ("x",), {}),),
+    )
+    engine = Engine(program, threads)
+    for batch in (1, 4):
+        x = (np.random.default_rng(batch).standard_normal((batch, channels, 13, 19)) * 30).astype(np.float32)
+        wanted = dequantize(quantize(x, LABEL), LABEL).transpose(TO_INNER).reshape(batch, 13, -1)
+        np.testing.assert_array_equal(engine(x), wanted)
+        for place in (0, x.size // 2, x.size - 1):  # in anyone's share
+            broken = x.copy()
+            broken.flat[place] = np.nan
+            with pytest.raises(NumericDomainError, match="input x: required numbers, found NaN"):
+                engine(broken)
+
+
 def test_nan_is_an_error_and_infinity_is_not() -> None:
     engine, (a, b) = Engine(two_in_two_out()), images(1)
     a[0, 1, 2, 3] = np.inf
