@@ -40,6 +40,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]
 def command() -> str:
     """The command line that made the results."""
     module = ".".join(Path(sys.argv[0]).resolve().relative_to(FOLDER.parents[1]).with_suffix("").parts)
+    module = module.removesuffix(".__main__")
     return " ".join(["python -m", module, *sys.argv[1:]])
 
 

@@ -80,8 +80,7 @@ typedef struct {
   size_t count;
 } network;
 
-#define NETWORK(name, layers) \
-  { name, layers, sizeof(layers) / sizeof *(layers) }
+#define NETWORK(name, layers) {name, layers, sizeof(layers) / sizeof *(layers)}
 static const network kNetworks[] = {NETWORK("mobilenet_v1", kMobilenetV1), NETWORK("mobilenet_v2", kMobilenetV2),
                                     NETWORK("resnet50", kResnet50)};
 

@@ -11,6 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from benchmarks.bits import replay
+from benchmarks.networks import NETWORKS
+
+import unfloat
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = (
@@ -86,6 +91,18 @@ def test_arm_kernels_give_the_same_bits(arm: Path, core: str) -> None:
     """A core without dot products, one with, one with products of mixed signs; scalar code says what is true."""
     report = run("qemu-aarch64-static", "-cpu", core, str(arm / "kernels_test"))
     assert f"levels {CORES[core]}: " in report
+
+
+@pytest.mark.cross
+def test_arm_networks_give_the_interpreters_bits(arm: Path, tmp_path: Path) -> None:
+    """ResNet-8 with its residual additions, at every level."""
+    network = NETWORKS["resnet8"]
+    samples = torch.randn(4, *network.input_shape, generator=torch.Generator().manual_seed(0))
+    program = unfloat.quantize(network.random(seed=1), [samples])
+    replay.write(program, (1, 2), tmp_path / "resnet8.replay")
+    command = ("qemu-aarch64-static", "-cpu", "max", str(replay.link(arm, arm=True)))
+    report = run(*command, str(tmp_path / "resnet8.replay"), "1", "3").splitlines()
+    assert report == [f"{level} {2 * 3 * 10} 0" for level in CORES["max"].split()]
 
 
 @pytest.mark.cross

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -39,6 +39,34 @@ class LayerTime:
     macs: int
 
 
+NativeProgram: TypeAlias = "tuple[list[_native.TensorTuple], list[_native.InstructionTuple], list[int], list[int], int]"
+
+
+def native_program(program: Program) -> NativeProgram:
+    """What the native engine is made of: tensors, instructions, inputs, outputs, and the arena's bytes a sample."""
+    memory = plan(program)
+    index = {name: i for i, name in enumerate(program.tensors)}
+    tensors: list[_native.TensorTuple] = []
+    for tensor in program.tensors.values():
+        shape = tensor.shape[1:] if tensor.data is None else tensor.data.shape
+        signed = STORAGE[tensor.qparams.dtype].kind == "i"
+        data = None if tensor.data is None else np.ascontiguousarray(tensor.data)
+        tensors.append((tuple(shape), signed, memory.offsets.get(tensor.name, -1), data))
+    instructions: list[_native.InstructionTuple] = [
+        (
+            instruction.op,
+            instruction.name,
+            [index[name] for name in instruction.inputs],
+            index[instruction.name],
+            dict(instruction.attributes),
+            {role: np.ascontiguousarray(array) for role, array in instruction.constants.items()},
+        )
+        for instruction in program.instructions
+    ]
+    inputs, outputs = ([index[port.value] for port in ports] for ports in (program.inputs, program.outputs))
+    return tensors, instructions, inputs, outputs, memory.size
+
+
 class Engine:
     """A Program ready to run: kernels chosen for this CPU, weights packed, memory planned.
 
@@ -59,35 +87,7 @@ class Engine:
             ValueError: This CPU has no such level, or the Program is not one the engine can run.
         """
         self.program = program
-        memory = plan(program)
-        names = list(program.tensors)
-        index = {name: i for i, name in enumerate(names)}
-        tensors: list[_native.TensorTuple] = []
-        for tensor in program.tensors.values():
-            shape = tensor.shape[1:] if tensor.data is None else tensor.data.shape
-            signed = STORAGE[tensor.qparams.dtype].kind == "i"
-            data = None if tensor.data is None else np.ascontiguousarray(tensor.data)
-            tensors.append((tuple(shape), signed, memory.offsets.get(tensor.name, -1), data))
-        instructions: list[_native.InstructionTuple] = [
-            (
-                instruction.op,
-                instruction.name,
-                [index[name] for name in instruction.inputs],
-                index[instruction.name],
-                dict(instruction.attributes),
-                {role: np.ascontiguousarray(array) for role, array in instruction.constants.items()},
-            )
-            for instruction in program.instructions
-        ]
-        self._native = _native.Engine(
-            tensors,
-            instructions,
-            [index[port.value] for port in program.inputs],
-            [index[port.value] for port in program.outputs],
-            memory.size,
-            threads,
-            level_in_use(level),
-        )
+        self._native = _native.Engine(*native_program(program), threads, level_in_use(level))
         self._input_shapes = [own_shape(port) for port in program.inputs]
         self._output_shapes = [tuple(port.shape[axis] for axis in port.permutation) for port in program.outputs]
         self._borders = (

@@ -1,0 +1,1 @@
+"""Whole networks at every instruction-set level, on this CPU and on emulated ones."""

@@ -1,0 +1,79 @@
+"""Whole networks against the interpreter: every level that runs here or in an emulator, several threads and batches.
+
+    python -m benchmarks.bits [--arm cortex-a53 cortex-a76 max] [NETWORK ...]
+
+Levels of 64-bit Arm run in QEMU's user mode (`apt install g++-aarch64-linux-gnu qemu-user-static`), which takes a
+minute or more for each network. The page shows what has run so far; --fresh begins it anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks import results
+from benchmarks.bits import replay
+from benchmarks.peers import files
+from tqdm import tqdm
+
+import unfloat
+
+NETWORKS = (
+    *("mobilenet_v1", "mobilenet_v2", "efficientnet_lite0", "resnet50"),
+    *("resnet8", "mobilenet_v1_vww", "ds_cnn"),
+)
+THREADS, BATCHES = (1, 2, 3, 5), (1, 4)
+FOLDER = Path(__file__).parents[2] / "build" / "bits"
+FOUND = FOLDER / "found.json"
+HERE = "this CPU"
+
+
+def count(program: Path, network: str, cpu: str) -> dict[str, tuple[int, int]]:
+    """For each level of a CPU: how many codes were compared, and how many differ."""
+    file = FOLDER / f"{network}.replay"
+    replay.write(unfloat.load(files.program(network)), BATCHES, file)
+    emulator = [] if cpu == HERE else ["qemu-aarch64-static", "-cpu", cpu]
+    command = [*emulator, str(program), str(file), *map(str, THREADS)]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    rows = (line.split() for line in output.splitlines())
+    return {level: (int(codes), int(wrong)) for level, codes, wrong in rows}
+
+
+def write_page(found: dict[str, dict[str, dict[str, tuple[int, int]]]]) -> None:
+    """One row for each network and CPU."""
+    rows = []
+    for network, by_cpu in sorted(found.items()):
+        for cpu, levels in by_cpu.items():
+            codes, wrong = (sum(pair[i] for pair in levels.values()) for i in (0, 1))
+            rows.append([network, cpu, ", ".join(levels), f"{codes:,}", wrong])
+    notes = [
+        f"Random int8 inputs; threads {', '.join(map(str, THREADS))}; batches {' and '.join(map(str, BATCHES))}; "
+        "the codes at the outputs of each level against those of the interpreter. Arm CPUs are QEMU's (user mode)."
+    ]
+    results.write("bits", "Bits of whole networks", ("network", "CPU", "levels", "codes", "mismatches"), rows, notes)
+
+
+def main() -> None:
+    """Run, add to what was found before, write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("networks", nargs="*", default=NETWORKS)
+    parser.add_argument("--arm", nargs="*", default=[], metavar="CPU")
+    parser.add_argument("--fresh", action="store_true")
+    arguments = parser.parse_args()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    found = json.loads(FOUND.read_text()) if FOUND.exists() and not arguments.fresh else {}
+    programs = {HERE: replay.build(FOLDER / "here", arm=False)}
+    if arguments.arm:
+        programs |= dict.fromkeys(arguments.arm, replay.build(FOLDER / "arm", arm=True))
+    jobs = [(network, cpu) for network in arguments.networks for cpu in programs]
+    for network, cpu in tqdm(jobs, disable=not sys.stderr.isatty()):
+        found.setdefault(network, {})[cpu] = count(programs[cpu], network, cpu)
+        FOUND.write_text(json.dumps(found, indent=1))
+    write_page(found)
+
+
+if __name__ == "__main__":
+    main()
