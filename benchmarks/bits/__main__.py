@@ -1,6 +1,6 @@
 """Whole networks against the interpreter: every level that runs here or in an emulator, several threads and batches.
 
-    python -m benchmarks.bits [--arm cortex-a53 cortex-a76 max] [NETWORK ...]
+    python -m benchmarks.bits [--arm max] [--arm cortex-a53] [NETWORK ...]
 
 Levels of 64-bit Arm run in QEMU's user mode (`apt install g++-aarch64-linux-gnu qemu-user-static`), which takes a
 minute or more for each network. The page shows what has run so far; --fresh begins it anew.
@@ -60,7 +60,7 @@ def main() -> None:
     """Run, add to what was found before, write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", default=NETWORKS)
-    parser.add_argument("--arm", nargs="*", default=[], metavar="CPU")
+    parser.add_argument("--arm", action="append", default=[], metavar="CPU")
     parser.add_argument("--fresh", action="store_true")
     arguments = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)

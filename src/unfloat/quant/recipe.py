@@ -9,17 +9,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-import tomli_w
-
 from unfloat.ops._operator import WeightRule
 from unfloat.spec.errors import RecipeError
 from unfloat.spec.fixedpoint import ROUNDINGS
 from unfloat.spec.qparams import BITS_MAX, BITS_MIN
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 SCHEMES = ("int8", "uint8")
 RANGES = ("norm", "mse", "minmax", "moving_average", "percentile")
@@ -201,6 +194,8 @@ class Recipe:
             record["input"] = {k: v for k, v in asdict(self.input).items() if v is not None}
         if self.overrides:
             record["override"] = [{k: v for k, v in asdict(o).items() if v is not None} for o in self.overrides]
+        import tomli_w
+
         return tomli_w.dumps(record)
 
     def save(self, path: str | Path) -> None:
@@ -224,6 +219,11 @@ class Recipe:
     @classmethod
     def from_toml(cls, text: str) -> Recipe:
         """Read a Recipe from TOML."""
+        if sys.version_info >= (3, 11):  # imported here, as most processes only run Programs
+            import tomllib
+        else:
+            import tomli as tomllib
+
         try:
             record = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
