@@ -1,6 +1,7 @@
 """An hour of random use: Python threads make engines, run them and drop them; bits, memory and errors are watched.
 
     python -m benchmarks.soak [--minutes 60] [--threads 4]
+    python -m benchmarks.soak --minutes 5 --sanitizer thread       # or address: the engine without Python
 
 Every result is compared with the interpreter's. Resident memory is read once a second; growth is the difference of the
 medians of the second and the last tenth of the time.
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import random
 import statistics
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -18,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from benchmarks import results
+from benchmarks.bits import replay
 from benchmarks.networks import NETWORKS
 
 import unfloat
@@ -81,12 +84,36 @@ def resident() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
 
 
+SANITIZERS = {"thread": "thread", "address": "address,undefined"}
+
+
+def run_sanitized(minutes: float, threads: int, sanitizer: str) -> None:
+    """The same use of the engine by a program with a sanitizer, and its page."""
+    folder = Path(__file__).parents[1] / "build" / "bits"
+    program = replay.build(folder / sanitizer, program="soak", sanitizer=SANITIZERS[sanitizer])
+    recordings = []
+    for name in TRIALS:
+        recordings.append(folder / f"soak_{name}.replay")
+        replay.write(Trial(name).program, BATCHES, recordings[-1])
+    command = [program, str(round(60 * minutes)), str(threads), *recordings]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    said = ended.stdout.strip() or "nothing"
+    row = [sanitizer, minutes, threads, said, ended.returncode, len(ended.stderr.splitlines())]
+    columns = ("sanitizer", "minutes", "threads", "found", "exit code", "lines of complaint")
+    title = f"Random use by several threads under the {sanitizer} sanitizer"
+    results.write(f"soak_{sanitizer}", title, columns, [row], [", ".join(TRIALS), *ended.stderr.splitlines()[:40]])
+
+
 def main() -> None:
     """Run, watch, write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--threads", type=int, default=4)
+    parser.add_argument("--sanitizer", choices=SANITIZERS)
     arguments = parser.parse_args()
+    if arguments.sanitizer:
+        run_sanitized(arguments.minutes, arguments.threads, arguments.sanitizer)
+        return
     soak = Soak(0)
     soak.end = time.monotonic() + 60 * arguments.minutes
     workers = [threading.Thread(target=soak.work, args=(seed,)) for seed in range(arguments.threads)]

@@ -65,7 +65,7 @@ def main() -> None:
     arguments = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
     found = json.loads(FOUND.read_text()) if FOUND.exists() and not arguments.fresh else {}
-    programs = {HERE: replay.build(FOLDER / "here", arm=False)}
+    programs = {HERE: replay.build(FOLDER / "here")}
     if arguments.arm:
         programs |= dict.fromkeys(arguments.arm, replay.build(FOLDER / "arm", arm=True))
     jobs = [(network, cpu) for network in arguments.networks for cpu in programs]

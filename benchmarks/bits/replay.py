@@ -18,26 +18,33 @@ ROOT = Path(__file__).parents[2]
 DTYPES = {"int8": 0, "uint8": 1, "int32": 2}  # DType of csrc/engine/instruction.h
 
 
-def build(folder: Path, arm: bool) -> Path:
-    """Compile the engine and replay.cc; the path of the program."""
+def build(folder: Path, arm: bool = False, program: str = "replay", sanitizer: str = "") -> Path:
+    """Compile the engine and one of the programs beside this file; its path.
+
+    Args:
+        folder: CMake's.
+        arm: For 64-bit Arm instead of this machine.
+        program: "replay" or "soak".
+        sanitizer: For example "thread" or "address,undefined".
+    """
     prefix = _prefix(arm)
     compilers = [f"-DCMAKE_C_COMPILER={prefix}gcc", f"-DCMAKE_CXX_COMPILER={prefix}g++"]
     target = ["-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64"] if arm else []
-    options = ["-DUNFLOAT_PYTHON=OFF", "-DCMAKE_BUILD_TYPE=Release", *target, *compilers]
-    _run("cmake", "-S", str(ROOT), "-B", str(folder), *options)
+    options = ["-DUNFLOAT_PYTHON=OFF", "-DCMAKE_BUILD_TYPE=Release", f"-DUNFLOAT_SANITIZE={sanitizer}"]
+    _run("cmake", "-S", str(ROOT), "-B", str(folder), *options, *target, *compilers)
     _run("cmake", "--build", str(folder), "--parallel", "2", "--target", "unfloat_engine")
-    return link(folder, arm)
+    return link(folder, arm, program, sanitizer)
 
 
-def link(folder: Path, arm: bool) -> Path:
-    """Compile replay.cc against the engine in a CMake folder; the path of the program, which needs no library."""
-    program = folder / "replay"
+def link(folder: Path, arm: bool = False, program: str = "replay", sanitizer: str = "") -> Path:
+    """Compile a program against the engine in a CMake folder; its path. An emulator finds it complete."""
     include = [f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'csrc' / 'include'}"]
-    library = ["-static", str(folder / "libunfloat_engine.a"), "-pthread", "-Wl,--whole-archive,-lpthread"]
-    source = str(Path(__file__).with_name("replay.cc"))
-    flags = ["-std=c++17", "-O2", *include]
-    _run(f"{_prefix(arm)}g++", *flags, source, "-o", str(program), *library, "-Wl,--no-whole-archive")
-    return program
+    how = [f"-fsanitize={sanitizer}"] if sanitizer else ["-static"] if arm else []
+    threads = ["-Wl,--whole-archive", "-lpthread", "-Wl,--no-whole-archive"] if arm else ["-pthread"]
+    source, library = Path(__file__).with_name(f"{program}.cc"), folder / "libunfloat_engine.a"
+    command = ["-std=c++17", "-O2", *how, *include, str(source), "-o", str(folder / program), str(library), *threads]
+    _run(f"{_prefix(arm)}g++", *command)
+    return folder / program
 
 
 def write(program: Program, batches: Sequence[int], path: Path) -> None:

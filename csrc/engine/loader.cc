@@ -144,9 +144,10 @@ Buffer Loader::load_int32(const std::string &name, int32_t count, int32_t low) c
   const Array &array = constant(name);
   require(array.dtype == DType::kInt32 && array.shape == Shape{count},
           "its " + name + " must be int32 of shape [" + std::to_string(count) + "], found " + text(array.shape));
-  const auto *values = static_cast<const int32_t *>(array.data);
+  Buffer copy(array.data, static_cast<size_t>(count) * sizeof(int32_t));  // aligned, as the array may not be
+  const auto *values = reinterpret_cast<const int32_t *>(copy.data());
   for (int32_t i = 0; i < count; ++i) require(values[i] >= low, "its " + name + " must not be negative");
-  return Buffer(values, static_cast<size_t>(count) * sizeof(int32_t));
+  return copy;
 }
 
 Buffer Loader::load_shifts(int32_t count) const {
