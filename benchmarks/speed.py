@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmarks import results
@@ -22,6 +23,7 @@ MOBILE = ("mobilenet_v1", "mobilenet_v2", "efficientnet_lite0", "resnet50")
 TINY = ("resnet8", "mobilenet_v1_vww", "ds_cnn")
 TINY_RUNTIMES = ("ort", "litert")
 COLUMNS = ("network", "threads", "Unfloat", "ONNX Runtime", "OpenVINO", "LiteRT", "ExecuTorch", "best peer", "ratio")
+LEVERS = Path(__file__).with_name("levers.md")
 ORDER = ("ort", "openvino", "litert", "executorch")
 
 
@@ -68,6 +70,8 @@ def main() -> None:
         ", ".join(f"{runtime} {version}" for runtime, version in sorted(versions.items())) + ".",
         "",
         f"{arguments.turns} turns of {SECONDS} s, after one that is not counted.",
+        "",
+        *LEVERS.read_text().splitlines(),
     ]
     results.write("speed", "Speed against other runtimes", COLUMNS, rows, notes)
 
