@@ -3,8 +3,8 @@
     python -m benchmarks.soak [--minutes 60] [--threads 4]
     python -m benchmarks.soak --minutes 5 --sanitizer thread       # or address: the engine without Python
 
-Every result is compared with the interpreter's. Resident memory is read once a second; growth is the difference of the
-medians of the second and the last tenth of the time.
+Every result is compared with the interpreter's. Resident memory is read once a second; the page has the median of each
+tenth of the time.
 """
 
 from __future__ import annotations
@@ -126,19 +126,19 @@ def main() -> None:
     for worker in workers:
         worker.join()
     tenth = max(len(memory) // 10, 1)
-    early, late = (statistics.median(part) for part in (memory[tenth : 2 * tenth] or memory, memory[-tenth:]))
+    parts = [memory[i : i + tenth] for i in range(0, tenth * 10, tenth)]
+    medians = ", ".join(f"{statistics.median(part):.0f}" for part in parts if part)
     row = [
         arguments.minutes,
         soak.engines,
         soak.runs,
         soak.wrong,
-        f"{early:.0f} MB",
-        f"{late:.0f} MB",
         len(soak.errors),
     ]
-    columns = ("minutes", "engines", "runs", "mismatches", "memory early", "memory late", "errors")
+    columns = ("minutes", "engines", "runs", "mismatches", "errors")
+    memory_note = f"Resident memory in MB, tenth by tenth: {medians}."
     networks = f"{', '.join(TRIALS)}; levels {', '.join(levels())}; engine threads {ENGINE_THREADS}; batches {BATCHES}."
-    results.write("soak", "Random use by several threads", columns, [row], [networks, *soak.errors])
+    results.write("soak", "Random use by several threads", columns, [row], [networks, memory_note, *soak.errors])
 
 
 if __name__ == "__main__":
