@@ -27,8 +27,9 @@ class LayerTime:
     Attributes:
         name: The layer's name.
         op: Its operator.
-        kernel: The native kernel that ran it, "<operator>__<level and variant>".
-        microseconds: Median over the runs, all threads together (wall time).
+        kernel: The native kernel that ran it, "<operator>__<level and variant>"; " in <layer>" where another layer runs
+            it on what it has just written.
+        microseconds: Median over the runs, all threads together (wall time); 0 where another layer's time contains it.
         macs: Multiply-accumulates of the batch; 0 where it does none.
     """
 
