@@ -30,6 +30,14 @@ from unfloat.runtime.engine import levels
 TRIALS = ("ds_cnn", "resnet8", "mobilenet_v1_vww", "mobilenet_v2")
 BATCHES = (1, 2, 4)
 ENGINE_THREADS = (1, 2, 3)
+SANITIZERS = {"thread": "thread", "address": "address,undefined"}
+
+
+def quantized(name: str) -> unfloat.Program:
+    """A network with random weights."""
+    network = NETWORKS[name]
+    x = torch.randn(4, *network.input_shape, generator=torch.Generator().manual_seed(0))
+    return unfloat.quantize(network.random(seed=1), [x], unfloat.Recipe(bias_correction=False))
 
 
 class Trial:
@@ -37,12 +45,8 @@ class Trial:
 
     def __init__(self, name: str) -> None:
         """Quantize, and ask the interpreter."""
-        network = NETWORKS[name]
-        x = torch.randn(4, *network.input_shape, generator=torch.Generator().manual_seed(0))
-        self.program = unfloat.quantize(network.random(seed=1), [x], unfloat.Recipe(bias_correction=False))
-        port = self.program.inputs[0]
-        rng = np.random.default_rng(1)
-        self.codes = rng.integers(-128, 128, (max(BATCHES), *port.shape[1:]), np.int8)
+        self.program = quantized(name)
+        (self.codes,) = replay.random_codes(self.program, max(BATCHES))
         self.truth = np.asarray(interpret(self.program, [self.codes])[0])
 
 
@@ -84,9 +88,6 @@ def resident() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
 
 
-SANITIZERS = {"thread": "thread", "address": "address,undefined"}
-
-
 def run_sanitized(minutes: float, threads: int, sanitizer: str) -> None:
     """The same use of the engine by a program with a sanitizer, and its page."""
     folder = Path(__file__).parents[1] / "build" / "bits"
@@ -94,7 +95,7 @@ def run_sanitized(minutes: float, threads: int, sanitizer: str) -> None:
     recordings = []
     for name in TRIALS:
         recordings.append(folder / f"soak_{name}.replay")
-        replay.write(Trial(name).program, BATCHES, recordings[-1])
+        replay.write(quantized(name), BATCHES, recordings[-1])
     command = [program, str(round(60 * minutes)), str(threads), *recordings]
     ended = subprocess.run(command, capture_output=True, text=True)
     said = ended.stdout.strip() or "nothing"

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import results
-from benchmarks.peers import environments, files
+from benchmarks.peers import files
 
 import unfloat
 from unfloat.program.plan import plan
@@ -76,7 +76,7 @@ class Starter:
     """A runtime, the script that starts it, and its file."""
 
     name: str
-    python: Path
+    python: str
     script: str
     file: Path
 
@@ -96,21 +96,20 @@ class Starter:
 def starters() -> list[Starter]:
     """This project first, then its peers, then NumPy alone."""
     peers = {peer.runtime: peer for peer in files.int8_peers(NETWORK, ("litert", "ort"))}
-    own = Path(sys.executable)
+    own = sys.executable
     return [
         Starter("Unfloat", own, UNFLOAT, files.program(NETWORK)),
-        Starter("LiteRT", Path(peers["litert"].python or own), LITERT, peers["litert"].file),
-        Starter("ONNX Runtime", Path(peers["ort"].python or own), ORT, peers["ort"].file),
+        Starter("LiteRT", peers["litert"].python, LITERT, peers["litert"].file),
+        Starter("ONNX Runtime", peers["ort"].python, ORT, peers["ort"].file),
         Starter("Python and NumPy alone", own, NUMPY, files.program(NETWORK)),
     ]
 
 
 def litert_arena() -> int:
     """Bytes that LiteRT plans for activations, its own kernels and no delegate, on the same file."""
-    own = files.int8_peers(NETWORK, ("litert",))[0]
-    python = environments.python(environments.ENVIRONMENT["litert"])
+    (peer,) = files.int8_peers(NETWORK, ("litert",))
     found = subprocess.run(
-        [python, "-c", ARENA, own.file], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [peer.python, "-c", ARENA, peer.file], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     return int(json.loads(found.stdout))
 

@@ -14,27 +14,28 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import results
+from benchmarks import results, speed
 from benchmarks.bits import replay
 from benchmarks.peers import files
 from tqdm import tqdm
 
 import unfloat
 
-NETWORKS = (
-    *("mobilenet_v1", "mobilenet_v2", "efficientnet_lite0", "resnet50"),
-    *("resnet8", "mobilenet_v1_vww", "ds_cnn"),
-)
 THREADS, BATCHES = (1, 2, 3, 5), (1, 4)
 FOLDER = Path(__file__).parents[2] / "build" / "bits"
 FOUND = FOLDER / "found.json"
 HERE = "this CPU"
 
 
-def count(program: Path, network: str, cpu: str) -> dict[str, tuple[int, int]]:
-    """For each level of a CPU: how many codes were compared, and how many differ."""
+def record(network: str) -> Path:
+    """The network with inputs and answers, as a file."""
     file = FOLDER / f"{network}.replay"
     replay.write(unfloat.load(files.program(network)), BATCHES, file)
+    return file
+
+
+def count(program: Path, file: Path, cpu: str) -> dict[str, tuple[int, int]]:
+    """For each level of a CPU: how many codes were compared, and how many differ."""
     emulator = [] if cpu == HERE else ["qemu-aarch64-static", "-cpu", cpu]
     command = [*emulator, str(program), str(file), *map(str, THREADS)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
@@ -59,7 +60,7 @@ def write_page(found: dict[str, dict[str, dict[str, tuple[int, int]]]]) -> None:
 def main() -> None:
     """Run, add to what was found before, write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("networks", nargs="*", default=NETWORKS)
+    parser.add_argument("networks", nargs="*", default=(*speed.MOBILE, *speed.TINY))
     parser.add_argument("--arm", action="append", default=[], metavar="CPU")
     parser.add_argument("--fresh", action="store_true")
     arguments = parser.parse_args()
@@ -68,10 +69,11 @@ def main() -> None:
     programs = {HERE: replay.build(FOLDER / "here")}
     if arguments.arm:
         programs |= dict.fromkeys(arguments.arm, replay.build(FOLDER / "arm", arm=True))
-    jobs = [(network, cpu) for network in arguments.networks for cpu in programs]
-    for network, cpu in tqdm(jobs, disable=not sys.stderr.isatty()):
-        found.setdefault(network, {})[cpu] = count(programs[cpu], network, cpu)
-        FOUND.write_text(json.dumps(found, indent=1))
+    for network in tqdm(arguments.networks, disable=not sys.stderr.isatty()):
+        file = record(network)
+        for cpu, program in programs.items():
+            found.setdefault(network, {})[cpu] = count(program, file, cpu)
+            FOUND.write_text(json.dumps(found, indent=1))
     write_page(found)
 
 

@@ -158,10 +158,9 @@ typedef struct {
   bool leads;    // run() calls uf_follow() for what it has written, while that is in the cache
 } uf_kernel;
 
-// Runs the follower, if there is one, on `count` bytes from `at` on, which this thread has just written.
+// Runs the follower, which the node has, on `count` bytes from `at` on that this thread has just written.
 static inline void uf_follow(const uf_node *node, int64_t at, int64_t count) {
   const uf_node *next = node->follower;
-  if (next == NULL) return;
   node->follower_span(next, next->inputs[0]->data + at, next->inputs[1]->data + at, next->output->data + at, count);
 }
 

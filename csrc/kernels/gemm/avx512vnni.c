@@ -51,10 +51,8 @@ static size_t block_offset(const uf_gemm_shape *shape, int64_t block) {
   return (size_t)block * (sizeof(uf_block) + weights_size(shape, CHANNELS_64));
 }
 
-static int64_t blocks(const uf_gemm_shape *shape) { return divide_up(shape->channels, UF_TILE_CHANNELS); }
-
 static size_t packed_size(const uf_gemm_shape *shape) {
-  const int64_t last = blocks(shape) - 1;
+  const int64_t last = uf_gemm_blocks(&uf_gemm__avx512vnni, shape) - 1;
   return block_offset(shape, last) + sizeof(uf_block) + weights_size(shape, block_arrangement(shape, last));
 }
 
@@ -95,7 +93,7 @@ static void pack_block(const uf_linear *linear, const uf_gemm_shape *shape, int6
 }
 
 static void pack(const uf_linear *linear, const uf_gemm_shape *shape, int64_t first, void *packed) {
-  for (int64_t block = 0; block < blocks(shape); ++block) {
+  for (int64_t block = 0; block < uf_gemm_blocks(&uf_gemm__avx512vnni, shape); ++block) {
     pack_block(linear, shape, first, block, (uint8_t *)packed + block_offset(shape, block));
   }
 }

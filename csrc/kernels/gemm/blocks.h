@@ -24,9 +24,9 @@ static size_t block_size(const uf_gemm_shape *shape) {
   return sizeof(uf_block16) + (size_t)(shape->taps * steps(shape)) * STEP_BYTES;
 }
 
-static int64_t blocks(const uf_gemm_shape *shape) { return divide_up(shape->channels, UF_BLOCK_CHANNELS); }
-
-static size_t packed_size(const uf_gemm_shape *shape) { return (size_t)blocks(shape) * block_size(shape); }
+static size_t packed_size(const uf_gemm_shape *shape) {
+  return (size_t)uf_gemm_blocks(&UF_GEMM, shape) * block_size(shape);
+}
 
 // --- Packing. ---
 
@@ -57,7 +57,7 @@ static void pack_block(const uf_linear *linear, const uf_gemm_shape *shape, int6
 }
 
 static void pack(const uf_linear *linear, const uf_gemm_shape *shape, int64_t first, void *packed) {
-  for (int64_t block = 0; block < blocks(shape); ++block) {
+  for (int64_t block = 0; block < uf_gemm_blocks(&UF_GEMM, shape); ++block) {
     pack_block(linear, shape, first, block, (uint8_t *)packed + (size_t)block * block_size(shape));
   }
 }
