@@ -45,6 +45,7 @@ class Cell:
         patched: The share of batches in whose pictures a rectangle comes from another picture; the teacher is asked
             about these pictures, so this takes `taught` 1. None in the last eighth of the epochs.
         epochs: Of fine-tuning.
+        again: Epochs of a second descent afterwards, which begins at a quarter of the rate.
         rate: The greatest learning rate; it falls to 0 along a cosine.
         warm_up: Steps in which it rises to that.
         range_rate: The learning rate of learned ranges, over that of the others.
@@ -64,6 +65,7 @@ class Cell:
     temperature: float = 2.0
     patched: float = 0.0
     epochs: int = 8
+    again: int = 0
     rate: float = 0.01
     warm_up: int = 0
     range_rate: float = 1.0
@@ -80,6 +82,13 @@ class Cell:
         parts += [f"{name}-{getattr(self, name)}" for name in others if getattr(self, name) != getattr(usual, name)]
         return "_".join(parts)
 
+    def share(self, step: int, steps: int) -> float:
+        """The share of the learning rate at a step, given the steps of an epoch."""
+        first = self.epochs * steps
+        if step < first:
+            return descent(step, first, self.warm_up)
+        return descent(step - first, self.again * steps, self.warm_up // 4) / 4 if self.again else 0.0
+
     def recipe(self, steps: int) -> Recipe:
         """The recipe, given the steps of an epoch.
 
@@ -92,6 +101,11 @@ class Cell:
             activation_bits=self.activation_bits,
             training=training,
         )
+
+
+def descent(step: int, steps: int, warm_up: int) -> float:
+    """Up to 1 in a line, then along a cosine to 0."""
+    return min(1.0, (step + 1) / max(1, warm_up)) * (1 + math.cos(math.pi * step / steps)) / 2
 
 
 class Engine(torch.nn.Module):
@@ -137,12 +151,7 @@ def fine_tune(
     torch.manual_seed(cell.seed)
     student = unfloat.prepare(model, data.calibration(8)[0], recipe, data.calibration())
     optimizer = torch.optim.SGD(parameter_groups(student, cell), lr=cell.rate, momentum=0.9, nesterov=True)
-    steps = cell.epochs * data.steps
-
-    def share(step: int) -> float:
-        return min(1.0, (step + 1) / max(1, cell.warm_up)) * (1 + math.cos(math.pi * step / steps)) / 2
-
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cell.share(step, data.steps))
     teacher = Teacher(cell, model if cell.teacher == "itself" else other_teacher(cell.teacher, data), data)
     saved = UNFINISHED / f"{cell.name}.pt"
     log: list[dict[str, float]] = []
@@ -152,7 +161,7 @@ def fine_tune(
         for name, part in parts.items():
             part.load_state_dict(state[name])
         log = state["log"]
-    for epoch in range(len(log), cell.epochs):
+    for epoch in range(len(log), cell.epochs + cell.again):
         begin = time.perf_counter()
         loss = train_epoch(student, teacher, cell, optimizer, schedule.step, data, epoch)
         test = accuracy(Engine(unfloat.convert(student)), data)  # as eval() would say, in a tenth of the time

@@ -3,8 +3,9 @@
 // A dot product takes four bytes, so four kernel rows of one column make a step. First the input rows under a band of
 // output rows are *interleaved*: in the lanes of the result, the four bytes are one channel's bytes in four rows. Then
 // the band is a one-dimensional convolution over interleaved columns, each of which serves kernel_w pixels. A 3x3
-// kernel leaves a row of the four free: at stride 1 a band is two output rows, which see the same four input rows
-// through weights shifted by a row.
+// kernel leaves a row of the four free, a 5x5 kernel three of eight: where they are enough for the rows under the next
+// output row, a band is two output rows, which see the same input rows through weights shifted by the stride. (Four
+// output rows of a 5x5 kernel were no faster.)
 //
 // Interleaved columns lie in four planes, one for each vector of a row of a tile (tile_avx512vnni.h), so that 64 bytes
 // from any column on are one pixel's 64 channels, or 2 or 4 neighbouring pixels' 32 or 16 channels. With a horizontal
@@ -40,8 +41,8 @@ static depthwise_plan make_plan(const uf_node *node) {
   plan.channels = plan.output->shape[3];
   plan.blocks = divide_up(plan.channels, UF_TILE_CHANNELS);
   plan.groups = divide_up(window->kernel_h, GROUP);
-  const bool spare_row = window->kernel_h < plan.groups * GROUP;
-  plan.band = spare_row && window->stride_h == 1 && window->dilation_h == 1 ? 2 : 1;
+  const bool spare_rows = window->kernel_h + window->stride_h <= plan.groups * GROUP;
+  plan.band = spare_rows && window->dilation_h == 1 ? 2 : 1;
   plan.steps = window->kernel_w * plan.groups;
   plan.row_bytes = (size_t)plan.steps * STEP_BYTES;
   plan.block_bytes = sizeof(uf_block) + (size_t)plan.band * plan.row_bytes;
@@ -117,7 +118,8 @@ static void pack_lane(const depthwise_plan *plan, const int8_t *weight, int lane
   for (int32_t row = 0; row < plan->band; ++row) {
     for (int32_t i = 0; i < window->kernel_h; ++i) {
       for (int32_t j = 0; j < window->kernel_w; ++j) {
-        const int32_t step = j * plan->groups + (i + row) / GROUP, byte = lane * GROUP + (i + row) % GROUP;
+        const int32_t below = row * window->stride_h + i;
+        const int32_t step = j * plan->groups + below / GROUP, byte = lane * GROUP + below % GROUP;
         packed[(size_t)row * plan->row_bytes + (size_t)(step * STEP_BYTES + byte)] =
             weight[(int64_t)(i * window->kernel_w + j) * plan->channels];
       }
@@ -228,7 +230,8 @@ static void find_rows(const depthwise_plan *plan, const depthwise_span *span, in
   for (int32_t i = 0; i < GROUP; ++i) {
     const int32_t tap = group * GROUP + i;
     const int32_t row = span->row * window->stride_h - window->pad_top + tap * window->dilation_h;
-    const bool inside = tap < window->kernel_h + plan->band - 1 && row >= 0 && row < height;
+    const bool seen = tap < window->kernel_h + (plan->band - 1) * window->stride_h;
+    const bool inside = seen && row >= 0 && row < height;
     const int64_t pixel = (span->sample * height + row) * width + left;
     const source_row image = {plan->input->data + pixel * plan->channels + (int64_t)span->block * UF_TILE_CHANNELS,
                               (int64_t)plan->channels * window->stride_w};

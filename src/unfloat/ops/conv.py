@@ -131,6 +131,7 @@ def depthwise_cases() -> Iterator[Case]:
     yield case("3x3, stride 2", (9, 8, 24), (3, 3), stride=(2, 2), padding=(0, 0, 1, 1))
     yield case("5x5", (7, 9, 20), (5, 5), padding=(2, 2, 2, 2))
     yield case("5x5, stride 2", (9, 9, 70), (5, 5), stride=(2, 2), padding=(1, 1, 2, 2))
+    yield case("5x5, stride 2, odd rows", (10, 27, 33), (5, 5), stride=(2, 2), padding=(2, 2, 2, 2))
     yield case("dilation 2", (9, 9, 18), (3, 3), dilation=(2, 2), padding=(2, 2, 2, 2))
     yield case("asymmetric padding", (5, 7, 6), (2, 3), padding=(2, 0, 0, 1))
     yield case("1x1", (4, 3, 35), (1, 1), padding=(0, 0, 0, 0))
