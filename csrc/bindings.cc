@@ -47,7 +47,7 @@ using Int16Table = nb::ndarray<int16_t, nb::ndim<2>, nb::c_contig, nb::device::c
 using FloatArray = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
 using FloatOut = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
 
-using TensorTuple = std::tuple<Shape, bool, int64_t, std::optional<AnyArray>>;
+using TensorTuple = std::tuple<Shape, std::string, int64_t, std::optional<AnyArray>>;
 using InstructionTuple = std::tuple<std::string, std::string, std::vector<int64_t>, int64_t,
                                     std::map<std::string, Attribute>, std::map<std::string, AnyArray>>;
 
@@ -59,8 +59,10 @@ template <typename A>
 DType dtype_of(const A &array) {
   if (array.dtype() == nb::dtype<int8_t>()) return DType::kInt8;
   if (array.dtype() == nb::dtype<uint8_t>()) return DType::kUint8;
+  if (array.dtype() == nb::dtype<int16_t>()) return DType::kInt16;
   if (array.dtype() == nb::dtype<int32_t>()) return DType::kInt32;
-  throw std::invalid_argument("arrays must be int8, uint8 or int32");
+  if (array.dtype() == nb::dtype<int64_t>()) return DType::kInt64;
+  throw std::invalid_argument("arrays must be int8, uint8, int16, int32 or int64");
 }
 
 // Multiply-accumulates a second of so many threads, each for so many seconds; 0 where the level has none of its own.
@@ -96,13 +98,25 @@ Array view_of(const AnyArray &array) {
   return {array.data(), dtype_of(array), shape};
 }
 
+DType storage_of(const std::string &name) {
+  if (name == "int8") return DType::kInt8;
+  if (name == "uint8") return DType::kUint8;
+  require(name == "int16", "codes must be int8, uint8 or int16, found " + name);
+  return DType::kInt16;
+}
+
+// Of a port's codes, as the caller has them.
+DType dtype_of(const Tensor &tensor) {
+  return tensor.view.width == 2 ? DType::kInt16 : tensor.view.offset != 0 ? DType::kInt8 : DType::kUint8;
+}
+
 TensorSpec tensor_of(const TensorTuple &tuple) {
-  const auto &[shape, is_signed, offset, data] = tuple;
-  if (!data) return {shape, is_signed, offset, nullptr};
+  const auto &[shape, storage, offset, data] = tuple;
+  const DType dtype = storage_of(storage);
+  if (!data) return {shape, dtype, offset, nullptr};
   const Array array = view_of(*data);
-  require(array.shape == shape && array.dtype == (is_signed ? DType::kInt8 : DType::kUint8),
-          "a constant's data must have its tensor's shape and type");
-  return {shape, is_signed, -1, static_cast<const uint8_t *>(array.data)};
+  require(array.shape == shape && array.dtype == dtype, "a constant's data must have its tensor's shape and type");
+  return {shape, dtype, -1, static_cast<const uint8_t *>(array.data)};
 }
 
 Instruction instruction_of(const InstructionTuple &tuple) {
@@ -135,11 +149,11 @@ std::vector<Pointer> pointers(const nb::list &arrays, size_t count, const char *
     require(nb::try_cast<A>(arrays[i], array, false),
             std::string(what) + " " + std::to_string(i) + " must be a C-contiguous CPU array");
     const Tensor &expected = (engine.*tensor)(i);
-    require(dtype_of(array) == (expected.view.offset != 0 ? DType::kInt8 : DType::kUint8),
-            std::string(what) + " " + std::to_string(i) + " has the wrong type");
-    require(static_cast<int64_t>(array.size()) == batch * expected.sample_size,
-            std::string(what) + " " + std::to_string(i) + " must hold " + std::to_string(batch * expected.sample_size) +
-                " codes, found " + std::to_string(array.size()));
+    const int64_t size = batch * expected.sample_size / expected.view.width;
+    require(dtype_of(array) == dtype_of(expected), std::string(what) + " " + std::to_string(i) + " has the wrong type");
+    require(static_cast<int64_t>(array.size()) == size, std::string(what) + " " + std::to_string(i) + " must hold " +
+                                                            std::to_string(size) + " codes, found " +
+                                                            std::to_string(array.size()));
     found.push_back(array.data());
   }
   return found;
@@ -167,14 +181,15 @@ using BorderTuple = std::tuple<float, int32_t, int32_t, int32_t, std::vector<int
 template <typename Real>
 struct RealPort {
   Real *reals;
-  StridedBytes codes;  // in the arena, in the array's layout
+  StridedCodes codes;  // in the arena, in the array's layout
   rows_label label;    // of the arena's bytes
 };
 
 rows_label checked_label(DType dtype, float scale, int32_t zero_point, int32_t qmin, int32_t qmax) {
-  const int32_t least = dtype == DType::kInt8 ? -128 : 0;
-  require(dtype != DType::kInt32, "codes must be int8 or uint8");
-  require(least <= qmin && qmin <= zero_point && zero_point <= qmax && qmax <= least + 255,
+  require(dtype != DType::kInt32 && dtype != DType::kInt64, "codes must be int8, uint8 or int16");
+  const int32_t least = dtype == DType::kInt16 ? INT16_MIN : dtype == DType::kInt8 ? INT8_MIN : 0;
+  const int32_t most = least + (dtype == DType::kInt16 ? UINT16_MAX : UINT8_MAX);
+  require(least <= qmin && qmin <= zero_point && zero_point <= qmax && qmax <= most,
           "qmin <= zero_point <= qmax must hold, all of them codes");
   require(scale > 0 && std::isfinite(scale), "the scale must be positive and finite");
   return {scale, zero_point, qmin, qmax};
@@ -185,7 +200,7 @@ template <typename Real>
 RealPort<Real> real_port(const Tensor &tensor, const BorderTuple &border, nb::handle array, const std::string &what) {
   const auto &[scale, zero_point, qmin, qmax, permutation] = border;
   const int32_t offset = tensor.view.offset;
-  rows_label label = checked_label(offset != 0 ? DType::kInt8 : DType::kUint8, scale, zero_point, qmin, qmax);
+  rows_label label = checked_label(dtype_of(tensor), scale, zero_point, qmin, qmax);
   label.zero_point += offset, label.qmin += offset, label.qmax += offset;
   const Shape shape(tensor.view.shape, tensor.view.shape + tensor.view.rank);
   std::vector<int> sorted = permutation;
@@ -193,7 +208,8 @@ RealPort<Real> real_port(const Tensor &tensor, const BorderTuple &border, nb::ha
   bool valid = sorted.size() == shape.size();
   for (size_t axis = 0; valid && axis < sorted.size(); ++axis) valid = sorted[axis] == static_cast<int>(axis);
   require(valid, what + ": its permutation must name every axis once");
-  const StridedBytes codes = permuted(tensor.view.data, shape, permutation);
+  const DType stored = tensor.view.width == 2 ? DType::kInt16 : DType::kUint8;
+  const StridedCodes codes = permuted(tensor.view.data, stored, shape, permutation);
   nb::ndarray<Real, nb::c_contig, nb::device::cpu> reals;
   require(nb::try_cast(array, reals, false), what + " must be a C-contiguous float32 CPU array");
   bool same = reals.ndim() == codes.shape.size();
@@ -232,7 +248,7 @@ int call_claimed(Engine &engine, const nb::list &inputs, const nb::list &outputs
     }
   });
   if (nan >= 0) return nan;
-  for (const auto &port : to) dequantize(port.codes, false, port.label, port.reals);
+  for (const auto &port : to) dequantize(port.codes, port.label, port.reals);
   return -1;
 }
 
@@ -277,11 +293,12 @@ std::vector<std::tuple<std::string, std::string>> kernels(const Engine &engine) 
 // --- the border, and the arithmetic over arrays ---
 
 template <typename Codes>
-StridedBytes strided(const Codes &codes) {
-  StridedBytes view = {static_cast<uint8_t *>(const_cast<void *>(static_cast<const void *>(codes.data()))), {}, {}};
+StridedCodes strided(const Codes &codes) {
+  auto *data = static_cast<uint8_t *>(const_cast<void *>(static_cast<const void *>(codes.data())));
+  StridedCodes view = {data, dtype_of(codes), {}, {}};
   for (size_t axis = 0; axis < codes.ndim(); ++axis) {
     view.shape.push_back(static_cast<int64_t>(codes.shape(axis)));
-    view.strides.push_back(codes.stride(axis));
+    view.strides.push_back(codes.stride(axis) * static_cast<int64_t>(codes.itemsize()));
   }
   return view;
 }
@@ -297,19 +314,20 @@ bool quantize_array(const FloatArray &x, float scale, int32_t zero_point, int32_
                     const StridedOut &out) {
   const rows_label label = checked_label(dtype_of(out), scale, zero_point, qmin, qmax);
   require_same_shape(x, out);
-  const StridedBytes codes = strided(out);
+  const StridedCodes codes = strided(out);
   const nb::gil_scoped_release release;
   return quantize(x.data(), label, codes);
 }
 
 void dequantize_array(const StridedArray &codes, float scale, int32_t zero_point, const FloatOut &out) {
   const DType dtype = dtype_of(codes);
-  const bool is_signed = dtype == DType::kInt8;
-  const rows_label label = checked_label(dtype, scale, zero_point, is_signed ? -128 : 0, is_signed ? 127 : 255);
+  const int32_t least = dtype == DType::kInt16 ? INT16_MIN : dtype == DType::kInt8 ? INT8_MIN : 0;
+  const int32_t most = dtype == DType::kInt16 ? INT16_MAX : dtype == DType::kInt8 ? INT8_MAX : UINT8_MAX;
+  const rows_label label = checked_label(dtype, scale, zero_point, least, most);
   require_same_shape(out, codes);
-  const StridedBytes view = strided(codes);
+  const StridedCodes view = strided(codes);
   const nb::gil_scoped_release release;
-  dequantize(view, is_signed, label, out.data());
+  dequantize(view, label, out.data());
 }
 
 qmath_rounding rounding_of(const std::string &name) {

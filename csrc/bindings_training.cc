@@ -333,7 +333,9 @@ rows_addition as_addition(const AdditionFields &fields, int32_t least, const std
           "shifts as an addition has them");
   require(std::get<0>(multipliers) >= 0 && std::get<1>(multipliers) >= 0 && std::get<0>(factor) >= 0,
           "multipliers must not be negative");
-  const auto is_code = [least](int32_t code) { return least <= code && code <= 255; };
+  const bool wide = left_shift <= 15;  // 16 bits, lifted, fit 31 as 9 bits do by 20
+  const int32_t first = wide ? INT16_MIN : least, last = wide ? INT16_MAX : 255;
+  const auto is_code = [=](int32_t code) { return first <= code && code <= last; };
   require(is_code(std::get<0>(zero_points)) && is_code(std::get<1>(zero_points)) && is_code(zero_point) &&
               is_code(low) && is_code(high) && low <= high,
           "zero points and clamp must be codes, in order");

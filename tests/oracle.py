@@ -9,7 +9,7 @@ Sources, as cited below:
     gemmlowp      fixedpoint/fixedpoint.h
     TFLite        the reference kernels and quantization_util.cc of TensorFlow Lite
 
-Conventions: a code is a stored integer, int8 or uint8; activations are NHWC; spatial pairs are (vertical, horizontal);
+Conventions: a code is a stored integer, int8, uint8 or int16; activations are NHWC; spatial pairs are (vertical, horizontal);
 paddings are (top, left, bottom, right); a real multiplier is (multiplier, shift), meaning multiplier * 2^(shift - 31).
 """
 
@@ -24,8 +24,10 @@ INT32_MIN = -(2**31)
 INT32_MAX = 2**31 - 1
 MIN_SHIFT = -31
 MAX_SHIFT = 30
+WIDE_MAX_SHIFT = 7
+WIDE_ACCUMULATOR_BITS = 47
 
-Rounding = Literal["double", "single"]
+Rounding = Literal["double", "single", "acc64"]
 Index = tuple[int, ...]
 Pair = tuple[int, int]
 Triple = tuple[int, int, int]
@@ -158,7 +160,10 @@ def requantize(x: int, multiplier: int, shift: int, rounding: Rounding) -> int:
 
     "double" rounds twice, in the high multiplication and again in the right shift, as gemmlowp and TFLite by default;
     "single" rounds the exact product once, ties up, as TFLite built with TFLITE_SINGLE_ROUNDING.
+    "acc64" is TFLite's overload for 64-bit accumulators: the multiplier is first rounded to 15 bits.
     """
+    if rounding == "acc64":
+        return _requantize_wide(x, multiplier, shift)
     _require(MIN_SHIFT <= shift <= MAX_SHIFT, f"the shift {shift} is outside [{MIN_SHIFT}, {MAX_SHIFT}]")
     _require(0 <= multiplier <= INT32_MAX, f"the multiplier {multiplier} is outside [0, 2^31)")
     if rounding == "double":
@@ -167,6 +172,15 @@ def requantize(x: int, multiplier: int, shift: int, rounding: Rounding) -> int:
     if rounding == "single":
         return int32((int32(x) * multiplier + 2 ** (30 - shift)) >> (31 - shift))
     raise ValueError(f"unknown rounding {rounding!r}")
+
+
+def _requantize_wide(x: int, multiplier: int, shift: int) -> int:
+    """An accumulator of at most 48 bits, by a multiplier of 15 bits, the product rounded once, ties up."""
+    _require(MIN_SHIFT <= shift <= WIDE_MAX_SHIFT, f"the shift {shift} is outside [{MIN_SHIFT}, {WIDE_MAX_SHIFT}]")
+    if abs(x) >= 2**WIDE_ACCUMULATOR_BITS:
+        raise OverflowError(f"{x} does not fit in 48 bits")
+    reduced = 0x7FFF if multiplier >= 0x7FFF0000 else (multiplier + 2**15) // 2**16
+    return int32(math.floor(Fraction(x * reduced, 2 ** (15 - shift)) + Fraction(1, 2)))
 
 
 def _output_stage(x: int, multiplier: int, shift: int, zero_point: int, low: int, high: int, rounding: Rounding) -> int:

@@ -71,7 +71,7 @@ class Reader {
 inline TensorSpec read_tensor(Reader &reader) {
   TensorSpec spec;
   spec.shape = reader.numbers();
-  spec.is_signed = reader.number() != 0;
+  spec.dtype = static_cast<DType>(reader.number());
   spec.offset = reader.number();
   const uint8_t *data = reader.data();
   spec.data = spec.offset < 0 ? data : nullptr;

@@ -15,7 +15,7 @@ from unfloat.runtime.engine import native_program
 from unfloat.spec.qparams import STORAGE
 
 ROOT = Path(__file__).parents[2]
-DTYPES = {"int8": 0, "uint8": 1, "int32": 2}  # DType of csrc/engine/instruction.h
+DTYPES = {"int8": 0, "uint8": 1, "int32": 2, "int16": 3, "int64": 4}  # DType of csrc/engine/instruction.h
 
 
 def build(folder: Path, arm: bool = False, program: str = "replay", sanitizer: str = "") -> Path:
@@ -51,8 +51,8 @@ def write(program: Program, batches: Sequence[int], path: Path) -> None:
     """The Program, with inputs for each batch and the interpreter's answers, as replay.cc reads them."""
     tensors, instructions, inputs, outputs, arena = native_program(program)
     out = [_number(len(tensors))]
-    for shape, signed, offset, data in tensors:
-        out += [_numbers(shape), _number(signed), _number(offset), _data(b"" if data is None else data.tobytes())]
+    for shape, dtype, offset, data in tensors:
+        out += [_numbers(shape), _number(DTYPES[dtype]), _number(offset), _data(b"" if data is None else data.tobytes())]
     out.append(_number(len(instructions)))
     for op, name, operands, result, attributes, constants in instructions:
         out += [_text(op), _text(name), _numbers(operands), _number(result), _number(len(attributes))]

@@ -45,7 +45,7 @@ class Cell:
         patched: The share of batches in whose pictures a rectangle comes from another picture; the teacher is asked
             about these pictures, so this takes `taught` 1. None in the last eighth of the epochs.
         epochs: Of fine-tuning.
-        again: Epochs of a second descent afterwards, which begins at a quarter of the rate.
+        again: Epochs of a second descent afterwards, from a quarter of the rate, on answers at temperature 1.
         rate: The greatest learning rate; it falls to 0 along a cosine.
         warm_up: Steps in which it rises to that.
         range_rate: The learning rate of learned ranges, over that of the others.
@@ -232,10 +232,11 @@ def train_epoch(
     """One epoch of an ordinary training loop; the mean loss."""
     student.train()
     total = 0.0
+    temperature = cell.temperature if epoch < cell.epochs else 1.0
     for (x, y), wanted in zip(batches(cell, data, epoch), teacher.answers(epoch), strict=True):
         logits = student(x)
         loss = (1 - cell.taught) * functional.cross_entropy(logits, y)
-        loss = loss + cell.taught * distillation(logits, wanted, cell.temperature)
+        loss = loss + cell.taught * distillation(logits, wanted, temperature)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

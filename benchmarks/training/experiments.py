@@ -38,8 +38,9 @@ def cell(weight_bits: int = 8, activation_bits: int = 8, **others: object) -> Ce
 
 COARSE: dict[str, Any] = {"taught": 0.5, "temperature": 1.0, "warm_up": 200, "range_rate": 3.0}
 LONG: dict[str, Any] = {"epochs": 32, "taught": 1.0, "temperature": 2.0, "decay": 5e-4}
-LONGER: dict[str, Any] = {**LONG, "epochs": 64, "teacher": "resnet20_int8", "temperature": 1.0, "again": 16}
+LONGER: dict[str, Any] = {**LONG, "epochs": 64, "teacher": "resnet20_int8", "again": 8}
 """Four bits: from 8 to 32 epochs a point is gained, from 32 to 64 hardly anything, by a second descent a little."""
+COOLER: dict[str, Any] = {"temperature": 1.0, "again": 0}
 RECIPES: dict[int, dict[str, Any]] = {  # the coarser the grid, the further and longer weights have to go
     8: {"rate": 0.005, "epochs": 3},
     7: {"rate": 0.005, "epochs": 3},
@@ -53,7 +54,7 @@ EXPERIMENTS: dict[str, list[Cell]] = {
     "four_bits": [cell(4, 4, seed=s) for s in SEEDS],
     "four_bits_long": [cell(4, 4, seed=s, **LONGER) for s in SEEDS],
     "four_bits_recipes": [  # what a long run depends on: the teacher, the rate, labels, pictures
-        *(cell(4, 4, **{**LONGER, "temperature": t, "again": 0}) for t in (2.0, 1.0)),
+        *(cell(4, 4, **{**LONGER, **changes}) for changes in ({"again": 0}, COOLER, {**COOLER, "again": 16})),
         cell(4, 4, **LONG, teacher="resnet20"),
         cell(4, 4, **LONG, teacher="resnet20_int8", patched=0.5),
         cell(4, 4, epochs=40),

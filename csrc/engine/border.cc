@@ -8,11 +8,15 @@
 namespace unfloat {
 namespace {
 
-int64_t row_count(const StridedBytes &codes) { return codes.shape.back() == 0 ? 0 : codes.size() / codes.shape.back(); }
+constexpr int64_t kWordBytes = sizeof(int16_t);
+
+int16_t *words(uint8_t *data) { return reinterpret_cast<int16_t *>(data); }
+
+int64_t row_count(const StridedCodes &codes) { return codes.shape.back() == 0 ? 0 : codes.size() / codes.shape.back(); }
 
 // Calls row(i, offset) for each row i along the last axis, offset being that of its first element.
 template <typename Row>
-void for_each_row(const StridedBytes &codes, uf_range rows, Row row) {
+void for_each_row(const StridedCodes &codes, uf_range rows, Row row) {
   const size_t last = codes.shape.size() - 1;
   for (int64_t i = rows.begin; i < rows.end; ++i) {
     int64_t offset = 0, rest = i;
@@ -24,9 +28,11 @@ void for_each_row(const StridedBytes &codes, uf_range rows, Row row) {
 }
 
 // Whether codes (N, channels, ...) lie channels last, the other axes dense, and are so few that planes of them fit.
-bool has_planes(const StridedBytes &codes) {
+bool has_planes(const StridedCodes &codes) {
   const size_t last = codes.shape.size() - 1;
-  if (last < 2 || codes.size() == 0 || codes.strides[1] != 1 || codes.shape[1] > ROWS_MOST_PLANES) return false;
+  if (codes.dtype == DType::kInt16 || last < 2 || codes.size() == 0 || codes.strides[1] != 1 ||
+      codes.shape[1] > ROWS_MOST_PLANES)
+    return false;
   int64_t dense = codes.shape[1];
   for (size_t axis = last; axis >= 2; --axis) {
     if (codes.strides[axis] != dense) return false;
@@ -35,7 +41,7 @@ bool has_planes(const StridedBytes &codes) {
   return true;
 }
 
-bool quantize_planes(const float *x, const rows_label &label, const StridedBytes &codes, int thread, int threads) {
+bool quantize_planes(const float *x, const rows_label &label, const StridedCodes &codes, int thread, int threads) {
   const int64_t samples = codes.shape[0], channels = codes.shape[1], plane = codes.size() / samples / channels;
   const uf_range pixels = uf_share(plane, UF_ALIGNMENT, thread, threads);
   bool numbers = true;
@@ -49,13 +55,14 @@ bool quantize_planes(const float *x, const rows_label &label, const StridedBytes
 
 }  // namespace
 
-int64_t StridedBytes::size() const {
+int64_t StridedCodes::size() const {
   return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<int64_t>());
 }
 
-StridedBytes permuted(uint8_t *data, const std::vector<int64_t> &shape, const std::vector<int> &permutation) {
-  StridedBytes view = {data, std::vector<int64_t>(shape.size()), std::vector<int64_t>(shape.size())};
-  int64_t stride = 1;
+StridedCodes permuted(uint8_t *data, DType dtype, const std::vector<int64_t> &shape,
+                      const std::vector<int> &permutation) {
+  StridedCodes view = {data, dtype, std::vector<int64_t>(shape.size()), std::vector<int64_t>(shape.size())};
+  int64_t stride = dtype == DType::kInt16 ? 2 : 1;
   for (size_t axis = shape.size(); axis-- > 0; stride *= shape[axis]) {
     const auto outer = static_cast<size_t>(permutation[axis]);
     view.shape[outer] = shape[axis];
@@ -64,20 +71,29 @@ StridedBytes permuted(uint8_t *data, const std::vector<int64_t> &shape, const st
   return view;
 }
 
-bool quantize(const float *x, const rows_label &label, const StridedBytes &codes, int thread, int threads) {
+bool quantize(const float *x, const rows_label &label, const StridedCodes &codes, int thread, int threads) {
   if (has_planes(codes)) return quantize_planes(x, label, codes, thread, threads);
   const int64_t width = codes.shape.back(), stride = codes.strides.back();
   bool numbers = true;
   for_each_row(codes, uf_share(row_count(codes), 1, thread, threads), [&](int64_t i, int64_t offset) {
-    numbers = rows_quantize(x + i * width, width, &label, codes.data + offset, stride) && numbers;
+    uint8_t *to = codes.data + offset;
+    const bool fine = codes.dtype == DType::kInt16
+                          ? rows_quantize_words(x + i * width, width, &label, words(to), stride / kWordBytes)
+                          : rows_quantize(x + i * width, width, &label, to, stride);
+    numbers = fine && numbers;
   });
   return numbers;
 }
 
-void dequantize(const StridedBytes &codes, bool is_signed, const rows_label &label, float *x) {
+void dequantize(const StridedCodes &codes, const rows_label &label, float *x) {
   const int64_t width = codes.shape.back(), stride = codes.strides.back();
   for_each_row(codes, {0, row_count(codes)}, [&](int64_t i, int64_t offset) {
-    rows_dequantize(codes.data + offset, stride, width, is_signed, &label, x + i * width);
+    uint8_t *from = codes.data + offset;
+    if (codes.dtype == DType::kInt16) {
+      rows_dequantize_words(words(from), stride / kWordBytes, width, &label, x + i * width);
+    } else {
+      rows_dequantize(from, stride, width, codes.dtype == DType::kInt8, &label, x + i * width);
+    }
   });
 }
 

@@ -6,27 +6,30 @@
 #include <cstdint>
 #include <vector>
 
+#include "instruction.h"
 #include "rows.h"
 
 namespace unfloat {
 
-// Bytes as an array of any layout; strides in bytes.
-struct StridedBytes {
+// Codes as an array of any layout; strides in bytes.
+struct StridedCodes {
   uint8_t *data;
+  DType dtype;  // kUint8 for an engine's own bytes
   std::vector<int64_t> shape, strides;
 
   int64_t size() const;
 };
 
-// The same bytes, dense in the order of `shape`, with their axes in another order: axis i becomes axis permutation[i].
-StridedBytes permuted(uint8_t *data, const std::vector<int64_t> &shape, const std::vector<int> &permutation);
+// The same codes, dense in the order of `shape`, with their axes in another order: axis i becomes axis permutation[i].
+StridedCodes permuted(uint8_t *data, DType dtype, const std::vector<int64_t> &shape,
+                      const std::vector<int> &permutation);
 
 // Fills codes from real numbers, dense in the order of the codes' shape: one thread's share of them. False where one is
 // NaN.
-bool quantize(const float *x, const rows_label &label, const StridedBytes &codes, int thread = 0, int threads = 1);
+bool quantize(const float *x, const rows_label &label, const StridedCodes &codes, int thread = 0, int threads = 1);
 
-// Fills real numbers from codes, which are int8 or uint8.
-void dequantize(const StridedBytes &codes, bool is_signed, const rows_label &label, float *x);
+// Fills real numbers from codes.
+void dequantize(const StridedCodes &codes, const rows_label &label, float *x);
 
 }  // namespace unfloat
 

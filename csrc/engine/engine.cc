@@ -41,11 +41,13 @@ void give_back_memory() {
 #endif
 }
 
-// Codes to bytes or back: adding 128 to a byte, or subtracting it, is flipping its highest bit.
+// Codes to bytes or back: adding 128 to a byte, or subtracting it, is flipping its highest bit. Words stay as they are.
 void copy_codes(uint8_t *to, const uint8_t *from, int64_t size, int32_t offset) {
   const auto flip = static_cast<uint8_t>(offset);
   for (int64_t i = 0; i < size; ++i) to[i] = from[i] ^ flip;
 }
+
+int64_t byte_size(const Tensor &tensor) { return uf_size(&tensor.view) * tensor.view.width; }
 
 }  // namespace
 
@@ -111,8 +113,13 @@ void Engine::add_tensor(const TensorSpec &spec, int64_t arena_bytes_per_sample) 
     throw std::invalid_argument(where + "needs 1 to " + std::to_string(UF_MAX_RANK) +
                                 " dimensions with the batch, found " + std::to_string(shape.size()));
   }
-  Tensor tensor = {{}, constant, spec.offset, 1, Buffer()};
-  tensor.view.offset = spec.is_signed ? 128 : 0;
+  if (spec.dtype == DType::kInt32 || spec.dtype == DType::kInt64) {
+    throw std::invalid_argument(where + "codes must be int8, uint8 or int16");
+  }
+  const int32_t width = spec.dtype == DType::kInt16 ? 2 : 1;
+  Tensor tensor = {{}, constant, spec.offset, width, Buffer()};
+  tensor.view.offset = spec.dtype == DType::kInt8 ? 128 : 0;
+  tensor.view.width = width;
   tensor.view.rank = static_cast<int32_t>(shape.size());
   for (size_t axis = 0; axis < shape.size(); ++axis) {
     if (shape[axis] < 1 || shape[axis] > INT32_MAX / tensor.sample_size) {
@@ -175,12 +182,12 @@ void Engine::prepare(int64_t batch) {
 void Engine::run(const void *const *inputs, void *const *outputs) {
   for (size_t i = 0; i < inputs_.size(); ++i) {
     const Tensor &tensor = input(i);
-    copy_codes(tensor.view.data, static_cast<const uint8_t *>(inputs[i]), uf_size(&tensor.view), tensor.view.offset);
+    copy_codes(tensor.view.data, static_cast<const uint8_t *>(inputs[i]), byte_size(tensor), tensor.view.offset);
   }
   run();
   for (size_t i = 0; i < outputs_.size(); ++i) {
     const Tensor &tensor = output(i);
-    copy_codes(static_cast<uint8_t *>(outputs[i]), tensor.view.data, uf_size(&tensor.view), tensor.view.offset);
+    copy_codes(static_cast<uint8_t *>(outputs[i]), tensor.view.data, byte_size(tensor), tensor.view.offset);
   }
 }
 

@@ -13,7 +13,7 @@ namespace unfloat {
 
 using Shape = std::vector<int64_t>;
 
-enum class DType { kInt8, kUint8, kInt32 };
+enum class DType { kInt8, kUint8, kInt32, kInt16, kInt64 };
 
 // A contiguous array that someone else owns and keeps alive while an engine is made.
 struct Array {
@@ -25,7 +25,7 @@ struct Array {
 // An activation (shape of one sample, place in the arena) or a constant (whole shape, data).
 struct TensorSpec {
   Shape shape;
-  bool is_signed;
+  DType dtype;          // of the codes: 8 bits or 16
   int64_t offset;       // bytes from the arena's start for a batch of one; -1 for a constant
   const uint8_t *data;  // the codes of a constant, else null
 };

@@ -24,12 +24,23 @@ const Entry kKernels[] = {
 #undef UF_KERNEL
 };
 
+// UF_ANY_STORAGE where bytes and words are mixed.
+uf_storage storage_of(const Layer &layer) {
+  const auto of = [](const uf_tensor &tensor) { return tensor.width == 1 ? UF_BYTES : UF_WORDS; };
+  const uf_storage first = of(layer.output->view);
+  const auto alike = [&](const Tensor *operand) { return of(operand->view) == first; };
+  return std::all_of(layer.operands.begin(), layer.operands.end(), alike) ? first : UF_ANY_STORAGE;
+}
+
 const uf_kernel *choose_kernel(const Layer &layer, uf_level level) {
+  const uf_storage storage = storage_of(layer);
   for (const Entry &entry : kKernels) {
     if (layer.op != entry.family || entry.kernel->level > level) continue;
+    if (entry.kernel->storage != storage && entry.kernel->storage != UF_ANY_STORAGE) continue;
     if (entry.kernel->supports == nullptr || entry.kernel->supports(&layer.node)) return entry.kernel;
   }
-  throw std::invalid_argument("layer '" + layer.name + "': no kernel for the operator '" + layer.op + "'");
+  const std::string codes = storage == UF_BYTES ? "bytes" : storage == UF_WORDS ? "int16 codes" : "codes of two widths";
+  throw std::invalid_argument("layer '" + layer.name + "': no kernel for the operator '" + layer.op + "' on " + codes);
 }
 
 void pack(Layer &layer) {

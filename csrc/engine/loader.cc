@@ -1,5 +1,6 @@
 #include "loader.h"
 
+#include <algorithm>
 #include <stdexcept>
 
 namespace unfloat {
@@ -12,6 +13,8 @@ std::string text(const Shape &shape) {
   for (size_t i = 0; i < shape.size(); ++i) joined += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
   return joined + "]";
 }
+
+constexpr int32_t kMaxShift = 30, kMaxWideShift = 7;
 
 }  // namespace
 
@@ -34,7 +37,8 @@ void Loader::require_activations() const {
 
 void Loader::require_same_storage() const {
   for (const Tensor *operand : layer_.operands) {
-    require(operand->view.offset == output().offset, "its inputs and output must have one type, int8 or uint8");
+    const bool alike = operand->view.offset == output().offset && operand->view.width == output().width;
+    require(alike, "its inputs and output must have one type, int8, uint8 or int16");
   }
 }
 
@@ -71,18 +75,27 @@ int32_t Loader::integer(const std::string &name, int64_t low, int64_t high) cons
   return integers(name, 1, low, high)[0];
 }
 
-int32_t Loader::byte(const std::string &name, const uf_tensor &tensor) const {
+int32_t Loader::code(const std::string &name, const uf_tensor &tensor) const {
+  if (tensor.width == 2) return integer(name, INT16_MIN, INT16_MAX);
   return integer(name, -tensor.offset, 255 - tensor.offset) + tensor.offset;
+}
+
+int32_t Loader::zero_point(const std::string &name, const uf_tensor &tensor) const {
+  const int32_t found = code(name, tensor);
+  require(tensor.width == 1 || found == 0,
+          "the attribute '" + name + "' must be 0, as the zero point of int16 codes is");
+  return found;
 }
 
 uf_output Loader::output_stage() const {
   const auto *rounding = std::get_if<std::string>(&attribute("rounding"));
-  require(rounding && (*rounding == "double" || *rounding == "single"), "its rounding must be 'double' or 'single'");
+  require(rounding && (*rounding == "double" || *rounding == "single" || *rounding == "acc64"),
+          "its rounding must be 'double', 'single' or 'acc64'");
   uf_output stage;
-  stage.zero_point = byte("output_zero_point", output());
-  stage.clamp_min = byte("clamp_min", output());
-  stage.clamp_max = byte("clamp_max", output());
-  stage.rounding = *rounding == "single" ? QMATH_SINGLE : QMATH_DOUBLE;
+  stage.zero_point = zero_point("output_zero_point", output());
+  stage.clamp_min = code("clamp_min", output());
+  stage.clamp_max = code("clamp_max", output());
+  stage.rounding = *rounding == "acc64" ? QMATH_ACC64 : *rounding == "single" ? QMATH_SINGLE : QMATH_DOUBLE;
   require(stage.clamp_min <= stage.clamp_max, "clamp_min must not exceed clamp_max");
   return stage;
 }
@@ -112,22 +125,29 @@ const Array &Loader::constant(const std::string &name) const {
 
 void Loader::load_linear(const Shape &weight_shape, int32_t outputs) {
   uf_linear &linear = params().linear;
-  linear.input_zero_point = byte("input_zero_point", input());
+  const bool wide = input().width == 2;
+  linear.input_zero_point = zero_point("input_zero_point", input());
   linear.output = output_stage();
+  require((linear.output.rounding == QMATH_ACC64) == wide,
+          "its rounding must be 'acc64' on int16 codes, and there alone");
   layer_.weight = load_weight(weight_shape, &linear.weight_zero_point);
-  layer_.bias = load_int32("bias", outputs, INT32_MIN);
+  require(!wide || linear.weight_zero_point == 0, "its weight must be symmetric under int16 codes");
+  layer_.bias = wide ? load_int64("bias", outputs) : load_int32("bias", outputs, INT32_MIN);
   layer_.multiplier = load_int32("multiplier", outputs, 0);
-  layer_.shift = load_shifts(outputs);
+  layer_.shift = load_shifts(outputs, wide ? kMaxWideShift : kMaxShift);
+  auto *multiplier = reinterpret_cast<int32_t *>(layer_.multiplier.data());
+  if (wide) std::transform(multiplier, multiplier + outputs, multiplier, qmath_reduced_multiplier);
   linear.weight = reinterpret_cast<const int8_t *>(layer_.weight.data());
-  linear.bias = reinterpret_cast<const int32_t *>(layer_.bias.data());
-  linear.multiplier = reinterpret_cast<const int32_t *>(layer_.multiplier.data());
+  linear.bias = wide ? nullptr : reinterpret_cast<const int32_t *>(layer_.bias.data());
+  linear.wide_bias = wide ? reinterpret_cast<const int64_t *>(layer_.bias.data()) : nullptr;
+  linear.multiplier = multiplier;
   linear.shift = reinterpret_cast<const int8_t *>(layer_.shift.data());
 }
 
 // Weights as int8: uint8 codes and their zero point both move down by 128.
 Buffer Loader::load_weight(const Shape &shape, int32_t *zero_point) const {
   const Array &weight = constant("weight");
-  require(weight.dtype != DType::kInt32, "its weight must be int8 or uint8");
+  require(weight.dtype == DType::kInt8 || weight.dtype == DType::kUint8, "its weight must be int8 or uint8");
   require(weight.shape == shape, "its weight must have the shape " + text(shape) + ", found " + text(weight.shape));
   size_t size = 1;
   for (const int64_t extent : shape) size *= static_cast<size_t>(extent);
@@ -150,12 +170,21 @@ Buffer Loader::load_int32(const std::string &name, int32_t count, int32_t low) c
   return copy;
 }
 
-Buffer Loader::load_shifts(int32_t count) const {
+Buffer Loader::load_int64(const std::string &name, int32_t count) const {
+  const Array &array = constant(name);
+  require(array.dtype == DType::kInt64 && array.shape == Shape{count},
+          "its " + name + " must be int64 of shape [" + std::to_string(count) + "], found " + text(array.shape));
+  return Buffer(array.data, static_cast<size_t>(count) * sizeof(int64_t));
+}
+
+Buffer Loader::load_shifts(int32_t count, int32_t most) const {
   const Array &array = constant("shift");
   require(array.dtype == DType::kInt8 && array.shape == Shape{count},
           "its shift must be int8 of shape [" + std::to_string(count) + "], found " + text(array.shape));
   const auto *values = static_cast<const int8_t *>(array.data);
-  for (int32_t i = 0; i < count; ++i) require(-31 <= values[i] && values[i] <= 30, "its shift must lie in [-31, 30]");
+  for (int32_t i = 0; i < count; ++i) {
+    require(-31 <= values[i] && values[i] <= most, "its shift must lie in [-31, " + std::to_string(most) + "]");
+  }
   return Buffer(values, static_cast<size_t>(count));
 }
 

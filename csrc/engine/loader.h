@@ -32,7 +32,8 @@ class Loader {
   int32_t integer(const std::string &name, int64_t low, int64_t high) const;
   std::vector<int32_t> integers(const std::string &name, size_t count, int64_t low, int64_t high) const;
   std::vector<int64_t> integers(const std::string &name) const;
-  int32_t byte(const std::string &name, const uf_tensor &tensor) const;  // a code of `tensor`, in byte space
+  int32_t code(const std::string &name, const uf_tensor &tensor) const;  // of `tensor`; in byte space, if it has bytes
+  int32_t zero_point(const std::string &name, const uf_tensor &tensor) const;
   int32_t multiplier(const std::string &name) const { return integer(name, 0, INT32_MAX); }
   int32_t shift(const std::string &name) const { return integer(name, -31, 30); }
   uf_output output_stage() const;  // zero point, clamps, rounding
@@ -46,7 +47,8 @@ class Loader {
   const Attribute &attribute(const std::string &name) const;
   Buffer load_weight(const Shape &shape, int32_t *zero_point) const;
   Buffer load_int32(const std::string &name, int32_t count, int32_t low) const;
-  Buffer load_shifts(int32_t count) const;
+  Buffer load_int64(const std::string &name, int32_t count) const;
+  Buffer load_shifts(int32_t count, int32_t most) const;
 
   const Instruction &instruction_;
   Layer &layer_;

@@ -60,21 +60,34 @@ void require_broadcast(const Loader &loader) {
   }
 }
 
+std::vector<int32_t> input_zero_points(const Loader &loader) {
+  auto zero_points = loader.integers("input_zero_points", 2, INT16_MIN, INT16_MAX);
+  for (size_t i = 0; i < 2; ++i) {
+    const uf_tensor &input = loader.input(i);
+    const int32_t most = input.width == 2 ? 0 : UINT8_MAX, found = zero_points[i] + input.offset;
+    loader.require(0 <= found && found <= most, "a zero point is no code");
+    zero_points[i] = found;
+  }
+  return zero_points;
+}
+
 void add(Loader &loader) {
   require_broadcast(loader);
   uf_add &add = loader.params().add;
-  add.left_shift = loader.integer("left_shift", 0, 22);
-  const auto zero_points = loader.integers("input_zero_points", 2, -128, 255);
+  const bool words = loader.input(0).width == 2 || loader.input(1).width == 2;
+  add.left_shift = loader.integer("left_shift", 0, words ? 15 : 22);  // 16 or 9 bits, lifted, stay inside 31
+  const auto zero_points = input_zero_points(loader);
   const auto multipliers = loader.integers("input_multipliers", 2, 0, INT32_MAX);
   const auto shifts = loader.integers("input_shifts", 2, -31, 30);
   for (size_t i = 0; i < 2; ++i) {
-    add.input_zero_point[i] = zero_points[i] + loader.input(i).offset;
+    add.input_zero_point[i] = zero_points[i];
     add.input_multiplier[i] = multipliers[i];
     add.input_shift[i] = shifts[i];
   }
   add.multiplier = loader.multiplier("output_multiplier");
   add.shift = loader.shift("output_shift");
   add.output = loader.output_stage();
+  loader.require(add.output.rounding != QMATH_ACC64, "its rounding must be 'double' or 'single'");
 }
 
 void load_scale(Loader &loader) {
@@ -82,14 +95,15 @@ void load_scale(Loader &loader) {
   scale.multiplier = loader.multiplier("multiplier");
   scale.shift = loader.shift("shift");
   scale.output = loader.output_stage();
+  loader.require(scale.output.rounding != QMATH_ACC64, "its rounding must be 'double' or 'single'");
 }
 
 void mul(Loader &loader) {
   require_broadcast(loader);
   load_scale(loader);
-  const auto zero_points = loader.integers("input_zero_points", 2, -128, 255);
+  const auto zero_points = input_zero_points(loader);
   for (size_t i = 0; i < 2; ++i) {
-    loader.params().scale.input_zero_point[i] = zero_points[i] + loader.input(i).offset;
+    loader.params().scale.input_zero_point[i] = zero_points[i];
   }
 }
 
@@ -98,7 +112,7 @@ void rescale(Loader &loader) {
   loader.require_activations();
   loader.require(same_shape(loader.input(), loader.output()), "its input and output differ in shape");
   load_scale(loader);
-  loader.params().scale.input_zero_point[0] = loader.byte("input_zero_point", loader.input());
+  loader.params().scale.input_zero_point[0] = loader.zero_point("input_zero_point", loader.input());
 }
 
 void softmax(Loader &loader) {
@@ -123,6 +137,9 @@ void pool2d(Loader &loader) {
   loader.require_same_storage();
   const auto kernel = loader.integers("kernel", 2, 1, INT32_MAX);
   loader.params().window = loader.window(kernel[0], kernel[1], false);
+  const int64_t cells = int64_t{kernel[0]} * kernel[1];
+  loader.require(loader.input().width == 1 || cells <= INT32_MAX / 32768,
+                 "so large a window's sum does not fit 32 bits");
   loader.require(loader.input().shape[3] == loader.output().shape[3], "its input and output differ in channels");
   const auto padding = loader.integers("padding", 4, 0, INT32_MAX);
   for (size_t side = 0; side < 4; ++side) {
@@ -135,7 +152,7 @@ void mean(Loader &loader) {
   loader.require_activations();
   load_scale(loader);
   uf_scale &mean = loader.params().scale;
-  mean.input_zero_point[0] = loader.byte("input_zero_point", loader.input());
+  mean.input_zero_point[0] = loader.zero_point("input_zero_point", loader.input());
   mean.axes = 0;
   int64_t cells = 1;
   for (const int64_t axis : loader.integers("axes")) {
@@ -144,7 +161,8 @@ void mean(Loader &loader) {
     mean.axes |= 1u << axis;
     cells *= loader.input().shape[axis];
   }
-  loader.require(cells <= INT32_MAX / 255, "a mean over so many cells does not fit 32 bits");
+  loader.require(cells <= INT32_MAX / (loader.input().width == 2 ? 32768 : 255),
+                 "a mean over so many cells does not fit 32 bits");
   loader.require(uf_size(&loader.input()) == uf_size(&loader.output()) * cells, "its output has the wrong size");
 }
 
@@ -166,7 +184,7 @@ void pad(Loader &loader) {
     loader.require(int64_t{input.shape[axis]} + before + after == output.shape[axis], "its paddings do not fit");
     loader.params().move.before[axis] = before;
   }
-  loader.params().move.value = loader.byte("value", input);
+  loader.params().move.value = loader.code("value", input);
 }
 
 void concatenation(Loader &loader) {

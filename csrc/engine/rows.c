@@ -71,6 +71,16 @@ bool rows_quantize(const float *x, int64_t count, const rows_label *label, uint8
   return numbers;
 }
 
+WIDE bool rows_quantize_words(const float *x, int64_t count, const rows_label *label, int16_t *codes, int64_t stride) {
+  const rows_label own = *label;
+  int32_t nans = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    nans |= x[i] != x[i];
+    codes[i * stride] = (int16_t)qmath_quantize(x[i], own.scale, own.zero_point, own.qmin, own.qmax);
+  }
+  return nans == 0;
+}
+
 // Three planes side by side: what pictures are, and a loop that compilers make wide.
 WIDE static void interleave3(const uint8_t (*restrict planes)[PIECE], int64_t count, uint8_t *restrict codes) {
   const uint8_t *restrict red = planes[0], *restrict green = planes[1], *restrict blue = planes[2];
@@ -123,6 +133,12 @@ void rows_dequantize(const uint8_t *codes, int64_t stride, int64_t count, bool i
     for (int64_t i = 0; i < size; ++i) piece[i] = codes[(begin + i) * stride];
     dequantize_dense(piece, size, is_signed, *label, x + begin);
   }
+}
+
+WIDE void rows_dequantize_words(const int16_t *codes, int64_t stride, int64_t count, const rows_label *label,
+                                float *x) {
+  const rows_label own = *label;
+  for (int64_t i = 0; i < count; ++i) x[i] = qmath_dequantize(codes[i * stride], own.scale, own.zero_point);
 }
 
 WIDE static void requantize_row(int32_t *restrict row, int64_t channels, const int32_t *restrict multiplier,

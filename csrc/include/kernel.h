@@ -5,7 +5,8 @@
 //
 // Storage: an activation is a byte, `code + offset`, with offset 128 for int8 codes and 0 for uint8 codes, so that
 // every activation is unsigned (what x86's dot products want). Zero points, clamps and pad values are shifted by the
-// same offset at load: a kernel sees *byte-space* numbers in [0, 255] and rarely needs the offset itself.
+// same offset at load: a kernel sees *byte-space* numbers in [0, 255] and rarely needs the offset itself. int16 codes
+// are words of two bytes, as they are; their zero point is 0.
 
 #ifndef UNFLOAT_KERNEL_H_
 #define UNFLOAT_KERNEL_H_
@@ -39,11 +40,12 @@ typedef enum {
   UF_I8MM,
 } uf_level;
 
-// Contiguous bytes, channels last. shape[0] is the batch; at load (supports, pack, scratch_size) it is 1.
+// Contiguous bytes or words, channels last. shape[0] is the batch; at load (supports, pack, scratch_size) it is 1.
 // A constant operand has its own leading 1.
 typedef struct {
   uint8_t *data;
-  int32_t offset;  // byte = code + offset: 128 for int8, 0 for uint8
+  int32_t offset;  // byte = code + offset: 128 for int8, 0 for uint8 and int16
+  int32_t width;   // bytes of a code: 2 for int16, else 1
   int32_t rank;
   int32_t shape[UF_MAX_RANK];
 } uf_tensor;
@@ -71,10 +73,11 @@ typedef struct {
   int32_t groups;    // conv2d only
   int32_t input_zero_point;
   int32_t weight_zero_point;
-  const int8_t *weight;  // conv2d [Cout, kh, kw, Cin / groups]; depthwise [kh, kw, C * m]; fully_connected [N, K]
-  const int32_t *bias;   // [outputs], as are the next two
-  const int32_t *multiplier;
-  const int8_t *shift;  // positive to the left, -31..30
+  const int8_t *weight;       // conv2d [Cout, kh, kw, Cin / groups]; depthwise [kh, kw, C * m]; fully_connected [N, K]
+  const int32_t *bias;        // [outputs], as are the next three
+  const int64_t *wide_bias;   // instead of `bias` where the input is int16
+  const int32_t *multiplier;  // reduced to 15 bits where the input is int16
+  const int8_t *shift;        // positive to the left, -31..30
   uf_output output;
 } uf_linear;
 
@@ -124,7 +127,7 @@ typedef union {
 
 typedef struct uf_node uf_node;
 
-// An elementwise operator on `count` bytes of each of its two inputs. `out` may be `a` or `b` itself.
+// An elementwise operator on `count` codes of each of its two inputs. `out` may be `a` or `b` itself.
 typedef void (*uf_span)(const uf_node *node, const uint8_t *a, const uint8_t *b, uint8_t *out, int64_t count);
 
 struct uf_node {
@@ -140,6 +143,9 @@ struct uf_node {
   uf_span follower_span;
 };
 
+// Which tensors a kernel takes: of bytes, of words, or of either, mixed ones too.
+typedef enum { UF_BYTES, UF_WORDS, UF_ANY_STORAGE } uf_storage;
+
 // A kernel. The functions that may be NULL say so. The output overlaps no input, except that add, mul, rescale and
 // reshape may be given one of their inputs as the output. At load, in this order: supports, packed_size, pack,
 // scratch_size. Where packed_size() > 0 the engine frees `linear.weight` after pack(): run() must use `packed` for
@@ -154,6 +160,7 @@ typedef struct {
   // One thread's share of the work; called once for each thread in [0, threads), at the same time. Every output byte
   // has exactly one writer and its value does not depend on `threads`.
   void (*run)(const uf_node *node, int thread, int threads);
+  uf_storage storage;
   uf_span span;  // of an elementwise operator of two inputs, else NULL
   bool leads;    // run() calls uf_follow() for what it has written, while that is in the cache
 } uf_kernel;
@@ -189,13 +196,20 @@ static inline int64_t uf_volume(const uf_tensor *tensor, int from, int to) {
   return volume;
 }
 
-// Bytes of the whole tensor.
+// Codes of the whole tensor.
 static inline int64_t uf_size(const uf_tensor *tensor) { return uf_volume(tensor, 0, tensor->rank); }
 
 // Rescales one accumulator and clamps it to a byte.
 static inline uint8_t uf_emit(int32_t accumulator, int32_t multiplier, int shift, const uf_output *output) {
   const int32_t scaled = qmath_requantize(accumulator, multiplier, shift, output->rounding);
   return (uint8_t)qmath_clamp_sum(scaled, output->zero_point, output->clamp_min, output->clamp_max);
+}
+
+// The same from a 64-bit accumulator to an int16 code.
+static inline int16_t uf_emit_word(int64_t accumulator, int32_t reduced_multiplier, int shift,
+                                   const uf_output *output) {
+  const int32_t scaled = qmath_requantize_acc64(accumulator, reduced_multiplier, shift);
+  return (int16_t)qmath_clamp(scaled, output->clamp_min, output->clamp_max);
 }
 
 // `kernels/<family>/kernels.inc` holds one row for each kernel of the family, fastest first, scalar last:

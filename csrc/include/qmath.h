@@ -14,7 +14,8 @@
 typedef char qmath_right_shift_is_arithmetic[(-3 >> 1) == -2 ? 1 : -1];
 
 // How a product with a multiplier is rounded: twice (the paper, TFLite, CMSIS-NN) or once.
-typedef enum { QMATH_DOUBLE = 0, QMATH_SINGLE = 1 } qmath_rounding;
+// QMATH_ACC64 is once too, of 64-bit accumulators by 16-bit multipliers.
+typedef enum { QMATH_DOUBLE = 0, QMATH_SINGLE = 1, QMATH_ACC64 = 2 } qmath_rounding;
 
 static inline int32_t qmath_clamp(int32_t x, int32_t low, int32_t high) {
   const int32_t raised = x < low ? low : x;
@@ -58,6 +59,17 @@ static inline int32_t qmath_requantize_double(int32_t accumulator, int32_t multi
 static inline int32_t qmath_requantize_single(int32_t accumulator, int32_t multiplier, int shift) {
   const int64_t product = (int64_t)accumulator * multiplier;
   return (int32_t)((product + ((int64_t)1 << (30 - shift))) >> (31 - shift));
+}
+
+// The high half of a multiplier, to nearest: at most 15 bits, so that products with 48-bit accumulators fit.
+static inline int32_t qmath_reduced_multiplier(int32_t multiplier) {
+  return multiplier < 0x7FFF0000 ? (multiplier + (1 << 15)) >> 16 : 0x7FFF;
+}
+
+// A 64-bit accumulator * multiplier * 2^(shift - 15), rounded once, ties up (eq. 31); |accumulator| < 2^47, a reduced
+// multiplier, shift in [-31, 7]. That the result fits is proven before a run.
+static inline int32_t qmath_requantize_acc64(int64_t accumulator, int32_t reduced_multiplier, int shift) {
+  return (int32_t)((accumulator * reduced_multiplier + ((int64_t)1 << (14 - shift))) >> (15 - shift));
 }
 
 static inline int32_t qmath_requantize(int32_t accumulator, int32_t multiplier, int shift, qmath_rounding rounding) {

@@ -23,6 +23,9 @@ typedef struct {
 // Float32 to codes, `stride` bytes apart. False where x holds a NaN; its code is then meaningless.
 bool rows_quantize(const float *x, int64_t count, const rows_label *label, uint8_t *codes, int64_t stride);
 
+// The same to int16 codes, `stride` codes apart.
+bool rows_quantize_words(const float *x, int64_t count, const rows_label *label, int16_t *codes, int64_t stride);
+
 // Float32 planes, `count` numbers of each, to codes [count, channels], of at most ROWS_MOST_PLANES channels. The planes
 // begin `plane` numbers apart. False as above.
 enum { ROWS_MOST_PLANES = 16 };
@@ -32,6 +35,9 @@ bool rows_quantize_planes(const float *x, int64_t plane, int64_t channels, int64
 // Codes, `stride` bytes apart, to float32.
 void rows_dequantize(const uint8_t *codes, int64_t stride, int64_t count, bool is_signed, const rows_label *label,
                      float *x);
+
+// The same from int16 codes, `stride` codes apart.
+void rows_dequantize_words(const int16_t *codes, int64_t stride, int64_t count, const rows_label *label, float *x);
 
 // Rescales [rows, channels] in place, by one multiplier and shift or by one for each channel.
 void rows_requantize(int32_t *accumulators, int64_t rows, int64_t channels, const int32_t *multiplier,

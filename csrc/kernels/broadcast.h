@@ -42,7 +42,15 @@ static inline uf_broadcast uf_broadcast_of(const uf_node *node) {
   return joined;
 }
 
-enum { UF_REPEATED = 1024 };  // a byte that repeats is spread out, so that spans see arrays only
+enum { UF_REPEATED = 1024 };  // a code that repeats is spread out, so that spans see arrays only
+
+static inline void uf_repeat(const uint8_t *code, int32_t width, int64_t count, uint8_t *out) {
+  if (width == 1) {
+    memset(out, *code, (size_t)count);
+    return;
+  }
+  for (int64_t i = 0; i < count; ++i) memcpy(out + i * width, code, (size_t)width);
+}
 
 // Where the inputs of the output at `index` begin.
 static inline void uf_broadcast_offsets(const uf_broadcast *joined, int64_t index, int64_t offset[2]) {
@@ -59,7 +67,8 @@ static inline void uf_broadcast_run(const uf_node *node, int thread, int threads
   const uf_broadcast joined = uf_broadcast_of(node);
   const uf_range share = uf_share(uf_size(node->output), UF_ALIGNMENT, thread, threads);
   const bool repeats = joined.stride[0][0] == 0 || joined.stride[1][0] == 0;
-  uint8_t repeated[2][UF_REPEATED + UF_SLACK];
+  const int32_t width = node->output->width;
+  _Alignas(UF_ALIGNMENT) uint8_t repeated[2][UF_REPEATED * sizeof(int16_t) + UF_SLACK];
   int64_t count = 0;
   for (int64_t at = share.begin; at < share.end; at += count) {
     const int64_t row_left = joined.shape[0] - at % joined.shape[0], share_left = share.end - at;
@@ -69,12 +78,12 @@ static inline void uf_broadcast_run(const uf_node *node, int thread, int threads
     const uint8_t *operands[2];
     uf_broadcast_offsets(&joined, at, offset);
     for (int i = 0; i < 2; ++i) {
-      operands[i] = node->inputs[i]->data + offset[i];
+      operands[i] = node->inputs[i]->data + offset[i] * width;
       if (joined.stride[i][0] != 0) continue;
-      memset(repeated[i], *operands[i], (size_t)count);
+      uf_repeat(operands[i], width, count, repeated[i]);
       operands[i] = repeated[i];
     }
-    span(node, operands[0], operands[1], node->output->data + at, count);
+    span(node, operands[0], operands[1], node->output->data + at * width, count);
   }
 }
 

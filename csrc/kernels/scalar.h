@@ -54,7 +54,7 @@ static inline uf_pixel uf_pixel_at(const uf_node *node, const uf_window *window,
   const int32_t row = (int32_t)(index / output->shape[2] % output->shape[1]);
   const int64_t sample = index / output->shape[2] / output->shape[1];
   const uf_pixel pixel = {
-      input->data + sample * uf_volume(input, 1, 4),
+      input->data + sample * uf_volume(input, 1, 4) * input->width,
       uf_taps_inside(row * window->stride_h - window->pad_top, window->kernel_h, window->dilation_h, input->shape[1]),
       uf_taps_inside(column * window->stride_w - window->pad_left, window->kernel_w, window->dilation_w,
                      input->shape[2]),
@@ -62,13 +62,13 @@ static inline uf_pixel uf_pixel_at(const uf_node *node, const uf_window *window,
   return pixel;
 }
 
-// The input byte, channel 0, under tap (i, j) of a pixel.
+// The input code, channel 0, under tap (i, j) of a pixel.
 static inline const uint8_t *uf_tap(const uf_node *node, const uf_window *window, const uf_pixel *pixel, int32_t i,
                                     int32_t j) {
   const uf_tensor *input = node->inputs[0];
   const int64_t row = pixel->rows.origin + i * window->dilation_h;
   const int64_t column = pixel->columns.origin + j * window->dilation_w;
-  return pixel->image + (row * input->shape[2] + column) * input->shape[3];
+  return pixel->image + (row * input->shape[2] + column) * input->shape[3] * input->width;
 }
 
 #endif  // UNFLOAT_KERNELS_SCALAR_H_

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Codes = NDArray[np.integer[Any]]  # int8 or uint8
-TensorTuple = tuple[tuple[int, ...], bool, int, Codes | None]
+Codes = NDArray[np.integer[Any]]  # int8, uint8 or int16
+TensorTuple = tuple[tuple[int, ...], str, int, Codes | None]
 BorderTuple = tuple[float, int, int, int, list[int]]  # scale, zero point, least and greatest code, permutation
 InstructionTuple = tuple[str, str, list[int], int, dict[str, int | tuple[int, ...] | str], dict[str, NDArray[Any]]]
 
@@ -26,7 +26,7 @@ class Engine:
         """Check everything, choose kernels, pack weights.
 
         Args:
-            tensors: (shape, signed, offset, data): an activation has the shape of one sample, an offset in the arena
+            tensors: (shape, dtype, offset, data): an activation has the shape of one sample, an offset in the arena
                 for a batch of one, and no data; a constant has its whole shape, offset -1, and its codes.
             instructions: (op, name, input tensors, output tensor, attributes, constants), in order.
             inputs: Tensors that `run` fills.

@@ -24,7 +24,7 @@ class Draw:
 
     Attributes:
         name: For the test's id.
-        scheme: "int8" or "uint8".
+        scheme: "int8", "uint8" or "int16x8".
         rounding: "double" or "single".
         ties: Every scale a power of two: multipliers are 2^30, and many quotients fall half-way.
         loud: The output's scale is small, so that many results saturate. Where the bits are few, hence the weights'
@@ -39,6 +39,21 @@ class Draw:
     loud: bool = False
     bits: int = 8
 
+    @property
+    def storage(self) -> str:
+        """Of activations."""
+        return "int16" if self.scheme == "int16x8" else self.scheme
+
+    def label(self, scale: float, zero_point: int) -> QParams:
+        """An activation's QParams."""
+        bits = 16 if self.storage == "int16" else self.bits
+        return QParams((scale,), 0 if self.storage == "int16" else zero_point, self.storage, bits)
+
+    @property
+    def weights(self) -> WeightRule:
+        """How weights become codes."""
+        return WeightRule("uint8" if self.scheme == "uint8" else "int8", self.bits, per_channel=self.scheme != "uint8")
+
 
 DRAWS = (
     Draw("int8"),
@@ -52,6 +67,10 @@ DRAWS = (
     Draw("uint8-ties", scheme="uint8", ties=True),
     Draw("uint8-3bits", scheme="uint8", bits=3),
     Draw("uint8-single-loud-3bits", scheme="uint8", rounding="single", bits=3, loud=True),
+    Draw("int16x8", scheme="int16x8"),
+    Draw("int16x8-ties", scheme="int16x8", ties=True),
+    Draw("int16x8-loud", scheme="int16x8", loud=True),
+    Draw("int16x8-single-loud-4bits", scheme="int16x8", rounding="single", bits=4, loud=True),
 )
 
 
@@ -61,6 +80,14 @@ def all_cases() -> Iterator[tuple[Operator, Case]]:
         if operator.integer_meaning is not None:
             for case in operator.cases():
                 yield operator, case
+
+
+def drawn_cases() -> Iterator[tuple[Operator, Case, Draw]]:
+    """Every case under every draw whose codes its operator knows."""
+    for operator, case in all_cases():
+        for draw in DRAWS:
+            if draw.storage in operator.storages:
+                yield operator, case, draw
 
 
 def generator(*words: str) -> np.random.Generator:
@@ -79,8 +106,7 @@ def build(operator: Operator, case: Case, draw: Draw) -> Program:
     clamp = _scaled_clamp(rng, case.clamp, label)
     node = Node("out", operator.name, tuple(t.name for t in inputs), shape, case.attributes, {}, None, clamp)
     output = Tensor("out", shape, label)
-    rule = WeightRule(draw.scheme, draw.bits, per_channel=draw.scheme == "int8")
-    instruction = make_instruction(node, params, inputs, output, rule, draw.rounding)
+    instruction = make_instruction(node, params, inputs, output, draw.weights, draw.rounding)
     ports = tuple(Port(t.name, t.name, t.shape, tuple(range(len(t.shape)))) for t in inputs)
     out = Port("out", "out", shape, tuple(range(len(shape))))
     program = Program(ports, (out,), {t.name: t for t in (*inputs, output)}, (instruction,))
@@ -107,9 +133,9 @@ def _scale(rng: np.random.Generator, draw: Draw, low: float, high: float) -> flo
 
 
 def _label(rng: np.random.Generator, draw: Draw, scale: float) -> QParams:
-    probe = QParams((scale,), 0, draw.scheme, draw.bits)
+    probe = draw.label(scale, 0)
     zero_point = rng.choice([probe.qmin, probe.qmax, int(rng.integers(probe.qmin, probe.qmax + 1))])
-    return replace(probe, zero_point=int(zero_point))
+    return draw.label(scale, int(zero_point))
 
 
 def _inputs(rng: np.random.Generator, operator: Operator, shapes: list[tuple[int, ...]], draw: Draw) -> list[Tensor]:
@@ -145,7 +171,7 @@ def _output_label(
     if operator.quant.output == "same":
         return inputs[0].qparams
     if operator.quant.output == "fixed":
-        return operator.quant.fixed[draw.scheme]
+        return operator.quant.fixed[draw.storage]
     scale = max(t.qparams.scale[0] for t in inputs)
     if "weight" in params:
         axis = operator.quant.weight_axis or 0
@@ -153,11 +179,12 @@ def _output_label(
         spread = float(np.sqrt((params["weight"] ** 2).sum(axis=others)).max())
         scale *= max(spread, 1e-3) * 2
     elif len(inputs) == 2 and operator.accumulators is not None:
-        scale *= inputs[0].qparams.scale[0] * 100
+        scale *= inputs[0].qparams.scale[0] * (100 if draw.storage != "int16" else 2**15)
     shrink = rng.uniform(-5, -3) if draw.loud else rng.uniform(-0.5, 1.5)
     exponent = np.log2(scale) + shrink
     label = _label(rng, draw, positive_scale(2.0 ** (round(exponent) if draw.ties else exponent)))
-    if case.clamp is not None and case.clamp.low == 0.0:  # leave room above real 0, or a ReLU leaves one code
+    affine = draw.storage != "int16"
+    if affine and case.clamp is not None and case.clamp.low == 0.0:  # leave room above real 0, or a ReLU leaves one code
         label = replace(label, zero_point=min(label.zero_point, label.qmin + 2 ** (label.bits - 2)))
     return label
 

@@ -119,7 +119,7 @@ def _pool(kind: str) -> Callable[..., oracle.Tensor]:
         label = program.tensors[i.name].qparams
         if kind == "max":
             return oracle.max_pool2d(operands[0], *window, label.qmin, label.qmax)
-        return oracle.average_pool2d(operands[0], *window, label.dtype == "int8", label.qmin, label.qmax)
+        return oracle.average_pool2d(operands[0], *window, label.dtype != "uint8", label.qmin, label.qmax)
 
     return run
 

@@ -20,7 +20,7 @@ constexpr int64_t kStride = (kSize + 63) / 64 * 64;
 // Three by three maxima, again and again, between two places of the arena.
 void make_chain(std::vector<TensorSpec> *tensors, std::vector<Instruction> *instructions) {
   for (int64_t i = 0; i <= kLayers; ++i) {
-    tensors->push_back({{kSide, kSide, kChannels}, true, i % 2 * kStride, nullptr});
+    tensors->push_back({{kSide, kSide, kChannels}, unfloat::DType::kInt8, i % 2 * kStride, nullptr});
     if (i == 0) continue;
     Instruction pool = {"max_pool2d", "pool" + std::to_string(i), {i - 1}, i, {}, {}};
     pool.attributes["kernel"] = std::vector<int64_t>{3, 3};

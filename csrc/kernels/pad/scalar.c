@@ -14,21 +14,22 @@ static const uint8_t *source(const uf_node *node, int64_t row) {
     offset += at * stride;
     stride *= input->shape[axis];
   }
-  return input->data + offset;
+  return input->data + offset * input->width;
 }
 
 static void run(const uf_node *node, int thread, int threads) {
   const uf_move *pad = &node->params.move;
   const uf_tensor *input = node->inputs[0], *output = node->output;
   const int last = output->rank - 1;
-  const size_t width = (size_t)output->shape[last], kept = (size_t)input->shape[last];
+  const size_t size = (size_t)output->width;
+  const size_t width = (size_t)output->shape[last] * size, kept = (size_t)input->shape[last] * size;
   const uf_range rows = uf_share(uf_volume(output, 0, last), 1, thread, threads);
   for (int64_t row = rows.begin; row < rows.end; ++row) {
     const uint8_t *x = source(node, row);
-    uint8_t *out = output->data + row * output->shape[last];
-    if (x == NULL || kept != width) memset(out, pad->value, width);
-    if (x != NULL) memcpy(out + pad->before[last], x, kept);
+    uint8_t *out = output->data + (size_t)row * width;
+    if (x == NULL || kept != width) memset(out, pad->value, width);  // of words the value is 0
+    if (x != NULL) memcpy(out + (size_t)pad->before[last] * size, x, kept);
   }
 }
 
-UF_DEFINE_KERNEL(pad, .run = run);
+UF_DEFINE_KERNEL(pad, .storage = UF_ANY_STORAGE, .run = run);

@@ -4,9 +4,15 @@
 
 #include "kernel.h"
 
-static void copy_row(const uint8_t *x, int64_t stride, uint8_t *out, int32_t count) {
+static void copy_row(const uint8_t *x, int64_t stride, int32_t width, uint8_t *out, int32_t count) {
   if (stride == 1) {
-    memcpy(out, x, (size_t)count);
+    memcpy(out, x, (size_t)count * (size_t)width);
+    return;
+  }
+  if (width == 2) {
+    const int16_t *words = (const int16_t *)(const void *)x;
+    int16_t *copies = (int16_t *)(void *)out;
+    for (int32_t i = 0; i < count; ++i) copies[i] = words[i * stride];
     return;
   }
   for (int32_t i = 0; i < count; ++i) out[i] = x[i * stride];
@@ -25,8 +31,9 @@ static void run(const uf_node *node, int thread, int threads) {
     for (int axis = last - 1; axis >= 0; rest /= output->shape[axis--]) {
       offset += rest % output->shape[axis] * stride[axis];
     }
-    copy_row(input->data + offset, stride[last], output->data + row * output->shape[last], output->shape[last]);
+    const int32_t width = output->width, count = output->shape[last];
+    copy_row(input->data + offset * width, stride[last], width, output->data + row * count * width, count);
   }
 }
 
-UF_DEFINE_KERNEL(transpose, .run = run);
+UF_DEFINE_KERNEL(transpose, .storage = UF_ANY_STORAGE, .run = run);

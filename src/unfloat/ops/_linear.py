@@ -14,10 +14,19 @@ import numpy as np
 
 from unfloat.ir.graph import Attributes
 from unfloat.ir.instruction import Instruction, Tensor
-from unfloat.ops._operator import CLAMP, CODE, ROUNDING, Params, Request, WeightRule
+from unfloat.ops._operator import CLAMP, CODE, Domain, Params, Request, WeightRule
 from unfloat.ops._rescaling import clamp_fields, code_span, scale_of
 from unfloat.spec.backend import Array, Backend
-from unfloat.spec.fixedpoint import array_namespace, quantize_multipliers, round_half_away, saturate
+from unfloat.spec.fixedpoint import (
+    ROUNDINGS,
+    SHIFT_MAX,
+    WIDE_ROUNDING,
+    WIDE_SHIFT_MAX,
+    array_namespace,
+    quantize_multipliers,
+    round_half_away,
+    saturate,
+)
 from unfloat.spec.qparams import STORAGE, TINY, QParams, qparams_from_range
 
 LINEAR_SLOTS = frozenset({"bias", "norm", "clamp"})
@@ -26,10 +35,11 @@ LINEAR_FIELDS = {
     "input_zero_point": CODE,
     "weight_zero_point": CODE,
     "output_zero_point": CODE,
-    "rounding": ROUNDING,
+    "rounding": Domain("name", choices=(*ROUNDINGS, WIDE_ROUNDING)),
     **CLAMP,
 }
 BIAS_BITS = 24  # a bias code stays below 2^24, so that accumulator and bias fit int32 together with room to spare
+WIDE_BIAS_BITS = 30  # the same for 64-bit accumulators; more would let the factor of a channel of zeros vanish
 
 
 @dataclass(frozen=True)
@@ -79,9 +89,18 @@ def along(values: Array, axis: int, rank: int) -> Array:
     return values.reshape([-1 if d == axis % rank else 1 for d in range(rank)])
 
 
-def least_scales(bias: Array, input_scale: float) -> Array:
-    """The least weight scales for which every bias fits its code: `|b| / (S_in * 2^24)` (eq. 20)."""
-    return abs(bias) / (input_scale * 2**BIAS_BITS)
+def least_scales(bias: Array, input_scale: float, bits: int = BIAS_BITS) -> Array:
+    """The least weight scales for which every bias fits its code: `|b| / (S_in * 2^bits)` (eq. 20)."""
+    return abs(bias) / (input_scale * 2**bits)
+
+
+def is_wide(input_label: QParams) -> bool:
+    """Whether a linear operator on such codes accumulates in 64 bits."""
+    return input_label.dtype == "int16"
+
+
+def _least_scales_on(input_label: QParams, bias: Array) -> Array:
+    return least_scales(bias, scale_of(input_label), WIDE_BIAS_BITS if is_wide(input_label) else BIAS_BITS)
 
 
 def symmetric_scales(reach: Array, least: Array, rule: WeightRule) -> Array:
@@ -103,12 +122,12 @@ def symmetric_scales(reach: Array, least: Array, rule: WeightRule) -> Array:
     return xp.astype(xp.clip(xp.astype(scales, xp.float32), TINY, None), xp.float64)
 
 
-def weight_label(folded: Folded, input_scale: float, rule: WeightRule, axis: int) -> QParams:
+def weight_label(folded: Folded, input_label: QParams, rule: WeightRule, axis: int) -> QParams:
     """Choose the weight's QParams so that every bias fits (eq. 20).
 
     int8 weights are symmetric; uint8 ones affine, per tensor, the paper's scheme.
     """
-    least = least_scales(folded.bias, input_scale)
+    least = _least_scales_on(input_label, folded.bias)
     if rule.dtype == "uint8":
         low, high = float(folded.weight.min()), float(folded.weight.max())
         return qparams_from_range(low, high, rule.dtype, rule.bits, narrow=True, least_scale=float(least.max()))
@@ -125,22 +144,26 @@ def symmetric_label(scales: np.ndarray, rule: WeightRule, axis: int) -> QParams:
 def lower_linear(request: Request, axis: int) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, QParams]]:
     """Weight codes, bias codes and clamp codes of a linear operator: the one maker of these constants."""
     folded = fold_norm(request.params, axis)
-    input_scale = scale_of(request.inputs[0])
-    label = _label(request, folded, input_scale, axis)
+    input_label = request.inputs[0].qparams
+    wide = is_wide(input_label)
+    label = _label(request, folded, axis)
     scales = label.scales(folded.weight.ndim).astype(np.float64)
     codes = saturate(round_half_away(folded.weight / scales) + label.zero_point, label.qmin, label.qmax)
-    bias = bias_codes(folded.bias, input_scale, scales.reshape(-1))
-    constants = {"weight": codes.astype(STORAGE[label.dtype]), "bias": bias.astype(np.int32)}
-    return {**request.attributes, **clamp_fields(request)}, constants, {"weight": label}
+    bias = bias_codes(folded.bias, scale_of(input_label), scales.reshape(-1))
+    bias = bias.astype(np.int64 if wide else np.int32)
+    constants = {"weight": codes.astype(STORAGE[label.dtype]), "bias": bias}
+    attributes = {**request.attributes, **clamp_fields(request)}
+    return attributes | ({"rounding": WIDE_ROUNDING} if wide else {}), constants, {"weight": label}
 
 
-def _label(request: Request, folded: Folded, input_scale: float, axis: int) -> QParams:
+def _label(request: Request, folded: Folded, axis: int) -> QParams:
     """The weight's QParams: clipped where training has learned to, else over the weight's whole range."""
+    input_label = request.inputs[0].qparams
     if "weight_clip" not in request.params:
-        return weight_label(folded, input_scale, request.weights, axis)
+        return weight_label(folded, input_label, request.weights, axis)
     others = tuple(d for d in range(folded.weight.ndim) if d != axis)
     reach = np.abs(folded.weight).max(axis=others) * request.params["weight_clip"]
-    scales = symmetric_scales(reach, least_scales(folded.bias, input_scale), request.weights)
+    scales = symmetric_scales(reach, _least_scales_on(input_label, folded.bias), request.weights)
     return symmetric_label(scales, request.weights, axis)
 
 
@@ -161,7 +184,7 @@ def derive_linear(instruction: Instruction, inputs: Sequence[Tensor], output: Te
     """`M[c]` as multipliers and shifts, and the three zero points."""
     label, channels = instruction.labels["weight"], instruction.constants["bias"].shape[0]
     factors = linear_factors(scale_of(inputs[0]), np.asarray(label.scale, np.float64), output.qparams, channels)
-    multiplier, shift = quantize_multipliers(factors)
+    multiplier, shift = quantize_multipliers(factors, WIDE_SHIFT_MAX if is_wide(inputs[0].qparams) else SHIFT_MAX)
     return {
         "multiplier": multiplier,
         "shift": shift,
@@ -183,7 +206,8 @@ def linear_accumulators(
     bias = instruction.constants["bias"].astype(np.int64)
     greatest = bias + positive * high + negative * low
     least = bias + positive * low + negative * high
-    return least, greatest, np.maximum(instruction.constants["shift"].astype(np.int64), 0)
+    shift = np.maximum(instruction.constants["shift"].astype(np.int64), 0)
+    return least, greatest, shift * 0 if instruction.attributes["rounding"] == WIDE_ROUNDING else shift
 
 
 def centred(codes: Array, zero_point: int) -> Array:

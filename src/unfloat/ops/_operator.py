@@ -15,7 +15,7 @@ from unfloat.ir.graph import EMPTY, Attributes, Clamp, Shape
 from unfloat.ir.instruction import Instruction, Tensor
 from unfloat.spec.backend import Array, Backend
 from unfloat.spec.fixedpoint import Addition
-from unfloat.spec.qparams import QParams
+from unfloat.spec.qparams import STORAGE, QParams
 
 Params = Mapping[str, Array]
 
@@ -142,10 +142,13 @@ class Operator:
         lower: Request -> (attributes, constants, labels) of the instruction, without what `derive` gives.
         derive: (instruction, inputs, output) -> the attributes and constants that follow from labels and shapes alone:
             multipliers, shifts, zero points. Used to make them and, at load, to check them.
-        accumulators: (instruction, inputs) -> exact (low, high) of the int32 accumulator and its left shift, arrays.
+        accumulators: (instruction, inputs) -> exact (low, high) of the accumulator, in 32 bits unless its rounding says
+            64, and its left shift, arrays.
         accumulate, finish: For operators that are linear in their input: the two halves of `integer_meaning`.
         addition: For a sum: the instruction's attributes as arithmetic takes them.
         noise: For what acts only in training (dropout): (backend, attributes, inputs) -> result.
+        storages: Of its operands and its output: "int8", "uint8", "int16". All are alike, or all of one byte.
+        converts: True where operands and output may differ in width.
         moves: True where the float meaning, applied to steps `q - Z`, is the integer meaning: nothing is computed.
         in_place: True where an output may overwrite an input of the same shape, cell by cell.
         vanishes: True where the node is no instruction at all (dropout at inference).
@@ -172,6 +175,8 @@ class Operator:
     finish: Callable[[Backend, Attributes, Params, Array], Array] | None = None
     addition: Callable[[Attributes], Addition] | None = None
     noise: Callable[[Backend, Attributes, Sequence[Array]], Array] | None = None
+    storages: tuple[str, ...] = tuple(STORAGE)
+    converts: bool = False
     moves: bool = False
     in_place: bool = False
     vanishes: bool = False
@@ -179,8 +184,8 @@ class Operator:
 
 
 # Domains that several families share.
-CODE = Domain("int", -128, 255)
-CODES = Domain("ints", -128, 255)
+CODE = Domain("int", -(2**15), 2**15 - 1)  # of any storage; the label says which codes it has
+CODES = Domain("ints", -(2**15), 2**15 - 1)
 ROUNDING = Domain("name", choices=("double", "single"))
 MULTIPLIER = Domain("int", 0, 2**31 - 1)
 SHIFT = Domain("int", -31, 30)

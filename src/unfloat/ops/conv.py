@@ -19,6 +19,7 @@ from unfloat.ops._linear import (
 from unfloat.ops._operator import PADDING, PAIR, SIZE, Case, Domain, Operator, Params, QuantRecord
 from unfloat.ops._spatial import require_rank, windows
 from unfloat.spec.backend import Array, Backend
+from unfloat.spec.fixedpoint import WIDE_ROUNDING
 
 SPATIAL = {"stride": PAIR, "dilation": PAIR, "padding": PADDING}
 RELU6 = Clamp(0.0, 6.0)
@@ -64,7 +65,8 @@ def _conv_accumulate(b: Backend, attributes: Attributes, constants: Params, inpu
     a = attributes
     x = centred(inputs[0], a["input_zero_point"])
     weight = centred(constants["weight"], a["weight_zero_point"])
-    return b.accumulate_convolution(x, weight, a["stride"], a["dilation"], a["padding"], a["groups"])
+    geometry = (a["stride"], a["dilation"], a["padding"], a["groups"])
+    return b.accumulate_convolution(x, weight, *geometry, wide=a.get("rounding") == WIDE_ROUNDING)
 
 
 def _depthwise_accumulate(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:

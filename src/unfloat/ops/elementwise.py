@@ -13,7 +13,7 @@ from unfloat.ops._operator import CODES, MULTIPLIER, RESCALING, SHIFT, Case, Dom
 from unfloat.ops._rescaling import clamp_fields, code_span, requantize_single, scale_of, single_factor
 from unfloat.spec.backend import Array, Backend
 from unfloat.spec.errors import NumericDomainError
-from unfloat.spec.fixedpoint import ADD_LEFT_SHIFT, Addition, quantize_multiplier
+from unfloat.spec.fixedpoint import ADD_LEFT_SHIFT, WIDE_ADD_LEFT_SHIFT, Addition, quantize_multiplier
 from unfloat.spec.qparams import float32
 
 
@@ -37,18 +37,19 @@ def _lower(request: Request) -> tuple[dict[str, Any], dict[str, np.ndarray], dic
 
 
 def _derive_add(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
-    """Both inputs go to the scale `2 max(S1, S2) / 2^20`, the sum to S_out (eq. 21): TFLite's rule."""
+    """Both inputs go to the scale `2 max(S1, S2) / 2^20`, the sum to S_out (eq. 21): TFLite's rule. int16: 2^15."""
     scales = [scale_of(tensor) for tensor in inputs]
     twice = 2.0 * max(scales)
     pairs = [quantize_multiplier(scale / twice) for scale in scales]
-    factor = twice / (2**ADD_LEFT_SHIFT * scale_of(output))
+    left_shift = WIDE_ADD_LEFT_SHIFT if inputs[0].qparams.dtype == "int16" else ADD_LEFT_SHIFT
+    factor = twice / (2**left_shift * scale_of(output))
     if factor >= 1:
         raise NumericDomainError(
-            f"a sum's range must not be 2^19 times smaller than its operands', found a factor of {factor}"
+            f"a sum's range must not be 2^{left_shift - 1} times smaller than its operands', found a factor of {factor}"
         )
     multiplier, shift = quantize_multiplier(factor)
     return {
-        "left_shift": ADD_LEFT_SHIFT,
+        "left_shift": left_shift,
         "input_zero_points": _zero_points(inputs),
         "input_multipliers": tuple(m for m, _ in pairs),
         "input_shifts": tuple(s for _, s in pairs),

@@ -20,6 +20,7 @@ from unfloat.ops._operator import Case, Operator, Params, QuantRecord
 from unfloat.ops._spatial import require_rank
 from unfloat.ops.conv import RELU6
 from unfloat.spec.backend import Array, Backend
+from unfloat.spec.fixedpoint import WIDE_ROUNDING
 
 
 def _shape(attributes: Attributes, inputs: Sequence[Shape], params: Mapping[str, Shape]) -> Shape:
@@ -36,7 +37,7 @@ def _float(b: Backend, attributes: Attributes, inputs: Sequence[Array], params: 
 def _accumulate(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
     x = centred(inputs[0], attributes["input_zero_point"])
     weight = centred(constants["weight"], attributes["weight_zero_point"])
-    return b.accumulate_matmul(x, weight)
+    return b.accumulate_matmul(x, weight, wide=attributes.get("rounding") == WIDE_ROUNDING)
 
 
 def _integer(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:

@@ -58,6 +58,7 @@ OPERATORS = (
         derive=_derive,
         accumulators=_accumulators,
         in_place=True,
+        converts=True,
         cases=cases,
     ),
 )

@@ -90,6 +90,7 @@ OPERATORS = (
         float_meaning=_float,
         integer_meaning=_integer,
         quant=QuantRecord(output="fixed", fixed=FIXED),
+        storages=("int8", "uint8"),
         derive=_derive,
         cases=cases,
     ),

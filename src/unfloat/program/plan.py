@@ -15,6 +15,7 @@ from unfloat.ir.instruction import Instruction
 from unfloat.ops import REGISTRY
 from unfloat.program.program import Program
 from unfloat.spec.errors import InvalidProgramError
+from unfloat.spec.qparams import STORAGE
 
 ALIGNMENT = 64  # one cache line, one AVX-512 register
 
@@ -65,7 +66,12 @@ def plan(program: Program) -> Plan:
 
 def tensor_bytes(program: Program, name: str) -> int:
     """Bytes of one sample of an activation, rounded up to the alignment."""
-    return -(-math.prod(program.tensors[name].shape[1:]) // ALIGNMENT) * ALIGNMENT
+    return -(-_sample_bytes(program, name) // ALIGNMENT) * ALIGNMENT
+
+
+def _sample_bytes(program: Program, name: str) -> int:
+    tensor = program.tensors[name]
+    return math.prod(tensor.shape[1:]) * STORAGE[tensor.qparams.dtype].itemsize
 
 
 def _buffers(program: Program) -> tuple[dict[str, int], dict[int, _Buffer]]:
@@ -88,7 +94,7 @@ def _buffers(program: Program) -> tuple[dict[str, int], dict[int, _Buffer]]:
             if name in owner
             and REGISTRY[instruction.op].in_place
             and buffers[owner[name]].last == step
-            and math.prod(program.tensors[name].shape[1:]) == math.prod(program.tensors[instruction.name].shape[1:])
+            and _sample_bytes(program, name) == _sample_bytes(program, instruction.name)
         ]
         if reusable:
             owner[instruction.name] = owner[reusable[0]]

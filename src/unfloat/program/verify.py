@@ -18,17 +18,18 @@ from unfloat.ops import REGISTRY
 from unfloat.ops._operator import Operator
 from unfloat.program.program import Program
 from unfloat.spec.errors import InvalidProgramError, NumericDomainError
-from unfloat.spec.fixedpoint import INT32_MAX, INT32_MIN
+from unfloat.spec.fixedpoint import INT32_MAX, INT32_MIN, WIDE_ACCUMULATOR_MAX, WIDE_ROUNDING, requantize
 from unfloat.spec.qparams import STORAGE
 
 MAX_RANK = 6
 MAX_ELEMENTS = 2**31 - 1  # a sample
 _CONSTANT_DTYPES = {"bias": np.dtype(np.int32), "multiplier": np.dtype(np.int32), "shift": np.dtype(np.int8)}
+_WIDE_DTYPES = {**_CONSTANT_DTYPES, "bias": np.dtype(np.int64)}
 
 
 @dataclass(frozen=True)
 class LayerBound:
-    """How near an instruction's accumulator can come to the end of int32."""
+    """How near an instruction's accumulator can come to the end of int32, or of 48 bits where it is wide."""
 
     name: str
     op: str
@@ -170,6 +171,7 @@ def _check_instruction(program: Program, instruction: Instruction) -> LayerBound
     output = program.tensors[instruction.name]
     _check_fields(operator, instruction, where)
     _check_shapes(operator, instruction, inputs, output, where)
+    _check_storages(operator, instruction, inputs, output, where)
     _check_labels(operator, inputs, output, where)
     _check_derived(operator, instruction, inputs, output, where)
     if "clamp_min" in operator.fields:
@@ -198,9 +200,10 @@ def _check_fields(operator: Operator, instruction: Instruction, where: str) -> N
         f"constants {operator.constants}",
         sorted(instruction.constants),
     )
+    dtypes = _WIDE_DTYPES if _is_wide(instruction) else _CONSTANT_DTYPES
     for role, array in instruction.constants.items():
         label = instruction.labels.get(role)
-        dtype = STORAGE[label.dtype] if label else _CONSTANT_DTYPES.get(role)
+        dtype = STORAGE[label.dtype] if label else dtypes.get(role)
         if array.dtype != dtype:  # asked first: NumPy takes longer to name a dtype than to read the file
             _require(False, where, f"{role} of {dtype}", array.dtype)
         _require(array.size > 0, where, f"{role} not to be empty", array.shape)
@@ -242,6 +245,27 @@ def _check_shapes(
     )
 
 
+def _is_wide(instruction: Instruction) -> bool:
+    """Whether it accumulates in 64 bits."""
+    return instruction.attributes.get("rounding") == WIDE_ROUNDING
+
+
+def _check_storages(
+    operator: Operator, instruction: Instruction, inputs: Sequence[Tensor], output: Tensor, where: str
+) -> None:
+    found = [tensor.qparams.dtype for tensor in (*inputs, output)]
+    allowed = set(found) <= set(operator.storages)
+    _require(allowed, where, f"codes of {' or '.join(operator.storages)}", ", ".join(found))
+    if not operator.converts:
+        _require(len({STORAGE[dtype].itemsize for dtype in found}) == 1, where, "codes of one width", ", ".join(found))
+    if operator.accumulate is not None:
+        _require(_is_wide(instruction) == (found[0] == "int16"), where, "acc64 rounding on int16 codes alone", found[0])
+        label = instruction.labels["weight"]
+        _require(label.dtype != "int16", where, "a weight of int8 or uint8", label.dtype)
+        plain = found[0] != "int16" or (label.dtype == "int8" and label.zero_point == 0)
+        _require(plain, where, "a symmetric int8 weight under int16 codes", f"{label.dtype}, zero at {label.zero_point}")
+
+
 def _check_labels(operator: Operator, inputs: Sequence[Tensor], output: Tensor, where: str) -> None:
     if operator.quant.output == "same":
         for tensor in inputs:
@@ -280,6 +304,9 @@ def _accumulator_bound(
         return None
     low, high, shift = operator.accumulators(instruction, inputs)
     least, greatest = int((low << shift).min()), int((high << shift).max())
+    if _is_wide(instruction):
+        _check_wide_accumulators(instruction, low, high, where)
+        return LayerBound(instruction.name, instruction.op, least, greatest)
     _require(
         least >= INT32_MIN and greatest <= INT32_MAX,
         where,
@@ -287,6 +314,18 @@ def _accumulator_bound(
         f"[{least}, {greatest}]; the output's range is too small or the layer too deep",
     )
     return LayerBound(instruction.name, instruction.op, least, greatest)
+
+
+def _check_wide_accumulators(instruction: Instruction, low: np.ndarray, high: np.ndarray, where: str) -> None:
+    """64-bit accumulators stay inside 48 bits, so that products with 16-bit multipliers fit, and leave in 32."""
+    least, greatest = int(low.min()), int(high.max())
+    fits = max(-least, greatest) <= WIDE_ACCUMULATOR_MAX
+    _require(fits, where, "accumulators that fit 48 bits", f"[{least}, {greatest}]; the layer is too deep")
+    factors = (instruction.constants[role].astype(np.int64) for role in ("multiplier", "shift"))
+    ends = requantize(np.stack([low, high]), *factors, WIDE_ROUNDING)
+    fits = bool(((ends >= INT32_MIN) & (ends <= INT32_MAX)).all())
+    found = f"[{int(ends.min())}, {int(ends.max())}]; the output's range is too small"
+    _require(fits, where, "results that fit int32 before they are clamped", found)
 
 
 def layer_macs(program: Program) -> dict[str, int]:

@@ -19,7 +19,7 @@ import torch.nn.functional as functional
 from unfloat import _native
 from unfloat.quant.loops import native_on
 from unfloat.spec.backend import Padding, Pair
-from unfloat.spec.fixedpoint import Addition, CodeRange, Factors, add, finish, requantize
+from unfloat.spec.fixedpoint import WIDE_ROUNDING, Addition, CodeRange, Factors, add, finish, requantize
 
 Product = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 FLOAT32_EXACT = 2**24
@@ -50,8 +50,9 @@ class TorchBackend:
         self.device = torch.device(device)
 
     def constant(self, array: np.ndarray) -> torch.Tensor:
-        """See `Backend`."""
-        return torch.from_numpy(np.ascontiguousarray(array, np.int32)).to(self.device)
+        """See `Backend`; int32, or int64 where the array is."""
+        dtype = np.int64 if array.dtype == np.int64 else np.int32
+        return torch.from_numpy(np.ascontiguousarray(array, dtype)).to(self.device)
 
     def convolve(
         self, x: torch.Tensor, weight: torch.Tensor, stride: Pair, dilation: Pair, padding: Padding, groups: int
@@ -73,18 +74,26 @@ class TorchBackend:
         return functional.linear(x, weight)
 
     def accumulate_convolution(
-        self, x: torch.Tensor, weight: torch.Tensor, stride: Pair, dilation: Pair, padding: Padding, groups: int
+        self,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        stride: Pair,
+        dilation: Pair,
+        padding: Padding,
+        groups: int,
+        *,
+        wide: bool = False,
     ) -> torch.Tensor:
-        """See `Backend`."""
+        """See `Backend`; `wide` sums in float64 and in int64."""
 
         def product(x_part: torch.Tensor, weight_part: torch.Tensor) -> torch.Tensor:
             return self.convolve(x_part, weight_part, stride, dilation, padding, groups)
 
-        return _accumulate(product, x, weight, splittable=groups == 1)
+        return _accumulate_wide(product, x, weight) if wide else _accumulate(product, x, weight, splittable=groups == 1)
 
-    def accumulate_matmul(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    def accumulate_matmul(self, x: torch.Tensor, weight: torch.Tensor, *, wide: bool = False) -> torch.Tensor:
         """See `Backend`."""
-        return _accumulate(self.matmul, x, weight, splittable=True)
+        return _accumulate_wide(self.matmul, x, weight) if wide else _accumulate(self.matmul, x, weight, splittable=True)
 
     def pad(self, x: torch.Tensor, paddings: tuple[Pair, ...], value: float) -> torch.Tensor:
         """See `Backend`."""
@@ -117,7 +126,7 @@ class TorchBackend:
     def finish(self, accumulator: torch.Tensor, factors: Factors, codes: CodeRange, rounding: str) -> torch.Tensor:
         """See `Backend`; on a CPU the native kernel, int16 codes."""
         bias, multiplier, shift = factors
-        if not native_on(accumulator.device):
+        if rounding == WIDE_ROUNDING or not native_on(accumulator.device):
             wide = (bias.to(torch.int64), multiplier.to(torch.int64), shift.to(torch.int64))
             return finish(accumulator.to(torch.int64), wide, codes, rounding).to(torch.int32)
         rows = accumulator.to(torch.int32).contiguous().view(-1, accumulator.shape[-1])
@@ -158,9 +167,17 @@ class TrainingBackend(TorchBackend):
         self.span, self.sums = span, sums
 
     def accumulate_convolution(
-        self, x: torch.Tensor, weight: torch.Tensor, stride: Pair, dilation: Pair, padding: Padding, groups: int
+        self,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        stride: Pair,
+        dilation: Pair,
+        padding: Padding,
+        groups: int,
+        *,
+        wide: bool = False,
     ) -> torch.Tensor:
-        """See `Backend`; float32 or float64."""
+        """See `Backend`; float32 or float64. Nothing trains in 64 bits."""
 
         def product(x_part: torch.Tensor, weight_part: torch.Tensor) -> torch.Tensor:
             return self.convolve(x_part, weight_part, stride, dilation, padding, groups)
@@ -171,7 +188,7 @@ class TrainingBackend(TorchBackend):
 
         return self._sum_of_parts(product, windows, x, weight, splittable=groups == 1)
 
-    def accumulate_matmul(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    def accumulate_matmul(self, x: torch.Tensor, weight: torch.Tensor, *, wide: bool = False) -> torch.Tensor:
         """See `Backend`; float32 or float64."""
         return self._sum_of_parts(self.matmul, lambda energy: energy, x, weight, splittable=True)
 
@@ -216,6 +233,11 @@ def _energy_bound(windows: Callable[[torch.Tensor], torch.Tensor], x: torch.Tens
     kernel = torch.linalg.vector_norm(weight, dim=tuple(range(1, weight.ndim)))
     slack = 1.01  # for the rounding of these few sums
     return slack * float(windows(energy).max().sqrt() * kernel.max())
+
+
+def _accumulate_wide(product: Product, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Run `product` in float64: sums of products of 16 and 8 bits stay far below 2^53."""
+    return product(x.to(torch.float64), weight.to(torch.float64)).to(torch.int64)
 
 
 def _accumulate(

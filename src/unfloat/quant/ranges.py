@@ -39,7 +39,7 @@ class Ranges(nn.Module):
     def __init__(self, sites: Sequence[Site], wishes: Recipe, weight_channels: Mapping[str, int]) -> None:
         """All ranges are empty until `start`."""
         super().__init__()
-        self.sites, self.dtype = tuple(sites), wishes.scheme
+        self.sites, self.dtype = tuple(sites), wishes.activation_dtype
         self.recipe, self.training_wishes = wishes, wishes.training
         self.index = {maker: i for i, site in enumerate(sites) if site.fixed is None for maker in site.makers}
         self.weights = tuple(weight_channels)
@@ -48,7 +48,7 @@ class Ranges(nn.Module):
         self.learned = wishes.training.ranges == "learned"
         if self.learned:
             self.scale = nn.Parameter(torch.ones(len(sites)))
-            learned_weights = wishes.scheme == "int8"  # affine weights keep the range of their values
+            learned_weights = wishes.scheme != "uint8"  # affine weights keep the range of their values
             channels = weight_channels.values() if learned_weights else ()
             self.clips = Clips([nn.Parameter(torch.ones(count)) for count in channels])
 

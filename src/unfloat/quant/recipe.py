@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 from unfloat.ops._operator import WeightRule
 from unfloat.spec.errors import RecipeError
 from unfloat.spec.fixedpoint import ROUNDINGS
-from unfloat.spec.qparams import BITS_MAX, BITS_MIN
+from unfloat.spec.qparams import BITS_MAX, BITS_MIN, WIDE_BITS
 
-SCHEMES = ("int8", "uint8")
+SCHEMES = ("int8", "uint8", "int16x8")
 RANGES = ("norm", "mse", "minmax", "moving_average", "percentile")
 CHANNEL_ORDERS = ("RGB", "BGR")
 NORM_MODES = ("batch", "average", "correct")
@@ -127,8 +127,9 @@ class Recipe:
 
     Attributes:
         scheme: "int8" (weights symmetric per channel, TFLite's specification) or "uint8" (the paper's: both affine,
-            per tensor, weight codes 1 to 255).
-        weight_bits, activation_bits: 2 to 8.
+            per tensor, weight codes 1 to 255), or "int16x8" (activations int16, symmetric; weights as "int8"; sums of
+            64 bits; not for training).
+        weight_bits, activation_bits: 2 to 8; activations of "int16x8" have 16 whatever is said here.
         ranges: How calibration chooses activation ranges: "norm" (the range whose quantization error has the least
             p-norm), "mse" (the same with p = 2), "minmax", "moving_average", "percentile".
         norm: For "norm": the p. Below 2 it clips rare outliers more readily than the squared error does.
@@ -178,7 +179,17 @@ class Recipe:
 
     def weight_rule(self, layer: str) -> WeightRule:
         """How the weight of one layer becomes codes."""
-        return WeightRule(self.scheme, self.wish(layer, "weight_bits"), per_channel=self.scheme == "int8")
+        bits = self.wish(layer, "weight_bits")
+        return WeightRule("uint8", bits, per_channel=False) if self.scheme == "uint8" else WeightRule(bits=bits)
+
+    @property
+    def activation_dtype(self) -> str:
+        """Storage of activations."""
+        return "int16" if self.scheme == "int16x8" else self.scheme
+
+    def activation_bits_of(self, layer: str) -> int:
+        """Bits of what one layer gives."""
+        return WIDE_BITS if self.scheme == "int16x8" else int(self.wish(layer, "activation_bits"))
 
     def check_patterns(self, layers: list[str]) -> None:
         """Raise RecipeError if an override matches no layer: a typing error that would pass unseen."""

@@ -53,7 +53,7 @@ def find_sites(graph: Graph, recipe: Recipe) -> list[Site]:
         else:
             makers.add(node.name)
         if record.output == "fixed":
-            fixed[node.name] = record.fixed[recipe.scheme]
+            fixed[node.name] = record.fixed[recipe.activation_dtype]
     groups: dict[str, list[str]] = {}
     for name in parent:
         groups.setdefault(root(name), []).append(name)
@@ -67,5 +67,5 @@ def _site(values: list[str], makers: set[str], joins: set[str], fixed: Mapping[s
     if len(dictated) > 1:
         raise InvalidGraphError(f"{', '.join(values)} would share QParams, but two operators dictate different ones")
     asked = [v for v in values if v in joins] or made
-    bits = max(recipe.wish(v, "activation_bits") for v in asked)
+    bits = max(recipe.activation_bits_of(v) for v in asked)
     return Site(values[0], tuple(values), made, next(iter(dictated), None), bits)

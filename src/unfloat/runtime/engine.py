@@ -50,9 +50,8 @@ def native_program(program: Program) -> NativeProgram:
     tensors: list[_native.TensorTuple] = []
     for tensor in program.tensors.values():
         shape = tensor.shape[1:] if tensor.data is None else tensor.data.shape
-        signed = STORAGE[tensor.qparams.dtype].kind == "i"
         data = None if tensor.data is None else np.ascontiguousarray(tensor.data)
-        tensors.append((tuple(shape), signed, memory.offsets.get(tensor.name, -1), data))
+        tensors.append((tuple(shape), tensor.qparams.dtype, memory.offsets.get(tensor.name, -1), data))
     instructions: list[_native.InstructionTuple] = [
         (
             instruction.op,
@@ -119,7 +118,7 @@ class Engine:
         """Run on codes, in the inner layout (NHWC).
 
         Args:
-            inputs: int8 or uint8 arrays, as the Program's inputs say, batch in front.
+            inputs: int8, uint8 or int16 arrays, as the Program's inputs say, batch in front.
 
         Returns:
             The codes of the output; a tuple where there are several.

@@ -35,12 +35,23 @@ class Backend(Protocol):
         """Float `x[..., K] @ weight[N, K]^T`."""
 
     def accumulate_convolution(
-        self, x: Array, weight: Array, stride: Pair, dilation: Pair, padding: Padding, groups: int
+        self,
+        x: Array,
+        weight: Array,
+        stride: Pair,
+        dilation: Pair,
+        padding: Padding,
+        groups: int,
+        *,
+        wide: bool = False,
     ) -> Array:
-        """Exact int64 convolution of integers (zero points already subtracted); padding adds zeros."""
+        """Exact convolution of integers (zero points already subtracted); padding adds zeros.
 
-    def accumulate_matmul(self, x: Array, weight: Array) -> Array:
-        """Exact int64 `x[..., K] @ weight[N, K]^T` of integers."""
+        x: Of 9 bits, or, where `wide`, of 16.
+        """
+
+    def accumulate_matmul(self, x: Array, weight: Array, *, wide: bool = False) -> Array:
+        """Exact `x[..., K] @ weight[N, K]^T` of integers; `wide` as above."""
 
     def pad(self, x: Array, paddings: tuple[Pair, ...], value: float) -> Array:
         """Constant padding, (before, after) for each axis."""
@@ -101,13 +112,21 @@ class NumpyBackend:
         return x @ weight.T
 
     def accumulate_convolution(
-        self, x: Array, weight: Array, stride: Pair, dilation: Pair, padding: Padding, groups: int
+        self,
+        x: Array,
+        weight: Array,
+        stride: Pair,
+        dilation: Pair,
+        padding: Padding,
+        groups: int,
+        *,
+        wide: bool = False,
     ) -> Array:
-        """See `Backend`; float64 sums of int8 products stay far below 2^53, so they are exact."""
+        """See `Backend`; float64 sums of such products stay far below 2^53, so they are exact."""
         out = self.convolve(x.astype(np.float64), weight.astype(np.float64), stride, dilation, padding, groups)
         return out.astype(np.int64)
 
-    def accumulate_matmul(self, x: Array, weight: Array) -> Array:
+    def accumulate_matmul(self, x: Array, weight: Array, *, wide: bool = False) -> Array:
         """See `Backend`; exact for the reason above."""
         return self.matmul(x.astype(np.float64), weight.astype(np.float64)).astype(np.int64)
 

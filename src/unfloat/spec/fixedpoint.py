@@ -19,8 +19,12 @@ Array = Any  # a NumPy array or a PyTorch tensor
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 ROUNDINGS = ("double", "single")
+WIDE_ROUNDING = "acc64"  # of 64-bit accumulators: linear operators on int16 codes
+WIDE_ACCUMULATOR_MAX = 2**47 - 1
+WIDE_SHIFT_MAX = 7
 SHIFT_MIN, SHIFT_MAX = -31, 30
 ADD_LEFT_SHIFT = 20  # head-room of Add's common scale: 9-bit differences << 20, two of them, stay inside int32
+WIDE_ADD_LEFT_SHIFT = 15  # the same for int16 codes
 
 
 def array_namespace(x: Array) -> Any:
@@ -124,17 +128,22 @@ def rounding_divide_by_pot(x: Array, exponent: Array) -> Array:
 
 
 def requantize(accumulator: Array, multiplier: Array, shift: Array, rounding: str) -> Array:
-    """Scale int32 accumulators by `M0 * 2^(shift - 31)` (eq. 11 and 12): TFLite's MultiplyByQuantizedMultiplier.
+    """Scale accumulators by `M0 * 2^(shift - 31)` (eq. 11, 12 and 31): TFLite's MultiplyByQuantizedMultiplier.
 
     Args:
-        accumulator: int64 array holding int32 values such that `accumulator * 2^max(shift, 0)` fits int32.
+        accumulator: int64 array holding int32 values such that `accumulator * 2^max(shift, 0)` fits int32; for "acc64"
+            magnitudes below 2^47.
         multiplier: int64, in [0, 2^31); broadcast against the accumulator.
-        shift: int64, in [-31, 30], positive to the left; broadcast.
-        rounding: "double" (the paper, TFLite, CMSIS-NN) or "single".
+        shift: int64, in [-31, 30], positive to the left; broadcast. At most 7 for "acc64".
+        rounding: "double" (the paper, TFLite, CMSIS-NN), "single", or "acc64": the multiplier's 16 high bits, one
+            rounding, ties up.
 
     Returns:
         int64 array holding int32 values.
     """
+    if rounding == WIDE_ROUNDING:
+        reduced = saturate((multiplier + 2**15) >> 16, 0, 2**15 - 1)
+        return (accumulator * reduced + ((reduced * 0 + 1) << (14 - shift))) >> (15 - shift)
     if rounding == "single":
         return (accumulator * multiplier + ((multiplier * 0 + 1) << (30 - shift))) >> (31 - shift)
     left = saturate(shift, 0, SHIFT_MAX)

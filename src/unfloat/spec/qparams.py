@@ -9,8 +9,9 @@ import numpy as np
 from unfloat.spec.errors import NumericDomainError
 from unfloat.spec.fixedpoint import round_half_away, round_to_int
 
-STORAGE = {"int8": np.dtype(np.int8), "uint8": np.dtype(np.uint8)}
+STORAGE = {"int8": np.dtype(np.int8), "uint8": np.dtype(np.uint8), "int16": np.dtype(np.int16)}
 BITS_MIN, BITS_MAX = 2, 8
+WIDE_BITS = 16  # of int16 codes, whose zero point is 0
 TINY = float(np.finfo(np.float32).tiny)  # the smallest normal float32: a scale below it would lose bits
 
 
@@ -20,9 +21,9 @@ class QParams:
 
     Attributes:
         scale: float32 values, one, or one a channel along `axis`.
-        zero_point: The code of real 0, of the same type as the codes.
-        dtype: Storage, "int8" or "uint8".
-        bits: 2 to 8; the codes use the low `bits` of the storage's range.
+        zero_point: The code of real 0, of the same type as the codes; 0 for "int16".
+        dtype: Storage, "int8", "uint8" or "int16".
+        bits: 2 to 8, 16 for "int16"; the codes use the low `bits` of the storage's range.
         axis: The channel axis of `scale`, or None per tensor.
         narrow: True for weights: the lowest code is never used (paper, section 3).
     """
@@ -36,8 +37,13 @@ class QParams:
 
     def __post_init__(self) -> None:
         """Refuse what the arithmetic cannot hold."""
-        if self.dtype not in STORAGE or not BITS_MIN <= self.bits <= BITS_MAX:
-            raise NumericDomainError(f"codes must be int8 or uint8 of 2 to 8 bits, found {self.dtype} of {self.bits}")
+        wide = self.dtype == "int16"
+        fits = self.bits == WIDE_BITS if wide else BITS_MIN <= self.bits <= BITS_MAX
+        if self.dtype not in STORAGE or not fits:
+            required = "codes must be int8 or uint8 of 2 to 8 bits, or int16 of 16"
+            raise NumericDomainError(f"{required}, found {self.dtype} of {self.bits}")
+        if wide and (self.zero_point != 0 or self.narrow):
+            raise NumericDomainError(f"int16 codes have the zero point 0 and are not narrow, found {self.zero_point}")
         scales = np.asarray(self.scale, np.float64)
         if scales.ndim != 1 or not scales.size or (self.axis is None and scales.size != 1):
             raise NumericDomainError(
@@ -55,12 +61,12 @@ class QParams:
     @property
     def qmin(self) -> int:
         """The lowest code."""
-        return (-(2 ** (self.bits - 1)) if self.dtype == "int8" else 0) + int(self.narrow)
+        return (0 if self.dtype == "uint8" else -(2 ** (self.bits - 1))) + int(self.narrow)
 
     @property
     def qmax(self) -> int:
         """The highest code."""
-        return 2 ** (self.bits - 1) - 1 if self.dtype == "int8" else 2**self.bits - 1
+        return 2**self.bits - 1 if self.dtype == "uint8" else 2 ** (self.bits - 1) - 1
 
     def scales(self, rank: int = 1) -> np.ndarray:
         """The scales as float32, shaped to broadcast along `axis` of an array of `rank` dimensions."""
@@ -84,13 +90,14 @@ def qparams_from_range(
     """Affine QParams whose window covers [low, high] and 0 (eq. 2 to 4; gemmlowp's and TFLite's rule).
 
     Zero is widened into the range and then hit exactly, because padding writes it everywhere. The zero point comes from
-    the end whose rounding error is smaller. A range of nothing takes S = 1, Z = 0.
+    the end whose rounding error is smaller. A range of nothing takes S = 1, Z = 0. int16 codes are symmetric, as
+    TFLite's are: the greater magnitude is 32767 steps.
 
     Args:
         low: The smallest real value; 0 where it is positive.
         high: The largest real value; 0 where it is negative.
         dtype: Storage of the codes.
-        bits: 2 to 8.
+        bits: 2 to 8; 16 for "int16".
         narrow: Leave out the lowest code (weights).
         least_scale: A lower bound for the scale.
 
@@ -106,6 +113,8 @@ def qparams_from_range(
     low, high = min(low, 0.0), max(high, 0.0)
     if low == high and least_scale == 0:
         return nothing
+    if dtype == "int16":
+        return QParams((positive_scale(max(-low, high) / qmax),), 0, dtype, bits)
     scale = positive_scale(max((high - low) / (qmax - qmin), least_scale))
     from_low, from_high = qmin - low / scale, qmax - high / scale
     low_error, high_error = abs(qmin) + abs(low / scale), abs(qmax) + abs(high / scale)
