@@ -52,7 +52,12 @@ def write(program: Program, batches: Sequence[int], path: Path) -> None:
     tensors, instructions, inputs, outputs, arena = native_program(program)
     out = [_number(len(tensors))]
     for shape, dtype, offset, data in tensors:
-        out += [_numbers(shape), _number(DTYPES[dtype]), _number(offset), _data(b"" if data is None else data.tobytes())]
+        out += [
+            _numbers(shape),
+            _number(DTYPES[dtype]),
+            _number(offset),
+            _data(b"" if data is None else data.tobytes()),
+        ]
     out.append(_number(len(instructions)))
     for op, name, operands, result, attributes, constants in instructions:
         out += [_text(op), _text(name), _numbers(operands), _number(result), _number(len(attributes))]

@@ -66,7 +66,7 @@ static inline int32_t qmath_reduced_multiplier(int32_t multiplier) {
   return multiplier < 0x7FFF0000 ? (multiplier + (1 << 15)) >> 16 : 0x7FFF;
 }
 
-// A 64-bit accumulator * multiplier * 2^(shift - 15), rounded once, ties up (eq. 31); |accumulator| < 2^47, a reduced
+// A 64-bit accumulator * multiplier * 2^(shift - 15), rounded once, ties up (eq. 38); |accumulator| < 2^47, a reduced
 // multiplier, shift in [-31, 7]. That the result fits is proven before a run.
 static inline int32_t qmath_requantize_acc64(int64_t accumulator, int32_t reduced_multiplier, int shift) {
   return (int32_t)((accumulator * reduced_multiplier + ((int64_t)1 << (14 - shift))) >> (15 - shift));

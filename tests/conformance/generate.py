@@ -184,7 +184,9 @@ def _output_label(
     exponent = np.log2(scale) + shrink
     label = _label(rng, draw, positive_scale(2.0 ** (round(exponent) if draw.ties else exponent)))
     affine = draw.storage != "int16"
-    if affine and case.clamp is not None and case.clamp.low == 0.0:  # leave room above real 0, or a ReLU leaves one code
+    if (
+        affine and case.clamp is not None and case.clamp.low == 0.0
+    ):  # leave room above real 0, or a ReLU leaves one code
         label = replace(label, zero_point=min(label.zero_point, label.qmin + 2 ** (label.bits - 2)))
     return label
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.conformance.generate import Draw, all_cases, build, codes_for, drawn_cases
+from tests.conformance.generate import Draw, build, codes_for, drawn_cases
 from tests.conformance.witness import Witness, by_engine, by_interpreter, by_oracle, by_torch
 from unfloat import _native
 from unfloat.ops import REGISTRY

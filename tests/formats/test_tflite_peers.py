@@ -20,12 +20,15 @@ from unfloat.ops import REGISTRY
 from unfloat.ops._operator import Case, Operator
 from unfloat.program.interpret import interpret
 from unfloat.program.program import Program
+from unfloat.runtime.engine import Engine, levels
 from unfloat.spec.errors import ExportError
 from unfloat.spec.qparams import STORAGE, QParams, dequantize, quantize
 
 OPERATORS = [operator for operator in REGISTRY.values() if operator.integer_meaning is not None]
 INT8 = [draw for draw in DRAWS if draw.scheme == "int8" and draw.rounding == "double"]
 UINT8 = [draw for draw in DRAWS if draw.scheme == "uint8" and draw.rounding == "double"]
+INT16 = [draw for draw in DRAWS if draw.scheme == "int16x8" and draw.rounding == "double"]
+WIDE_OPERATORS = [operator for operator in OPERATORS if "int16" in operator.storages]
 SAMPLES = 3
 CRASHING_SUM = 512  # of a softmax row's exponentials: the public kernels then shift by 32 bits and abort
 
@@ -115,6 +118,22 @@ def test_uint8_in_litert(operator: Operator, litert: Peer) -> None:
     assert not differing(litert, jobs)
 
 
+@pytest.mark.parametrize("operator", WIDE_OPERATORS, ids=lambda o: o.name)
+def test_int16_in_tflite_micro(operator: Operator, tflm: Peer) -> None:
+    jobs = jobs_of(operator, INT16)
+    assert jobs
+    assert not differing(tflm, jobs)
+
+
+@pytest.mark.parametrize("operator", WIDE_OPERATORS, ids=lambda o: o.name)
+def test_int16_in_litert(operator: Operator, litert: Peer) -> None:
+    """Equal but for FULLY_CONNECTED, requantized in floating point, and MUL, whose factor is formed in float32."""
+    found = np.concatenate(gaps(litert, list(jobs_of(operator, INT16).values())))
+    most = {"fully_connected": len(found) // 40, "mul": len(found) // 100}.get(operator.name, 0)
+    assert np.abs(found).max() <= (1 if most else 0)
+    assert np.count_nonzero(found) <= most
+
+
 @pytest.mark.parametrize("op", ["conv2d", "depthwise_conv2d", "fully_connected"])
 @pytest.mark.parametrize("per_channel", [True, False])
 def test_tflite_micro_forms_linear_factors_in_double(op: str, per_channel: bool, tflm: Peer) -> None:
@@ -135,7 +154,7 @@ def test_network_with_its_activations(tflm: Peer) -> None:
     assert not gaps(tflm, [(small_net(), codes)])[0].any()
 
 
-@pytest.mark.parametrize("draw", INT8, ids=lambda d: d.name)
+@pytest.mark.parametrize("draw", [*INT8, *INT16], ids=lambda d: d.name)
 @pytest.mark.parametrize("runtime", ["tflm", "litert"])
 def test_float_border(runtime: str, draw: Draw) -> None:
     """QUANTIZE and DEQUANTIZE are the engine's border: float32 division, ties away from zero."""
@@ -143,7 +162,8 @@ def test_float_border(runtime: str, draw: Draw) -> None:
     label = program.tensors["x0"].qparams
     rng = generator("border", draw.name)
     ties = rng.integers(-600, 601, (SAMPLES, 8, 8, 9)) * np.float32(label.scale[0]) / 2
-    reals = np.concatenate([ties, rng.normal(0, 80 * label.scale[0], ties.shape)]).astype(np.float32)
+    spread = 0.3 * (label.qmax - label.qmin) * label.scale[0]
+    reals = np.concatenate([ties, rng.normal(0, spread, ties.shape)]).astype(np.float32)
     expected = dequantize(interpret(program, [quantize(reals, label)])[0], program.tensors["out"].qparams)
     (answer,) = peer(runtime)([(to_bytes(program, float_border=True), [reals])])
     assert not isinstance(answer, str), answer
@@ -172,6 +192,20 @@ def test_constant_operand(op: str, tflm: Peer) -> None:
     constant = replace(program.tensors[second.value], shape=codes.shape, data=codes)
     program = replace(program, inputs=(first,), tensors={**program.tensors, second.value: constant})
     assert not gaps(tflm, [(program, codes_for(program, SAMPLES, op))])[0].any()
+
+
+@pytest.mark.parametrize(("source", "target"), [("int8", "int16"), ("int16", "int8")])
+@pytest.mark.parametrize("scale", [2.0**-5, 0.75 * 2.0**-4])
+def test_rescale_between_widths(source: str, target: str, scale: float, tflm: Peer, litert: Peer) -> None:
+    def label(dtype: str, scale: float) -> QParams:
+        return QParams((scale / 256,), 0, dtype, 16) if dtype == "int16" else QParams((scale,), 3, dtype)
+
+    program = requantized(label(source, scale), label(target, 2.0**-4))
+    codes = codes_for(program, SAMPLES, source)
+    for runtime in (tflm, litert):
+        assert not gaps(runtime, [(program, codes)])[0].any()
+    for level in levels():
+        assert (Engine(program, level=level).run(*codes) == interpret(program, codes)[0]).all()
 
 
 @pytest.mark.parametrize(("source", "target"), [("int8", "uint8"), ("uint8", "int8")])

@@ -45,7 +45,8 @@ struct Case {
   std::vector<Shape> inputs;
   Shape output;
   bool is_signed = true;
-  int64_t least_byte = 0;  // of the inputs
+  int64_t least_byte = 0;                 // of the inputs
+  bool words = false, words_out = false;  // int16 codes in, and out
   std::vector<std::vector<uint8_t>> arrays = {};
 };
 
@@ -333,6 +334,63 @@ Case deep(const Shape &weight) {
   return test;
 }
 
+// The same operator on int16 codes: other zero points, bounds, factors, bias and weights.
+Case on_words(Case test) {
+  test.words = test.words_out = true;
+  auto &attributes = test.instruction.attributes;
+  for (const char *name : {"input_zero_point", "output_zero_point", "weight_zero_point", "value"}) {
+    if (attributes.count(name) > 0) attributes[name] = int64_t{0};
+  }
+  if (attributes.count("input_zero_points") > 0) attributes["input_zero_points"] = pair(0, 0);
+  if (attributes.count("left_shift") > 0) attributes["left_shift"] = int64_t{15};
+  if (attributes.count("output_shift") > 0) attributes["output_shift"] = draw(-15, -11);
+  if (attributes.count("shift") > 0) attributes["shift"] = draw(-20, -1);
+  if (attributes.count("clamp_min") > 0) {
+    attributes["clamp_min"] = draw(INT16_MIN, 0);
+    attributes["clamp_max"] = draw(0, INT16_MAX);
+  }
+  auto &constants = test.instruction.constants;
+  if (constants.count("weight") > 0) {
+    const Shape weight = constants["weight"].shape, outputs = constants["bias"].shape;
+    attributes["rounding"] = std::string("acc64");
+    add_constant<int8_t>(&test, "weight", DType::kInt8, weight, INT8_MIN, INT8_MAX);
+    add_constant<int64_t>(&test, "bias", DType::kInt64, outputs, -(int64_t{1} << 31), int64_t{1} << 31);
+    add_constant<int8_t>(&test, "shift", DType::kInt8, outputs, -20, -4);
+  }
+  return test;
+}
+
+// int16 codes to bytes or back.
+Case between_widths(Case test) {
+  test.words_out = draw(0, 1) == 1;
+  test.words = !test.words_out;
+  auto &attributes = test.instruction.attributes;
+  const int64_t low = test.is_signed ? -128 : 0;
+  attributes["input_zero_point"] = test.words ? 0 : low + draw(0, 255);
+  attributes["output_zero_point"] = test.words_out ? 0 : low + draw(0, 255);
+  attributes["clamp_min"] = test.words_out ? draw(INT16_MIN, 0) : low + draw(0, 100);
+  attributes["clamp_max"] = test.words_out ? draw(0, INT16_MAX) : low + draw(100, 255);
+  attributes["shift"] = test.words ? draw(-20, -4) : draw(-3, 9);
+  return test;
+}
+
+// Every weight and every code at its end, past what 32 bits hold.
+Case deep_words(Case test, int64_t outputs) {
+  test.words = test.words_out = true;
+  test.is_signed = true;
+  auto &attributes = test.instruction.attributes;
+  attributes["input_zero_point"] = attributes["output_zero_point"] = attributes["weight_zero_point"] = int64_t{0};
+  attributes["clamp_min"] = int64_t{INT16_MIN};
+  attributes["clamp_max"] = int64_t{INT16_MAX};
+  attributes["rounding"] = std::string("acc64");
+  test.least_byte = 128;  // each word is -32640 at most
+  const Shape weight = test.instruction.constants["weight"].shape;
+  add_constant<int8_t>(&test, "weight", DType::kInt8, weight, INT8_MIN, INT8_MIN);
+  add_constant<int64_t>(&test, "bias", DType::kInt64, {outputs}, -(int64_t{1} << 40), int64_t{1} << 40);
+  add_constant<int8_t>(&test, "shift", DType::kInt8, {outputs}, -31, -24);
+  return test;
+}
+
 constexpr int64_t kDeep = 70000;
 
 Case deep_conv2d() {
@@ -375,12 +433,14 @@ const std::vector<std::pair<std::string, std::function<Case(int64_t)>>> kMakers 
 // --- running ---
 
 // An activation in memory of its own, so that a read or write outside is seen. The output stands between fences.
-Tensor tensor_of(const Shape &shape, bool is_signed, bool is_output) {
-  Tensor tensor = {{}, false, 0, volume(shape) / shape[0], Buffer()};
-  const auto size = static_cast<size_t>(volume(shape));
+Tensor tensor_of(const Shape &shape, bool is_signed, bool is_output, bool words = false) {
+  const int64_t width = words ? 2 : 1;
+  Tensor tensor = {{}, false, 0, volume(shape) / shape[0] * width, Buffer()};
+  const auto size = static_cast<size_t>(volume(shape) * width);
   tensor.codes = Buffer(size + (is_output ? 2 * kFence : 0));
   tensor.view.data = tensor.codes.data() + (is_output ? kFence : 0);
-  tensor.view.offset = is_signed ? 128 : 0;
+  tensor.view.offset = is_signed && !words ? 128 : 0;
+  tensor.view.width = static_cast<int32_t>(width);
   tensor.view.rank = static_cast<int32_t>(shape.size());
   for (size_t axis = 0; axis < shape.size(); ++axis) tensor.view.shape[axis] = static_cast<int32_t>(shape[axis]);
   if (is_output) std::memset(tensor.codes.data(), kMark, tensor.codes.size());
@@ -403,7 +463,7 @@ std::vector<uint8_t> run(Layer *layer, int threads, std::vector<Tensor> *tensors
   layer->node.scratch_stride = stride;
   set_batch(tensors, batches);
   const uf_tensor *output = layer->node.output;
-  const auto size = static_cast<size_t>(uf_size(output));
+  const auto size = static_cast<size_t>(uf_size(output) * output->width);
   std::memset(output->data, kMark, size);
   for (int thread = 0; thread < threads; ++thread) kernel->run(&layer->node, thread, threads);
   const uint8_t *begin = output->data - kFence;
@@ -425,12 +485,12 @@ void check(const std::string &op, Case test) {
   std::vector<Tensor> tensors;
   std::vector<int32_t> batches;
   for (const Shape &shape : test.inputs) {
-    tensors.push_back(tensor_of(shape, test.is_signed, false));
-    for (int64_t i = 0; i < volume(shape); ++i)
+    tensors.push_back(tensor_of(shape, test.is_signed, false, test.words));
+    for (int64_t i = 0; i < volume(shape) * tensors.back().view.width; ++i)
       tensors.back().view.data[i] = static_cast<uint8_t>(draw(test.least_byte, 255));
     test.instruction.inputs.push_back(static_cast<int64_t>(tensors.size()) - 1);
   }
-  tensors.push_back(tensor_of(test.output, test.is_signed, true));
+  tensors.push_back(tensor_of(test.output, test.is_signed, true, test.words_out));
   test.instruction.output = static_cast<int64_t>(tensors.size()) - 1;
   for (const Tensor &tensor : tensors) batches.push_back(tensor.view.shape[0]);
 
@@ -459,7 +519,8 @@ Instruction residual_add(Case *conv) {
   add_addition(&sum);
   Instruction &instruction = sum.instruction;
   instruction.op = instruction.name = "add";
-  instruction.attributes["input_zero_points"] = pair(draw(-128, 127), draw(-128, 127));
+  const int64_t low = sum.is_signed ? -128 : 0;
+  instruction.attributes["input_zero_points"] = pair(low + draw(0, 255), low + draw(0, 255));
   instruction.inputs = draw(0, 1) == 0 ? pair(1, 2) : pair(2, 1);
   instruction.output = 3;
   conv->instruction.op = conv->instruction.name = "conv2d";
@@ -510,13 +571,19 @@ int main(int argc, char **argv) {
   const int rounds = argc > 1 ? std::atoi(argv[1]) : 20;
   for (int round = 0; round < rounds; ++round) {
     for (const int64_t channels : {1, 3, 4, 5, 15, 16, 17, 31, 32, 33, 63, 64, 65, 130}) {
-      for (const auto &[op, make] : kMakers) check(op, make(channels));
+      for (const auto &[op, make] : kMakers) {
+        check(op, make(channels));
+        if (op != "softmax") check(op, on_words(make(channels)));
+      }
+      check("rescale", between_widths(rescale(channels)));
       check_residual(conv2d(channels));
       check_residual(wide_conv2d(channels));
     }
   }
   check("conv2d", deep_conv2d());
   check("fully_connected", deep_fully_connected());
+  check("conv2d", deep_words(deep_conv2d(), 1));
+  check("fully_connected", deep_words(deep_fully_connected(), 1));
   std::printf("levels");
   for (const std::string &level : unfloat::available_levels()) std::printf(" %s", level.c_str());
   std::printf(": %d checks, %d failures\n", checks, failures);

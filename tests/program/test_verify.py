@@ -10,9 +10,11 @@ import pytest
 from tests.conformance.generate import DRAWS, all_cases, build
 from tests.program.nets import small_net
 from unfloat.ops import REGISTRY
+from unfloat.program.program import Program
 from unfloat.program.verify import verify
 from unfloat.spec.backend import NumpyBackend
 from unfloat.spec.errors import InvalidProgramError
+from unfloat.spec.qparams import QParams, positive_scale
 
 
 def test_certificate_of_a_small_net() -> None:
@@ -40,6 +42,57 @@ def test_the_accumulator_bound_is_attained() -> None:
             found = operator.accumulate(backend, instruction.attributes, constants, [x])  # type: ignore[misc]
             assert found[0, channel] + constants["bias"][channel] == bound[channel]
     assert program.verify().bounds[0].greatest == int((high << shift).max())
+
+
+def wide_layer() -> Program:
+    """A fully connected layer of 1,280 inputs on int16 codes."""
+    operator, case = next((o, c) for o, c in all_cases() if c.label == "1280 -> 100")
+    return build(operator, case, next(draw for draw in DRAWS if draw.name == "int16x8"))
+
+
+def changed_layer(program: Program, output: QParams | None = None, **constants: np.ndarray) -> Program:
+    """Its one layer with other constants, or with another output label and what follows from it."""
+    (layer,) = program.instructions
+    tensors = dict(program.tensors)
+    if output is not None:
+        tensors["out"] = replace(tensors["out"], qparams=output)
+        derived = REGISTRY[layer.op].derive(layer, [tensors["x0"]], tensors["out"])
+        constants = {role: derived[role] for role in ("multiplier", "shift")}
+    return replace(program, tensors=tensors, instructions=(replace(layer, constants={**layer.constants, **constants}),))
+
+
+def test_wide_accumulators_are_proved_too() -> None:
+    program = wide_layer()
+    assert verify(program).bounds[0].bits <= 47
+    (layer,) = program.instructions
+    large = layer.constants["bias"].copy()
+    large[7] = 2**47
+    with pytest.raises(InvalidProgramError, match="accumulators that fit 48 bits"):
+        verify(changed_layer(program, bias=large))
+    unit = program.tensors["x0"].qparams.scale[0] * max(layer.labels["weight"].scale)
+    tiny = QParams((positive_scale(unit / 100),), 0, "int16", 16)
+    with pytest.raises(InvalidProgramError, match="fit int32 before they are clamped"):
+        verify(changed_layer(program, tiny))
+
+
+@pytest.mark.parametrize(("rounding", "wide"), [("double", True), ("acc64", False)])
+def test_the_rounding_follows_the_storage(rounding: str, wide: bool) -> None:
+    program = wide_layer() if wide else small_net()
+    layer = next(i for i in program.instructions if REGISTRY[i.op].accumulate is not None)
+    bias = layer.constants["bias"].astype(np.int64 if rounding == "acc64" else np.int32)
+    changed = replace(
+        layer, attributes={**layer.attributes, "rounding": rounding}, constants={**layer.constants, "bias": bias}
+    )
+    instructions = tuple(changed if i is layer else i for i in program.instructions)
+    with pytest.raises(InvalidProgramError, match="acc64 rounding on int16 codes alone"):
+        verify(replace(program, instructions=instructions))
+
+
+def test_widths_do_not_mix() -> None:
+    program = wide_layer()
+    narrow = replace(program.tensors["out"], qparams=QParams((1.0,), 0))
+    with pytest.raises(InvalidProgramError, match="codes of one width, found int16, int8"):
+        verify(replace(program, tensors={**program.tensors, "out": narrow}))
 
 
 def test_a_zero_channel_and_a_large_bias_are_normal() -> None:

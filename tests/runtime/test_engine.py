@@ -164,7 +164,7 @@ def test_threads_have_engines_of_their_own_or_take_turns(shared: bool) -> None:
 # what the native side refuses -----------------------------------------------------------------------------------------
 
 CONV = {
-    "tensors": [((4, 4, 3), True, 0, None), ((2, 2, 8), True, 64, None)],
+    "tensors": [((4, 4, 3), "int8", 0, None), ((2, 2, 8), "int8", 64, None)],
     "instructions": [
         (
             "conv2d",
@@ -259,14 +259,19 @@ def test_an_impossible_attribute_is_an_error(attribute: str, value: object, mess
         ({"level": "sse9"}, "sse9"),
         ({"arena_bytes_per_sample": 95}, "tensor 1: lies outside the arena"),
         ({"arena_bytes_per_sample": -1}, "impossible"),
-        ({"tensors": [((4, 4, 3), True, 0, None), ((2, 2, 8), True, -1, None)]}, "outside the arena"),
-        ({"tensors": [((4, 4, 0), True, 0, None), ((2, 2, 8), True, 64, None)]}, "tensor 0: a dimension"),
-        ({"tensors": [((2**20, 2**20, 3), True, 0, None), ((2, 2, 8), True, 64, None)]}, "tensor 0: a dimension"),
-        ({"tensors": [((1, 1, 1, 1, 4, 4, 3), True, 0, None), ((2, 2, 8), True, 64, None)]}, "dimensions"),
+        ({"tensors": [((4, 4, 3), "int8", 0, None), ((2, 2, 8), "int8", -1, None)]}, "outside the arena"),
+        ({"tensors": [((4, 4, 0), "int8", 0, None), ((2, 2, 8), "int8", 64, None)]}, "tensor 0: a dimension"),
+        ({"tensors": [((2**20, 2**20, 3), "int8", 0, None), ((2, 2, 8), "int8", 64, None)]}, "tensor 0: a dimension"),
+        ({"tensors": [((1, 1, 1, 1, 4, 4, 3), "int8", 0, None), ((2, 2, 8), "int8", 64, None)]}, "dimensions"),
         (
-            {"tensors": [((1, 4, 4, 3), True, -1, np.zeros((1, 4, 4, 3), np.int8)), ((2, 2, 8), True, 64, None)]},
+            {"tensors": [((1, 4, 4, 3), "int8", -1, np.zeros((1, 4, 4, 3), np.int8)), ((2, 2, 8), "int8", 64, None)]},
             "activations",
         ),
+        (
+            {"tensors": [((4, 4, 3), "int32", 0, None), ((2, 2, 8), "int8", 64, None)]},
+            "int8, uint8 or int16, found int32",
+        ),
+        ({"tensors": [((4, 4, 3), "int16", 0, None), ((2, 2, 8), "int16", 64, None)]}, "input_zero_point' must be 0"),
         ({"instructions": [("conv3d", *CONV["instructions"][0][1:])]}, "no such operator"),
         ({"instructions": [(*CONV["instructions"][0][:2], [7], *CONV["instructions"][0][3:])]}, "no tensor 7"),
         ({"instructions": [(*CONV["instructions"][0][:2], [], *CONV["instructions"][0][3:])]}, "layer1"),
@@ -275,6 +280,48 @@ def test_an_impossible_attribute_is_an_error(attribute: str, value: object, mess
 def test_an_impossible_program_is_an_error(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         _native.Engine(**{**CONV, **change})
+
+
+WIDE_CONV = deepcopy(CONV)
+WIDE_CONV["tensors"] = [((4, 4, 3), "int16", 0, None), ((2, 2, 8), "int16", 128, None)]
+WIDE_CONV["arena_bytes_per_sample"] = 192
+WIDE_CONV["instructions"][0][4].update(rounding="acc64", input_zero_point=0, output_zero_point=0, clamp_min=-32768)
+WIDE_CONV["instructions"][0][5]["bias"] = np.zeros(8, np.int64)
+
+
+def test_the_valid_one_runs_on_words() -> None:
+    out = np.zeros((1, 2, 2, 8), np.int16)
+    _native.Engine(**WIDE_CONV).run(1, [np.full((1, 4, 4, 3), 32767, np.int16)], [out])
+    assert (out[0, 0, 0] == min(127, (27 * 32767 * 2**14 + 2**18) >> 19)).all()
+    with pytest.raises(ValueError, match="wrong type"):
+        _native.Engine(**WIDE_CONV).run(1, [np.zeros((1, 4, 4, 3), np.int8)], [out])
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "message"),
+    [
+        ("rounding", "double", "'acc64' on int16"),
+        ("output_zero_point", 1, "output_zero_point' must be 0"),
+        ("clamp_max", 32768, "clamp_max"),
+        ("weight_zero_point", 1, "symmetric"),
+    ],
+)
+def test_an_impossible_attribute_on_words_is_an_error(attribute: str, value: object, message: str) -> None:
+    bad = deepcopy(WIDE_CONV)
+    bad["instructions"][0][4][attribute] = value
+    with pytest.raises(ValueError, match=f"layer1.*{message}"):
+        _native.Engine(**bad)
+
+
+@pytest.mark.parametrize(
+    ("role", "wrong"),
+    [("bias", np.zeros(8, np.int32)), ("shift", np.full(8, 8, np.int8)), ("bias", np.zeros(7, np.int64))],
+)
+def test_a_wrong_constant_on_words_is_an_error(role: str, wrong: np.ndarray) -> None:
+    bad = deepcopy(WIDE_CONV)
+    bad["instructions"][0][5][role] = wrong
+    with pytest.raises(ValueError, match=f"layer1.*its {role} must"):
+        _native.Engine(**bad)
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,8 @@ LABELS = (
     QParams((float32(0.3),), -2, bits=3),
     QParams((TINY,), 5),
     QParams((float32(1e36),), 5),
+    QParams((float32(0.001),), 0, "int16", 16),
+    QParams((2.0**-10,), 0, "int16", 16),
 )
 
 
@@ -45,6 +47,8 @@ LABELS = (
 def labels(draw: st.DrawFn) -> QParams:
     """Any per-tensor label whose scale leaves room for its codes in float32."""
     dtype, bits, narrow = draw(st.sampled_from(sorted(STORAGE))), draw(st.integers(2, 8)), draw(st.booleans())
+    if dtype == "int16":
+        return QParams((draw(st.floats(TINY, 2.0**110, width=32)),), 0, dtype, 16)
     scale = draw(st.floats(TINY, 2.0**118, width=32))
     probe = QParams((scale,), 1 if dtype == "uint8" else 0, dtype, bits, narrow=narrow)
     return replace(probe, zero_point=draw(st.integers(probe.qmin, probe.qmax)))
@@ -88,6 +92,10 @@ def test_a_scale_is_a_positive_finite_float32(scale: float) -> None:
     "fields",
     [
         {"dtype": "int16"},
+        {"dtype": "int16", "bits": 16, "zero_point": 1},
+        {"dtype": "int16", "bits": 16, "narrow": True},
+        {"dtype": "int32", "bits": 16},
+        {"bits": 16},
         {"bits": 1},
         {"bits": 9},
         {"scale": ()},
@@ -142,6 +150,14 @@ def test_the_end_with_the_smaller_error_decides_the_zero_point() -> None:
     # The scale is 2, but (high - low) / 255 only near it: 100.5 from low, beside a tie from high.
     assert qparams_from_range(-201.0, 255 * (2 + 2**-24) - 201.0, "uint8").zero_point == 101
     assert qparams_from_range(-201.0, 255 * (2 + 2**-24) - 201.0, "int8").zero_point == -28
+
+
+@pytest.mark.parametrize(("low", "high"), RANGES)
+def test_words_are_symmetric(low: float, high: float) -> None:
+    """Eq. 37."""
+    label = qparams_from_range(low, high, "int16", 16)
+    assert (label.zero_point, label.qmin, label.qmax) == (0, -32768, 32767)
+    assert label.scale[0] == max(float32(max(-low, high, 0.0) / 32767), TINY)
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])

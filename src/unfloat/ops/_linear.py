@@ -207,7 +207,7 @@ def linear_accumulators(
     greatest = bias + positive * high + negative * low
     least = bias + positive * low + negative * high
     shift = np.maximum(instruction.constants["shift"].astype(np.int64), 0)
-    return least, greatest, shift * 0 if instruction.attributes["rounding"] == WIDE_ROUNDING else shift
+    return least, greatest, shift * 0 if is_wide(inputs[0].qparams) else shift
 
 
 def centred(codes: Array, zero_point: int) -> Array:

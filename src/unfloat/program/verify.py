@@ -263,7 +263,9 @@ def _check_storages(
         label = instruction.labels["weight"]
         _require(label.dtype != "int16", where, "a weight of int8 or uint8", label.dtype)
         plain = found[0] != "int16" or (label.dtype == "int8" and label.zero_point == 0)
-        _require(plain, where, "a symmetric int8 weight under int16 codes", f"{label.dtype}, zero at {label.zero_point}")
+        _require(
+            plain, where, "a symmetric int8 weight under int16 codes", f"{label.dtype}, zero at {label.zero_point}"
+        )
 
 
 def _check_labels(operator: Operator, inputs: Sequence[Tensor], output: Tensor, where: str) -> None:
@@ -321,8 +323,8 @@ def _check_wide_accumulators(instruction: Instruction, low: np.ndarray, high: np
     least, greatest = int(low.min()), int(high.max())
     fits = max(-least, greatest) <= WIDE_ACCUMULATOR_MAX
     _require(fits, where, "accumulators that fit 48 bits", f"[{least}, {greatest}]; the layer is too deep")
-    factors = (instruction.constants[role].astype(np.int64) for role in ("multiplier", "shift"))
-    ends = requantize(np.stack([low, high]), *factors, WIDE_ROUNDING)
+    multiplier, shift = (instruction.constants[role].astype(np.int64) for role in ("multiplier", "shift"))
+    ends = requantize(np.stack([low, high]), multiplier, shift, WIDE_ROUNDING)
     fits = bool(((ends >= INT32_MIN) & (ends <= INT32_MAX)).all())
     found = f"[{int(ends.min())}, {int(ends.max())}]; the output's range is too small"
     _require(fits, where, "results that fit int32 before they are clamped", found)

@@ -93,7 +93,9 @@ class TorchBackend:
 
     def accumulate_matmul(self, x: torch.Tensor, weight: torch.Tensor, *, wide: bool = False) -> torch.Tensor:
         """See `Backend`."""
-        return _accumulate_wide(self.matmul, x, weight) if wide else _accumulate(self.matmul, x, weight, splittable=True)
+        return (
+            _accumulate_wide(self.matmul, x, weight) if wide else _accumulate(self.matmul, x, weight, splittable=True)
+        )
 
     def pad(self, x: torch.Tensor, paddings: tuple[Pair, ...], value: float) -> torch.Tensor:
         """See `Backend`."""
@@ -131,7 +133,7 @@ class TorchBackend:
             return finish(accumulator.to(torch.int64), wide, codes, rounding).to(torch.int32)
         rows = accumulator.to(torch.int32).contiguous().view(-1, accumulator.shape[-1])
         out = torch.empty(rows.shape, dtype=torch.int16)
-        per_channel = (bias.numpy(), multiplier.numpy(), shift.to(torch.int8).numpy())
+        per_channel = (bias.to(torch.int32).numpy(), multiplier.to(torch.int32).numpy(), shift.to(torch.int8).numpy())
         _native.finish(rows.numpy(), *per_channel, codes, rounding, out.numpy())
         return out.view(accumulator.shape)
 

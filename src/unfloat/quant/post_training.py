@@ -73,7 +73,9 @@ def _require_storages(graph: Graph, dtype: str) -> None:
         if dtype not in REGISTRY[node.op].storages
     ]
     if missing:
-        raise UnsupportedError(f"these layers have no integer form on {dtype} codes: leave them out of the model", missing)
+        raise UnsupportedError(
+            f"these layers have no integer form on {dtype} codes: leave them out of the model", missing
+        )
 
 
 def live_parameters(model: Any) -> dict[str, torch.Tensor]:

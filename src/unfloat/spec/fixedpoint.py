@@ -128,7 +128,7 @@ def rounding_divide_by_pot(x: Array, exponent: Array) -> Array:
 
 
 def requantize(accumulator: Array, multiplier: Array, shift: Array, rounding: str) -> Array:
-    """Scale accumulators by `M0 * 2^(shift - 31)` (eq. 11, 12 and 31): TFLite's MultiplyByQuantizedMultiplier.
+    """Scale accumulators by `M0 * 2^(shift - 31)` (eq. 11, 12 and 38): TFLite's MultiplyByQuantizedMultiplier.
 
     Args:
         accumulator: int64 array holding int32 values such that `accumulator * 2^max(shift, 0)` fits int32; for "acc64"

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from unfloat.spec.errors import NumericDomainError
 from unfloat.spec.fixedpoint import round_half_away, round_to_int
 
-STORAGE = {"int8": np.dtype(np.int8), "uint8": np.dtype(np.uint8), "int16": np.dtype(np.int16)}
+STORAGE: dict[str, np.dtype[Any]] = {
+    "int8": np.dtype(np.int8),
+    "uint8": np.dtype(np.uint8),
+    "int16": np.dtype(np.int16),
+}
 BITS_MIN, BITS_MAX = 2, 8
 WIDE_BITS = 16  # of int16 codes, whose zero point is 0
 TINY = float(np.finfo(np.float32).tiny)  # the smallest normal float32: a scale below it would lose bits
@@ -91,7 +96,7 @@ def qparams_from_range(
 
     Zero is widened into the range and then hit exactly, because padding writes it everywhere. The zero point comes from
     the end whose rounding error is smaller. A range of nothing takes S = 1, Z = 0. int16 codes are symmetric, as
-    TFLite's are: the greater magnitude is 32767 steps.
+    TFLite's are: the greater magnitude is 32767 steps (eq. 37).
 
     Args:
         low: The smallest real value; 0 where it is positive.

@@ -20,9 +20,14 @@ BOUNDS = {
 
 def activation_codes(activation: str, label: QParams) -> Codes:
     """The codes between which TFLite's kernels clamp: they know the storage type's range, not a label's bits."""
-    stored = replace(label, bits=8)
+    stored = whole_storage(label)
     low, high = BOUNDS[activation]
     return clamp_code(low, stored), clamp_code(high, stored)
+
+
+def whole_storage(label: QParams) -> QParams:
+    """The label with all the bits of its storage."""
+    return label if label.dtype == "int16" else replace(label, bits=8)
 
 
 def fused_activation(clamp: Codes, label: QParams) -> str:

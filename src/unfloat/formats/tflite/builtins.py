@@ -1,4 +1,4 @@
-"""TFLite's builtin operators as the writer needs them: options' table, and version for int8 and for uint8 codes.
+"""TFLite's builtin operators as the writer needs them: options' table, and version for int8, uint8 and int16 codes.
 
 A version is what a reader must at least know; TFLite's own table of them is `tools/versioning/op_version.cc`. Where an
 option raises it, the operator table says so.
@@ -7,24 +7,24 @@ option raises it, the operator table says so.
 from __future__ import annotations
 
 BUILTINS = {
-    "ADD": ("AddOptions", 2, 1),
-    "AVERAGE_POOL_2D": ("Pool2DOptions", 2, 1),
-    "CONCATENATION": ("ConcatenationOptions", 2, 1),
-    "CONV_2D": ("Conv2DOptions", 3, 1),
-    "DEPTHWISE_CONV_2D": ("DepthwiseConv2DOptions", 3, 1),
-    "DEQUANTIZE": ("DequantizeOptions", 2, 1),
-    "FULLY_CONNECTED": ("FullyConnectedOptions", 4, 1),
-    "MAXIMUM": ("MaximumMinimumOptions", 2, 1),
-    "MAX_POOL_2D": ("Pool2DOptions", 2, 1),
-    "MEAN": ("ReducerOptions", 2, 1),
-    "MINIMUM": ("MaximumMinimumOptions", 2, 1),
-    "MUL": ("MulOptions", 2, 1),
-    "PAD": ("PadOptions", 2, 1),
-    "PADV2": ("PadV2Options", 2, 1),
-    "QUANTIZE": ("QuantizeOptions", 1, 1),
-    "RESHAPE": ("ReshapeOptions", 1, 1),
-    "SOFTMAX": ("SoftmaxOptions", 2, 1),
-    "TRANSPOSE": ("TransposeOptions", 2, 1),
+    "ADD": ("AddOptions", 2, 1, 3),
+    "AVERAGE_POOL_2D": ("Pool2DOptions", 2, 1, 3),
+    "CONCATENATION": ("ConcatenationOptions", 2, 1, 3),
+    "CONV_2D": ("Conv2DOptions", 3, 1, 4),
+    "DEPTHWISE_CONV_2D": ("DepthwiseConv2DOptions", 3, 1, 5),
+    "DEQUANTIZE": ("DequantizeOptions", 2, 1, 3),
+    "FULLY_CONNECTED": ("FullyConnectedOptions", 4, 1, 7),
+    "MAXIMUM": ("MaximumMinimumOptions", 2, 1, 4),
+    "MAX_POOL_2D": ("Pool2DOptions", 2, 1, 3),
+    "MEAN": ("ReducerOptions", 2, 1, 3),
+    "MINIMUM": ("MaximumMinimumOptions", 2, 1, 4),
+    "MUL": ("MulOptions", 2, 1, 4),
+    "PAD": ("PadOptions", 2, 1, 3),
+    "PADV2": ("PadV2Options", 2, 1, 3),
+    "QUANTIZE": ("QuantizeOptions", 1, 1, 2),
+    "RESHAPE": ("ReshapeOptions", 1, 1, 1),
+    "SOFTMAX": ("SoftmaxOptions", 2, 1, 3),
+    "TRANSPOSE": ("TransposeOptions", 2, 1, 5),
 }
 MAX_CONCATENATED = 10  # operands of CONCATENATION in TensorFlow Lite Micro
 MAX_RANK = 5  # of PAD and TRANSPOSE in TensorFlow Lite Micro

@@ -1,6 +1,6 @@
 """Where TFLite's kernels would not compute an instruction's bits, and why, in words.
 
-int8 is held to TensorFlow Lite Micro, which computes every factor in double from the file's float32 scales, as the
+int8 and int16 are held to TensorFlow Lite Micro, which computes every factor in double from the file's float32 scales, as the
 Program does. uint8 it does not know; LiteRT's legacy kernels multiply two scales in float32 first.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from unfloat.ir.instruction import Instruction
-from unfloat.spec.fixedpoint import quantize_multiplier
+from unfloat.spec.fixedpoint import WIDE_ROUNDING, quantize_multiplier
 from unfloat.spec.qparams import QParams
 
 LINEAR = ("conv2d", "depthwise_conv2d", "fully_connected")
@@ -20,7 +20,7 @@ LINEAR = ("conv2d", "depthwise_conv2d", "fully_connected")
 def obstacle(instruction: Instruction, inputs: Sequence[QParams], output: QParams) -> str:
     """Why the instruction's rounding or factor cannot be exported, or ""."""
     rounding = instruction.attributes.get("rounding", "double")
-    if rounding != "double":
+    if rounding not in ("double", WIDE_ROUNDING):
         return f'required rounding "double", which TFLite\'s kernels have, found "{rounding}"'
     if output.dtype == "uint8" and not _legacy_factor_holds(instruction, inputs, output):
         return "its scales' product in float32, as TFLite's uint8 kernels form it, gives another multiplier"

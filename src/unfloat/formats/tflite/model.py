@@ -17,7 +17,7 @@ Field = int | float | tuple[str, str]  # a scalar, or (enumeration, member) by t
 class Quantization:
     """`r = scale * (q - zero_point)`, one scale, or one for each index along `axis`.
 
-    QParams speak of codes; a bias is int32 and has none, so the file's records carry numbers only.
+    QParams speak of codes; a bias is int32 or int64 and has none, so the file's records carry numbers only.
     """
 
     scale: tuple[float, ...]
@@ -37,7 +37,7 @@ class TfTensor:
     Attributes:
         name: Unique in the model.
         shape: The batch is 1.
-        dtype: "int8", "uint8", "int32" or "float32".
+        dtype: "int8", "uint8", "int16", "int32", "int64" or "float32".
         quantization: What codes mean; None for shapes, axes and floats.
         data: The content of a constant.
     """

@@ -35,6 +35,10 @@ class Scope:
         """The shape of any tensor."""
         return self.tensors[name].shape
 
+    def is_wide(self, name: str) -> bool:
+        """Whether a tensor holds int16 codes."""
+        return self.tensors[name].dtype == "int16"
+
     def codes(self, name: str, values: Sequence[int], label: QParams) -> str:
         """Declare a constant of a few codes and return its name."""
         return self.constant(name, np.array(values, label.dtype), Quantization.of(label))
@@ -62,8 +66,9 @@ class Scope:
         self, builtin: str, inputs: Sequence[str], output: str, *, version: int | None = None, **fields: Field
     ) -> None:
         """Append an operator, under the version that its storage type asks for unless one is given."""
-        options, signed, unsigned = BUILTINS[builtin]
-        usual = unsigned if self.tensors[inputs[0]].dtype == "uint8" else signed
+        options, signed, unsigned, wide = BUILTINS[builtin]
+        found = {self.tensors[inputs[0]].dtype, self.tensors[output].dtype}
+        usual = wide if "int16" in found else unsigned if self.tensors[inputs[0]].dtype == "uint8" else signed
         self.operators.append(TfOperator(builtin, version or usual, tuple(inputs), output, options, fields))
 
     def _declare(

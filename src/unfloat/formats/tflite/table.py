@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from unfloat.formats.tflite.activation import Codes, emit_fused, emit_plain
+from unfloat.formats.tflite.activation import Codes, emit_fused, emit_plain, whole_storage
 from unfloat.formats.tflite.builtins import MAX_CONCATENATED, MAX_RANK, UnsayableError
 from unfloat.formats.tflite.geometry import frame, framed
 from unfloat.formats.tflite.model import Field, Quantization
@@ -30,8 +30,9 @@ def _clamp(i: Instruction) -> Codes:
 
 def _weights(scope: Scope, i: Instruction, weight: np.ndarray, label: QParams) -> tuple[str, str]:
     """The constants of a linear instruction: the weight, and the bias with its scale `S_in * S_w`."""
-    if len({label.dtype, scope.label(i.inputs[0]).dtype, scope.label(i.name).dtype}) > 1:
-        raise UnsayableError("required input, weight and output stored alike, all int8 or all uint8")
+    stored = (scope.label(i.inputs[0]).dtype, label.dtype, scope.label(i.name).dtype)
+    if len(set(stored)) > 1 and stored != ("int16", "int8", "int16"):
+        raise UnsayableError("required input, weight and output stored alike, but for int8 weights between int16 codes")
     input_scale = scope.label(i.inputs[0]).scale[0]
     bias = Quantization(tuple(positive_scale(input_scale * scale) for scale in label.scale))
     return (
@@ -75,7 +76,7 @@ def _fully_connected(scope: Scope, i: Instruction) -> None:
         return
     inputs = (*i.inputs, *_weights(scope, i, i.constants["weight"], i.labels["weight"]))
     keep = len(scope.shape(i.name)) > 2
-    version = 5 if keep else None
+    version = 5 if keep and not scope.is_wide(i.name) else None
     emit_fused(scope, "FULLY_CONNECTED", inputs, i.name, _clamp(i), version=version, KeepNumDims=keep)
 
 
@@ -96,11 +97,12 @@ def _pointwise(scope: Scope, i: Instruction) -> None:
 
 
 def _add(scope: Scope, i: Instruction) -> None:
-    emit_fused(scope, "ADD", i.inputs, i.name, _clamp(i))
+    fields: dict[str, Field] = {"PotScaleInt16": False} if scope.is_wide(i.name) else {}
+    emit_fused(scope, "ADD", i.inputs, i.name, _clamp(i), version=None, **fields)
 
 
 def _mul(scope: Scope, i: Instruction) -> None:
-    version = 3 if i.attributes["shift"] > 0 else None  # a factor of 1 or more
+    version = 3 if i.attributes["shift"] > 0 and not scope.is_wide(i.name) else None  # a factor of 1 or more
     emit_fused(scope, "MUL", i.inputs, i.name, _clamp(i), version=version)
 
 
@@ -121,7 +123,7 @@ def _pool(scope: Scope, i: Instruction, builtin: str, source: str, padding: str)
 
 def _max_pool2d(scope: Scope, i: Instruction) -> None:
     """Padding is the lowest code that the storage holds: no maximum is lost to it."""
-    lowest = replace(scope.label(i.name), bits=8).qmin
+    lowest = whole_storage(scope.label(i.name)).qmin
     _pool(scope, i, "MAX_POOL_2D", *framed(scope, i, i.attributes["kernel"], lowest))
 
 
@@ -165,7 +167,7 @@ def _pad(scope: Scope, i: Instruction) -> None:
 def _transpose(scope: Scope, i: Instruction) -> None:
     axes = i.attributes["permutation"]
     high = len(axes) > MAX_RANK
-    version = 4 if len(axes) > 4 else None
+    version = 4 if len(axes) > 4 and not scope.is_wide(i.name) else None
     _emit_move(scope, i, "TRANSPOSE", "permutation", [axis - 1 for axis in axes[1:]] if high else axes, version)
 
 
