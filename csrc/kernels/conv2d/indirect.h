@@ -59,8 +59,9 @@ static conv_plan make_plan(const uf_node *node) {
                      window->pad_left == 0 && plan.input->shape[1] == plan.output->shape[1] &&
                      plan.input->shape[2] == plan.output->shape[2];
   plan.run = plan.shape.depth * plan.groups;
-  const int64_t pixels = round_up(plan.output->shape[2], UF_GEMM_GRAIN);
-  const int64_t steps = (pixels - 1) * window->stride_w * depth;
+  // A share may begin at any pixel, the last one of a row too, and pixels are read UF_GEMM_GRAIN at a time.
+  const int64_t last_read = plan.output->shape[2] - 1 + UF_GEMM_GRAIN - 1;
+  const int64_t steps = last_read * window->stride_w * depth;
   plan.row_bytes = plan.whole_rows ? round_up(steps + plan.run + UF_SLACK, UF_ALIGNMENT) : 0;
   plan.margin_bytes = (size_t)round_up(plan.run + UF_SLACK, UF_ALIGNMENT);
   plan.panel = panel_size(&plan);
