@@ -25,11 +25,12 @@ UF_INLINE uf_weight_sums uf_sum_weights(const int8_t *weight, int64_t count, int
   return sums;
 }
 
-// Whether no weight is less than `least`: -127 where two products are added in 16 bits. Files made by others may hold
-// -128.
-static inline bool uf_weights_reach(const int8_t *weight, int64_t count, int least) {
-  for (int64_t i = 0; least > INT8_MIN && i < count; ++i) {
-    if (weight[i] < least) return false;
+// Whether every weight lies in [least, greatest]: from -127 on where two products are added in 16 bits (files made by
+// others may hold -128), or 4 bits.
+static inline bool uf_weights_within(const int8_t *weight, int64_t count, int least, int greatest) {
+  if (least <= INT8_MIN && greatest >= INT8_MAX) return true;
+  for (int64_t i = 0; i < count; ++i) {
+    if (weight[i] < least || weight[i] > greatest) return false;
   }
   return true;
 }

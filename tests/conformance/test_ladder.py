@@ -10,6 +10,7 @@ from tests.conformance.witness import Witness, by_engine, by_interpreter, by_ora
 from unfloat import _native
 from unfloat.ops import REGISTRY
 from unfloat.ops._operator import Case, Operator
+from unfloat.runtime.engine import Engine
 from unfloat.spec.fixedpoint import ROUNDINGS
 
 CASES = [pytest.param(o, case, draw, id=f"{o.name}: {case.label}-{draw.name}") for o, case, draw in drawn_cases()]
@@ -56,6 +57,15 @@ def test_ladder(operator: Operator, case: Case, draw: Draw) -> None:
     if program.verify().macs <= ORACLE_WORK:
         one = [x[:1] for x in inputs]
         assert mismatches(by_oracle, truth[:1], program, one) == 0
+
+
+@pytest.mark.parametrize(("draw", "ending"), [("int8", ""), ("int8-4bits", "_int4"), ("int16x8", "_int16")])
+@pytest.mark.parametrize("name", ["conv2d", "fully_connected"])
+def test_narrow_weights_and_wide_codes_have_kernels_of_their_own(name: str, draw: str, ending: str) -> None:
+    programs = [build(o, case, d) for o, case, d in drawn_cases() if o.name == name and d.name == draw]
+    for level in {"scalar", "avx512vnni"} & set(_native.levels()):
+        kernels = {kernel for program in programs for kernel in Engine(program, level=level).kernels().values()}
+        assert f"{name}__{level}{ending}" in kernels
 
 
 @pytest.mark.parametrize("threads", [2, 3])

@@ -374,6 +374,19 @@ Case between_widths(Case test) {
   return test;
 }
 
+// The same operator on weights of 4 bits.
+Case on_nibbles(Case test) {
+  test.is_signed = true;
+  auto &attributes = test.instruction.attributes;
+  attributes["weight_zero_point"] = int64_t{0};
+  attributes["input_zero_point"] = draw(-128, 127);
+  attributes["output_zero_point"] = draw(-128, 127);
+  attributes["clamp_min"] = draw(-128, 0);
+  attributes["clamp_max"] = draw(0, 127);
+  add_constant<int8_t>(&test, "weight", DType::kInt8, Shape(test.instruction.constants["weight"].shape), -8, 7);
+  return test;
+}
+
 // Every weight and every code at its end, past what 32 bits hold.
 Case deep_words(Case test, int64_t outputs) {
   test.words = test.words_out = true;
@@ -576,6 +589,9 @@ int main(int argc, char **argv) {
         if (op != "softmax") check(op, on_words(make(channels)));
       }
       check("rescale", between_widths(rescale(channels)));
+      check("conv2d", on_nibbles(conv2d(channels)));
+      check("conv2d", on_nibbles(wide_conv2d(channels)));
+      check("fully_connected", on_nibbles(fully_connected(channels)));
       check_residual(conv2d(channels));
       check_residual(wide_conv2d(channels));
     }

@@ -30,18 +30,19 @@ typedef struct {
 
 static int64_t round_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
 
-// Pixels for which input, output and pointers stay in the first cache; in the second where the weights are so many
-// that reading them once for each panel would take longer than the rest.
+// Pixels for which input, output and pointers stay in the first cache; in the second where reading or unpacking the
+// weights once for each panel would take longer than the rest.
 static int64_t panel_size(const conv_plan *plan) {
   const int64_t small = 16 << 10, large = 512 << 10;
   const uf_gemm_shape *shape = &plan->shape;
   const int64_t weights = plan->groups * shape->channels * shape->taps * shape->depth;
   const int64_t stride = plan->window->stride_h * plan->window->stride_w;
   const int64_t pixel_bytes = plan->input->shape[3] * stride + plan->output->shape[3];
-  const int64_t by_bytes = (weights <= 256 << 10 ? small : large) / pixel_bytes;
+  const bool unpacks = UF_GEMM.scratch_size != NULL;
+  const int64_t by_bytes = (weights <= 256 << 10 && !unpacks ? small : large) / pixel_bytes;
   const int64_t by_table = small / (int64_t)(sizeof(uint8_t *) * shape->taps);
   const int64_t most = by_bytes < by_table ? by_bytes : by_table;
-  const int64_t limit = UF_GEMM.takes_even && plan->same_pixels ? EVEN_PANEL_LIMIT : PANEL_LIMIT;
+  const int64_t limit = unpacks || (UF_GEMM.takes_even && plan->same_pixels) ? EVEN_PANEL_LIMIT : PANEL_LIMIT;
   return most < PANEL_GRAIN ? PANEL_GRAIN : most > limit ? limit : most / PANEL_GRAIN * PANEL_GRAIN;
 }
 
@@ -94,9 +95,14 @@ static size_t table_bytes(const conv_plan *plan) {
   return (size_t)round_up(plan->shape.taps * plan->panel * (int64_t)sizeof(uint8_t *), UF_ALIGNMENT);
 }
 
+// Scratch holds the table, what the product asks for, and the copies.
+static size_t copies_offset(const conv_plan *plan) {
+  return table_bytes(plan) + uf_gemm_scratch(&UF_GEMM, &plan->shape);
+}
+
 static size_t scratch_size(const uf_node *node) {
   const conv_plan plan = make_plan(node);
-  return table_bytes(&plan) + (size_t)(plan.row_bytes * plan.window->kernel_h);
+  return copies_offset(&plan) + (size_t)(plan.row_bytes * plan.window->kernel_h);
 }
 
 // --- Pointers. ---
@@ -279,8 +285,12 @@ static void run(const uf_node *node, int thread, int threads) {
   const conv_share share = share_of(&plan, thread, threads);
   const uint8_t *outside = node->packed, *packed = outside + plan.margin_bytes;
   const uint8_t **table = uf_scratch(node, thread);
-  uint8_t *copies = (uint8_t *)table + table_bytes(&plan);
-  uf_gemm gemm = {.shape = plan.shape, .table = table, .table_stride = plan.panel, .out_stride = plan.output->shape[3]};
+  uint8_t *copies = (uint8_t *)table + copies_offset(&plan);
+  uf_gemm gemm = {.shape = plan.shape,
+                  .table = table,
+                  .table_stride = plan.panel,
+                  .out_stride = plan.output->shape[3],
+                  .scratch = (uint8_t *)table + table_bytes(&plan)};
   for (int64_t pixel = share.pixels.begin; pixel < share.pixels.end; pixel += gemm.rows) {
     const int64_t left = share.pixels.end - pixel;
     if (plan.whole_rows) {

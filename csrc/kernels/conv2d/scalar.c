@@ -2,6 +2,14 @@
 
 #include "../scalar.h"
 
+// How a kernel keeps its weights: as they are, unless the file that includes this one has said otherwise.
+#ifndef UF_DOT
+#define UF_DOT(node, o, x, count)                                                               \
+  uf_dot((node)->params.linear.bias[o], x, (node)->params.linear.weight + (o) * (count), count, \
+         (node)->params.linear.weight_zero_point)
+#define UF_PACKING
+#endif
+
 typedef struct {
   int32_t taps, depth;  // of the window; channels of one group
   int16_t *patch;       // [groups][taps][depth]: the inputs of one pixel
@@ -52,10 +60,10 @@ static void run(const uf_node *node, int thread, int threads) {
     gather(node, &pixel, &work);
     for (int32_t o = 0; o < channels; ++o) {
       const int16_t *x = work.patch + o / per_group * count;
-      work.sums[o] = uf_dot(linear->bias[o], x, linear->weight + o * count, count, linear->weight_zero_point);
+      work.sums[o] = UF_DOT(node, o, x, count);
     }
     uf_emit_channels(linear, work.sums, 0, channels, node->output->data + index * channels);
   }
 }
 
-UF_DEFINE_KERNEL(conv2d, .scratch_size = scratch_size, .run = run);
+UF_DEFINE_KERNEL(conv2d, UF_PACKING.scratch_size = scratch_size, .run = run);

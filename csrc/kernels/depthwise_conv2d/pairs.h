@@ -35,7 +35,7 @@ static bool supports(const uf_node *node) {
   const uf_linear *linear = &node->params.linear;
   if (linear->weight_zero_point != 0 || node->output->shape[3] != node->inputs[0]->shape[3]) return false;
   const int64_t count = (int64_t)linear->window.kernel_h * linear->window.kernel_w * node->output->shape[3];
-  return uf_weights_reach(linear->weight, count, LEAST_WEIGHT);
+  return uf_weights_within(linear->weight, count, LEAST_WEIGHT, INT8_MAX);
 }
 
 // --- At load. ---

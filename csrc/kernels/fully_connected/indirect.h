@@ -27,8 +27,8 @@ static void pack(const uf_node *node, void *packed) {
 }
 
 static size_t scratch_size(const uf_node *node) {
-  (void)node;
-  return PANEL * sizeof(uint8_t *);
+  const uf_gemm_shape shape = shape_of(node);
+  return PANEL * sizeof(uint8_t *) + uf_gemm_scratch(&UF_GEMM, &shape);
 }
 
 static void run(const uf_node *node, int thread, int threads) {
@@ -36,8 +36,12 @@ static void run(const uf_node *node, int thread, int threads) {
   const uf_range blocks = uf_share(uf_gemm_blocks(&UF_GEMM, &shape), 1, thread, threads);
   const int64_t rows = uf_size(node->output) / shape.channels;
   const uint8_t **table = uf_scratch(node, thread);
-  uf_gemm gemm = {
-      .shape = shape, .packed = node->packed, .table = table, .table_stride = PANEL, .out_stride = shape.channels};
+  uf_gemm gemm = {.shape = shape,
+                  .packed = node->packed,
+                  .table = table,
+                  .table_stride = PANEL,
+                  .out_stride = shape.channels,
+                  .scratch = (uint8_t *)(table + PANEL)};
   for (int64_t row = 0; row < rows; row += gemm.rows) {
     gemm.rows = rows - row < PANEL ? rows - row : PANEL;
     gemm.out = node->output->data + row * shape.channels;

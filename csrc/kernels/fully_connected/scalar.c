@@ -2,6 +2,14 @@
 
 #include "../scalar.h"
 
+// How a kernel keeps its weights: as they are, unless the file that includes this one has said otherwise.
+#ifndef UF_DOT
+#define UF_DOT(node, o, x, count)                                                               \
+  uf_dot((node)->params.linear.bias[o], x, (node)->params.linear.weight + (o) * (count), count, \
+         (node)->params.linear.weight_zero_point)
+#define UF_PACKING
+#endif
+
 static size_t scratch_size(const uf_node *node) {
   const uf_tensor *input = node->inputs[0], *output = node->output;
   const size_t depth = (size_t)input->shape[input->rank - 1], channels = (size_t)output->shape[output->rank - 1];
@@ -20,11 +28,11 @@ static void run(const uf_node *node, int thread, int threads) {
   for (int64_t row = 0; row < rows; ++row) {
     uf_widen(input->data + row * depth, depth, linear->input_zero_point, x);
     for (int64_t o = share.begin; o < share.end; ++o) {
-      sums[o] = uf_dot(linear->bias[o], x, linear->weight + o * depth, depth, linear->weight_zero_point);
+      sums[o] = UF_DOT(node, o, x, depth);
     }
     uf_emit_channels(linear, sums + share.begin, share.begin, share.end - share.begin,
                      output->data + row * channels + share.begin);
   }
 }
 
-UF_DEFINE_KERNEL(fully_connected, .scratch_size = scratch_size, .run = run);
+UF_DEFINE_KERNEL(fully_connected, UF_PACKING.scratch_size = scratch_size, .run = run);

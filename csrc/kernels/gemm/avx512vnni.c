@@ -288,4 +288,12 @@ static void run(const uf_gemm *gemm, uf_range range) {
   for (int64_t block = range.begin; block < range.end; ++block) run_block(gemm, block);
 }
 
-const uf_gemm_level uf_gemm__avx512vnni = {INT8_MIN, true, UF_TILE_CHANNELS, packed_size, pack, run};
+const uf_gemm_level uf_gemm__avx512vnni = {
+    .least_weight = INT8_MIN,
+    .greatest_weight = INT8_MAX,
+    .takes_even = true,
+    .block_channels = UF_TILE_CHANNELS,
+    .packed_size = packed_size,
+    .pack = pack,
+    .run = run,
+};

@@ -161,4 +161,11 @@ static void run(const uf_gemm *gemm, uf_range range) {
   for (int64_t block = range.begin; block < range.end; ++block) run_block(gemm, block);
 }
 
-const uf_gemm_level UF_GEMM = {LEAST_WEIGHT, false, UF_BLOCK_CHANNELS, packed_size, pack, run};
+const uf_gemm_level UF_GEMM = {
+    .least_weight = LEAST_WEIGHT,
+    .greatest_weight = INT8_MAX,
+    .block_channels = UF_BLOCK_CHANNELS,
+    .packed_size = packed_size,
+    .pack = pack,
+    .run = run,
+};

@@ -33,11 +33,12 @@ typedef struct {
   int64_t rows;
   uint8_t *out;  // row 0, channel 0
   int64_t out_stride;
+  uint8_t *scratch;  // where the level asks for it
 } uf_gemm;
 
 // One level's product.
 typedef struct {
-  int least_weight;  // that the product can take
+  int least_weight, greatest_weight;  // that the product can take
   bool takes_even;
   int64_t block_channels;  // outputs are computed in blocks of so many channels
   // Packs the output channels [first, first + channels) of a node whose weights are [outputs, taps, depth].
@@ -45,10 +46,11 @@ typedef struct {
   void (*pack)(const uf_linear *linear, const uf_gemm_shape *shape, int64_t first, void *packed);
   // Computes the given blocks of all rows. Up to three bytes behind each run are read, and meet zero weights.
   void (*run)(const uf_gemm *gemm, uf_range blocks);
+  size_t (*scratch_size)(const uf_gemm_shape *shape);  // aligned bytes for each thread; NULL: none
 } uf_gemm_level;
 
-extern const uf_gemm_level uf_gemm__avx512vnni, uf_gemm__avx512vl, uf_gemm__avxvnni, uf_gemm__avx2, uf_gemm__i8mm,
-    uf_gemm__dotprod, uf_gemm__neon;
+extern const uf_gemm_level uf_gemm__avx512vnni_int4, uf_gemm__avx512vnni, uf_gemm__avx512vl, uf_gemm__avxvnni,
+    uf_gemm__avx2, uf_gemm__i8mm, uf_gemm__dotprod, uf_gemm__neon;
 
 static inline int64_t uf_gemm_blocks(const uf_gemm_level *level, const uf_gemm_shape *shape) {
   return (shape->channels + level->block_channels - 1) / level->block_channels;
@@ -56,7 +58,12 @@ static inline int64_t uf_gemm_blocks(const uf_gemm_level *level, const uf_gemm_s
 
 // Whether a level's product can take a node's weights, `count` of them.
 static inline bool uf_gemm_takes(const uf_gemm_level *level, const uf_linear *linear, int64_t count) {
-  return linear->weight_zero_point == 0 && uf_weights_reach(linear->weight, count, level->least_weight);
+  return linear->weight_zero_point == 0 &&
+         uf_weights_within(linear->weight, count, level->least_weight, level->greatest_weight);
+}
+
+static inline size_t uf_gemm_scratch(const uf_gemm_level *level, const uf_gemm_shape *shape) {
+  return level->scratch_size == NULL ? 0 : level->scratch_size(shape);
 }
 
 #endif  // UNFLOAT_KERNELS_GEMM_GEMM_H_

@@ -1,0 +1,47 @@
+// Weights of 4 bits, two in a byte (C99): what the scalar kernels keep and unpack as they go.
+
+#ifndef UNFLOAT_KERNELS_NIBBLES_H_
+#define UNFLOAT_KERNELS_NIBBLES_H_
+
+#include "scalar.h"
+
+// Whether `count` weights fit, and have no zero point.
+static inline bool uf_are_nibbles(const uf_linear *linear, int64_t count) {
+  if (linear->weight_zero_point != 0) return false;
+  for (int64_t i = 0; i < count; ++i) {
+    if (linear->weight[i] < -8 || linear->weight[i] > 7) return false;
+  }
+  return true;
+}
+
+static inline int64_t uf_nibble_bytes(int64_t count) { return (count + 1) / 2; }
+
+// Rows of `count` weights, each in whole bytes: the first weight of a byte in its low half.
+static inline void uf_pack_nibbles(const int8_t *weight, int64_t rows, int64_t count, uint8_t *packed) {
+  for (int64_t row = 0; row < rows; ++row, weight += count, packed += uf_nibble_bytes(count)) {
+    for (int64_t i = 0; i < count; i += 2) {
+      const int high = i + 1 < count ? weight[i + 1] : 0;
+      packed[i / 2] = (uint8_t)((weight[i] & 15) | (high & 15) << 4);
+    }
+  }
+}
+
+static inline int32_t uf_nibble(uint32_t half) { return (int32_t)(half ^ 8) - 8; }
+
+// bias + sum w * x; see uf_dot.
+static inline int32_t uf_dot_nibbles(int32_t bias, const int16_t *x, const uint8_t *packed, int64_t count) {
+  int32_t sum = bias;
+  for (int64_t i = 0; i < count / 2; ++i) {
+    sum += x[2 * i] * uf_nibble(packed[i] & 15u);
+    sum += x[2 * i + 1] * uf_nibble((uint32_t)packed[i] >> 4);
+  }
+  if (count % 2 != 0) sum += x[count - 1] * uf_nibble(packed[count / 2] & 15u);
+  return sum;
+}
+
+// The packed weights of output channel `o`.
+static inline const uint8_t *uf_nibbles_of(const uf_node *node, int64_t o, int64_t count) {
+  return (const uint8_t *)node->packed + o * uf_nibble_bytes(count);
+}
+
+#endif  // UNFLOAT_KERNELS_NIBBLES_H_
