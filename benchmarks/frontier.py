@@ -2,9 +2,10 @@
 
     python -m benchmarks.frontier [--turns 9]
 
-EfficientNet-Lite0, 1 and 2 and MobileNetV2 at 96 to 224 pixels with their ImageNet weights. Accuracy: top-1 on val650,
+EfficientNet-Lite0, 1 and 2 and MobileNetV2 at 96 to 260 pixels with their ImageNet weights. Accuracy: top-1 on val650,
 float in PyTorch, int8 in the engine, quantized after training. Time: the fastest float32 peer, and the engine, in turns.
-Needs matplotlib and the weights' packages (see README.md).
+Beside it cycles on a Cortex-A76, predicted as `benchmarks.kernels.a76` says, in float's favour. Needs matplotlib, the
+weights' packages (see README.md), and what `benchmarks.kernels.mca` needs.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from benchmarks import data, results
+from benchmarks.kernels import a76
 from benchmarks.networks import PRETRAINED
 from benchmarks.peers import files
 from PIL import Image
@@ -26,8 +28,8 @@ from unfloat.cli.peers import take_turns
 from unfloat.runtime.engine import level_in_use
 
 NETWORKS = (
-    *(f"mobilenet_v2@{size}" for size in (96, 128, 160, 192, 224)),
-    *(f"efficientnet_lite{number}" for number in (0, 1, 2)),
+    *(f"mobilenet_v2@{size}" for size in (96, 128, 160, 192, 224, 260)),
+    *(f"efficientnet_lite{number}@{size}" for number in (0, 1, 2) for size in (192, 224, 240, 260)),
 )
 CALIBRATION, BATCH = 125, 25
 
@@ -41,12 +43,14 @@ class Point:
         peer: The fastest float32 peer.
         top1: Percent of val650 named right: float, int8.
         milliseconds: Of a picture: that peer, the engine.
+        cycles: The same on a Cortex-A76, predicted, in millions: float at least, int8.
     """
 
     name: str
     peer: str
     top1: tuple[float, float]
     milliseconds: tuple[float, float]
+    cycles: tuple[float, float]
 
 
 def pictures(part: str, size: int, limit: int | None = None) -> tuple[data.Pictures, data.Labels]:
@@ -83,37 +87,57 @@ def measure(name: str, turns: int) -> Point:
     engine, *others = take_turns(files.program(name), peers, 1, 1, level_in_use(), turns, SECONDS)
     best = min(others, key=lambda other: other.record()["median_ms"])
     times = (best.record()["median_ms"], engine.record()["median_ms"])
-    return Point(name, best.runtime, accuracies(name), times)
+    integer = unfloat.load(files.program(name))
+    cycles = (a76.least_float_cycles(integer) / 1e6, a76.predicted_cycles(integer) / 1e6)
+    return Point(name, best.runtime, accuracies(name), times, cycles)
 
 
-def gaps(points: Sequence[Point]) -> list[list[object]]:
-    """At the time of each float point: its accuracy beside the best of all int8 points that are not slower."""
+Cost = Callable[[Point], tuple[float, float]]  # of float, of int8
+
+
+def frontier(points: Sequence[Point], cost: Cost, kind: int) -> list[Point]:
+    """The points of a kind that no other of it beats at its cost or below, cheapest first."""
+    best: list[Point] = []
+    for point in sorted(points, key=lambda p: (cost(p)[kind], -p.top1[kind])):
+        if not best or point.top1[kind] > best[-1].top1[kind]:
+            best.append(point)
+    return best
+
+
+def gaps(points: Sequence[Point], cost: Cost, unit: str) -> list[list[object]]:
+    """At the cost of each point of float's frontier: its accuracy beside the best of all int8 points no dearer."""
     rows: list[list[object]] = []
-    for point in sorted(points, key=lambda p: p.milliseconds[0]):
-        time = point.milliseconds[0]
-        fitting = [p for p in points if p.milliseconds[1] <= time]
+    for point in frontier(points, cost, 0):
+        most = cost(point)[0]
+        fitting = [p for p in points if cost(p)[1] <= most]
         best = max(fitting, key=lambda p: p.top1[1], default=None)
-        found = ["none is so fast", ""] if best is None else [best.name, f"{best.top1[1] - point.top1[0]:+.2f}"]
-        rows.append([f"{time:.3f} ms", point.name, f"{point.top1[0]:.2f}", *found])
+        found = ["none is so cheap", ""] if best is None else [best.name, f"{best.top1[1] - point.top1[0]:+.2f}"]
+        rows.append([f"{most:.3f} {unit}", point.name, f"{point.top1[0]:.2f}", *found])
     return rows
 
 
 def plot(points: Sequence[Point]) -> None:
-    """Both frontiers."""
+    """Both frontiers, over measured time and over predicted cycles."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.add_subplot()
-    for kind, label, colour in ((0, "float32, fastest peer", "tab:orange"), (1, "int8, Unfloat", "tab:blue")):
-        times = [p.milliseconds[kind] for p in points]
-        scores = [p.top1[kind] for p in points]
-        axes.plot(times, scores, "o", color=colour, label=label)
-        for point, x, y in zip(points, times, scores, strict=True):
-            axes.annotate(point.name, (x, y), fontsize=6, xytext=(3, -8), textcoords="offset points")
-    axes.set_xscale("log")
-    axes.set_xlabel("ms a picture, one thread")
-    axes.set_ylabel("top-1 on val650, %")
-    axes.legend(loc="lower right")
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    costs: list[tuple[str, Cost, tuple[str, str]]] = [
+        ("ms a picture, one thread", lambda p: p.milliseconds, ("float32, fastest peer", "int8, Unfloat")),
+        ("M cycles on a Cortex-A76, predicted", lambda p: p.cycles, ("float32, at its peak", "int8, Unfloat")),
+    ]
+    for place, (axis, cost, labels) in enumerate(costs, start=1):
+        axes = figure.add_subplot(1, 2, place)
+        for kind, (label, colour) in enumerate(zip(labels, ("tab:orange", "tab:blue"), strict=True)):
+            axes.plot([cost(p)[kind] for p in points], [p.top1[kind] for p in points], "o", color=colour, markersize=3)
+            best = frontier(points, cost, kind)
+            places = [(cost(p)[kind], p.top1[kind]) for p in best]
+            axes.plot(*zip(*places, strict=True), "-o", color=colour, label=label, drawstyle="steps-post")
+            for point, at in zip(best, places, strict=True):
+                axes.annotate(point.name, at, fontsize=6, xytext=(3, -8), textcoords="offset points")
+        axes.set_xscale("log")
+        axes.set_xlabel(axis)
+        axes.set_ylabel("top-1 on val650, %")
+        axes.legend(loc="lower right")
     figure.savefig(results.FOLDER / "frontier.svg")
 
 
@@ -127,18 +151,34 @@ def main() -> None:
         points.append(measure(name, arguments.turns))
         print(points[-1], flush=True)
     plot(points)
-    columns = ("network", "fastest float32 peer", "float ms", "int8 ms", "float top-1", "int8 top-1")
+    columns = (
+        "network", "fastest float32 peer", "float ms", "int8 ms", "float top-1", "int8 top-1",
+        "float A76 Mcycles, at least", "int8 A76 Mcycles",
+    )  # fmt: skip
     rows = [
-        [p.name, p.peer, *(f"{t:.3f}" for t in p.milliseconds), *(f"{score:.2f}" for score in p.top1)] for p in points
+        [
+            p.name,
+            p.peer,
+            *(f"{t:.3f}" for t in p.milliseconds),
+            *(f"{score:.2f}" for score in p.top1),
+            *(f"{c:.1f}" for c in p.cycles),
+        ]
+        for p in points
     ]
+    headings = ("float network", "float top-1", "int8 network", "points above")
     notes = [
         "Pictures of val650 are not a random sample of ImageNet, and none is stored larger than 227 pixels.",
         "",
         "![accuracy over time](frontier.svg)",
         "",
-        "At the time of each float point, the best int8 point that is not slower:",
+        "At the time of each point of float's frontier, the best int8 point that is not slower:",
         "",
-        *results.table(("time", "float network", "float top-1", "int8 network", "points above"), gaps(points)),
+        *results.table(("time", *headings), gaps(points, lambda p: p.milliseconds, "ms")),
+        "",
+        "The same at the cycles predicted for a Cortex-A76 (benchmarks/kernels/a76.py), where float is given the core's "
+        "peak and int8 llvm-mca's figures of its own loops:",
+        "",
+        *results.table(("cycles", *headings), gaps(points, lambda p: p.cycles, "M")),
     ]
     results.write("frontier", "Accuracy over time, one thread", columns, rows, notes)
 
