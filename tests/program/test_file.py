@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,20 @@ from safetensors.numpy import save as save_arrays
 
 import unfloat
 from tests.program.nets import small_codes, small_net
-from unfloat.program.file import KEY, from_bytes, to_bytes
+from unfloat.program.file import KEY, load, to_bytes
 from unfloat.program.interpret import interpret
+from unfloat.program.program import Program
 from unfloat.spec.errors import ExportError, InvalidProgramError
 
 CONTENT = to_bytes(small_net())
+
+
+def read(content: bytes) -> Program:
+    """What a file of that content holds."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "net.unfloat"
+        path.write_bytes(content)
+        return load(path)
 
 
 def change(edit: Callable[[dict[str, Any], dict[str, np.ndarray]], object]) -> bytes:
@@ -181,17 +191,17 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, Any], dict[str, np.ndarray]], objec
 def test_hostile_files_are_refused_by_name(name: str) -> None:
     edit, message = HOSTILE[name]
     with pytest.raises(InvalidProgramError, match=message):
-        from_bytes(change(edit))
+        read(change(edit))
 
 
 def test_an_unchanged_edit_is_accepted() -> None:
-    assert from_bytes(change(lambda d, a: None)).digest() == small_net().digest()
+    assert read(change(lambda d, a: None)).digest() == small_net().digest()
 
 
 @pytest.mark.parametrize("length", [0, 1, 7, 8, 9, 100, len(CONTENT) // 2, len(CONTENT) - 1])
 def test_truncated_files_are_refused(length: int) -> None:
     with pytest.raises(InvalidProgramError, match=r"not a whole .unfloat file"):
-        from_bytes(CONTENT[:length])
+        read(CONTENT[:length])
 
 
 @settings(max_examples=300, deadline=None)
@@ -200,7 +210,7 @@ def test_a_flipped_byte_never_crashes(position: int, flip: int) -> None:
     damaged = bytearray(CONTENT)
     damaged[position] ^= flip
     try:
-        program = from_bytes(bytes(damaged))
+        program = read(bytes(damaged))
     except InvalidProgramError:
         return
     program.compile()(np.zeros((1, 3, 6, 5), np.float32))  # still a Program that keeps every rule
@@ -209,7 +219,7 @@ def test_a_flipped_byte_never_crashes(position: int, flip: int) -> None:
 def test_random_bytes_are_refused() -> None:
     for content in (b"", b"\xff" * 64, b"\0" * 64, np.random.default_rng(0).bytes(4096)):
         with pytest.raises(InvalidProgramError):
-            from_bytes(content)
+            read(content)
 
 
 def test_a_path_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
@@ -221,3 +231,10 @@ def test_a_path_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
         small_net().save(tmp_path / "missing" / "net.unfloat")
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
     assert list(target.iterdir()) == []
+
+
+def test_a_missing_file_and_a_folder_are_said_to_be_that(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "none.unfloat")
+    with pytest.raises(OSError, match="directory"):
+        load(tmp_path)

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_arrays
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_arrays
 
 from unfloat.ir.graph import Port
@@ -85,18 +84,24 @@ def load(path: str | Path) -> Program:
 
     Raises:
         InvalidProgramError: The file is damaged or breaks a rule; the message says which.
-        FileNotFoundError: There is no such file.
+        OSError: There is no such file, or it cannot be read.
     """
-    return from_bytes(Path(path).read_bytes(), str(path))
-
-
-def from_bytes(content: bytes, name: str = "program") -> Program:
-    """Read and verify the content of a `.unfloat` file."""
+    name = str(path)
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{name}: required a .unfloat file, found a directory")
     try:
-        arrays = load_arrays(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        document = json.loads(header["__metadata__"][KEY])
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        with safe_open(name, framework="numpy") as file:  # mapped: the file's bytes are copied once, into the arrays
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # it is no dict
+            text = (file.metadata() or {})[KEY]
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise InvalidProgramError(f"{name} is not a whole .unfloat file: {error}") from error
+    return _checked(text, arrays, name)
+
+
+def _checked(text: str, arrays: dict[str, np.ndarray], name: str) -> Program:
+    try:
+        document = json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
         raise InvalidProgramError(f"{name} is not a whole .unfloat file: {error}") from error
     try:
         program = _program(document, arrays)
