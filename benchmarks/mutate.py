@@ -75,7 +75,29 @@ def in_file(file: str, tests: str, *wrong: tuple[str, str, str, str]) -> list[Mu
     ]
 
 
+LADDER = "tests/conformance/test_ladder.py"
 MUTATIONS = [
+    Mutation(
+        "wide: multiplier truncated",
+        "csrc/include/qmath.h",
+        "(multiplier + (1 << 15)) >> 16",
+        "multiplier >> 16",
+        f"{LADDER}::test_ladder",
+    ),
+    Mutation(
+        "4 bits: halves exchanged",
+        "csrc/kernels/gemm/avx512vnni_int4.c",
+        "(low[i] & 15) | (high[i] & 15) << 4",
+        "(high[i] & 15) | (low[i] & 15) << 4",
+        f"{LADDER}::test_ladder",
+    ),
+    Mutation(
+        "16 bits: sums never widened",
+        "csrc/kernels/words.h",
+        "UF_WORD_CHUNK = 256",
+        "UF_WORD_CHUNK = 1 << 30",
+        "tests/runtime/test_native_build.py::test_native_tests_pass_under_sanitizers",
+    ),
     *in_file(
         "src/unfloat/spec/fixedpoint.py",
         "fixedpoint",
@@ -83,6 +105,8 @@ MUTATIONS = [
         ("high product: no saturation", "31, INT32_MIN, INT32_MAX)", "31, INT32_MIN, 2**31)", "high_multiplication"),
         ("division: ties up", "(mask >> 1) + _as_int(x < 0, x)", "mask >> 1", "rounding_division"),
         ("single rounding truncates", "+ ((multiplier * 0 + 1) << (30 - shift))", "", "requantization"),
+        ("wide: multiplier truncated", "(multiplier + 2**15) >> 16", "multiplier >> 16", "requantization_of_wide"),
+        ("wide: ties down", "<< (14 - shift))) >>", "<< (14 - shift)) - 1) >>", "requantization_of_wide"),
         ("left shift lost", "(accumulator << left, multiplier)", "(accumulator, multiplier)", "requantization"),
         ("factor: no carry", "np.where(carried, 2**30, multiplier)", "multiplier", "multiplier"),
         ("factor: flushed early", "shift < SHIFT_MIN", "shift <= SHIFT_MIN", "multiplier"),
@@ -90,7 +114,7 @@ MUTATIONS = [
         ("mean: factor rounded up", "(multiplier << lift) // count", "-((-multiplier << lift) // count)", "fold_mean"),
         ("exp: a factor off by one", "39332535", "39332536", "exp"),
         ("reciprocal: two Newton steps", "in range(3):", "in range(2):", "one_over_one_plus_x"),
-        ("reals: ties to zero", "np.abs(x - whole) >= 0.5", "np.abs(x - whole) > 0.5", "round_half_away"),
+        ("reals: ties to zero", "xp.abs(x - whole) >= 0.5", "xp.abs(x - whole) > 0.5", "round_half_away"),
     ),
     *in_file(
         "src/unfloat/spec/qparams.py",
@@ -118,7 +142,7 @@ MUTATIONS = [
     *in_file(
         "src/unfloat/ops/linear.py",
         "meaning",
-        ("input's zero point dropped", 'inputs[0] - attributes["input_zero_point"]', "inputs[0]", ""),
+        ("input's zero point dropped", 'centred(inputs[0], attributes["input_zero_point"])', "inputs[0]", ""),
     ),
     *in_file(
         "csrc/include/qmath.h",
@@ -131,7 +155,7 @@ MUTATIONS = [
     *in_file(
         "csrc/include/qmath.h",
         "qparams",
-        ("border: ties to zero", "(rest <= -0.5f)", "(rest < -0.5f)", "quantize_in_c"),
+        ("border: ties to zero", "(rest <= -0.5f) + zero", "(rest < -0.5f) + zero", "quantize_in_c"),
     ),
     *in_file(
         "csrc/include/qmath.h",
@@ -147,8 +171,12 @@ MUTATIONS = [
         "csrc/include/qmath_avx512.h",
         "hard_cases",
         ("sign term lost", "nudged, negative, nudged, sign", "nudged, negative & 0, nudged, sign", ""),
-        ("shift 0 rounded twice", "half + (twice && right > 31 ?", "half + (twice && right > 30 ?", ""),
         ("bend lost", "(int32_t)(absorbed->negative_offset - absorbed->offset);", "0;", ""),
+    ),
+    *in_file(
+        "csrc/include/qmath_absorb.h",
+        "hard_cases",
+        ("shift 0 rounded twice", "twice && right > 31;", "twice && right > 30;", ""),
     ),
     *in_file(
         "csrc/kernels/tile_avx512vnni.h",
@@ -162,7 +190,7 @@ MUTATIONS = [
         ("tail of the depth not read", "return divide_up(shape->depth, 4);", "return (shape->depth + 2) / 4;", ""),
     ),
     *in_file(
-        "csrc/kernels/conv2d/avx512vnni.c",
+        "csrc/kernels/conv2d/indirect.h",
         "hard_cases",
         ("pad value", "(packed, node->params.linear.input_zero_point,", "(packed, 0,", "padding_is_real_zero"),
     ),

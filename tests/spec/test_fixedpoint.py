@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from fractions import Fraction
@@ -145,6 +146,36 @@ def test_requantization_in_c(multiplier: int, shift: int, rounding: str) -> None
     whole = int32(values).reshape(1, -1)
     _native.requantize(whole, int32([multiplier]), np.array([shift], np.int8), rounding)
     assert whole[0].tolist() == expected
+
+
+WIDE_MULTIPLIERS = (2**30, 2**30 + 2**15 - 1, 2**30 + 2**15, 0x5A827999, 0x7FFF0000 - 1, 0x7FFF0000, 2**31 - 1)
+
+
+def wide_requantizations() -> list[tuple[int, int, int]]:
+    """Accumulators at the ends of 48 bits, about ties, and at random, whose results fit int32."""
+    rng = np.random.default_rng(7)
+    triples = []
+    for multiplier, shift in itertools.product(WIDE_MULTIPLIERS, (-31, -30, -17, -16, -1, 0, 1, 7)):
+        reduced = min((multiplier + 2**15) >> 16, 2**15 - 1)
+        most = min(2**47 - 1, (2**31 - 2) * 2 ** (15 - shift) // reduced)
+        half = 2 ** (14 - shift)
+        ties = [(2 * k + 1) * half // reduced + d for k in (-3, -2, -1, 0, 1, 2) for d in (-1, 0, 1)]
+        values = [-most, most, 0, 1, -1, *ties, *rng.integers(-most, most + 1, 20).tolist()]
+        triples += [(x, multiplier, shift) for x in values if abs(x) <= most]
+    return triples
+
+
+@pytest.mark.parametrize("make", LIBRARIES)
+def test_requantization_of_wide_accumulators(make: Maker) -> None:
+    triples = wide_requantizations()
+    expected = [oracle.requantize(*triple, "acc64") for triple in triples]
+    x, m, s = (int64(make, column) for column in np.array(triples, np.int64).T)
+    assert fp.requantize(x, m, s, "acc64").tolist() == expected
+    exact = [
+        math.floor(Fraction(x * min((m + 2**15) >> 16, 2**15 - 1), 2 ** (15 - s)) + Fraction(1, 2))
+        for x, m, s in triples
+    ]
+    assert exact == expected
 
 
 @pytest.mark.parametrize("rounding", fp.ROUNDINGS)
