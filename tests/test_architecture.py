@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.mutate import MUTATIONS
 
 from tests.conformance.generate import DRAWS, all_cases, build, codes_for
 from unfloat.ops import REGISTRY
@@ -297,6 +298,10 @@ def test_a_program_loads_and_runs_with_torch_blocked(tmp_path: Path) -> None:
     digest = python(RUN, str(tmp_path / "net.unfloat"), str(tmp_path / "y.npy"), *map(str, paths))
     assert digest.strip() == program.verify().digest
     assert (np.load(tmp_path / "y.npy") == interpret(program, inputs)[0]).all()
+
+
+def test_every_mutation_still_finds_its_text() -> None:
+    assert [problem for mutation in MUTATIONS if (problem := mutation.problem())] == []
 
 
 def test_blocking_torch_blocks_it() -> None:

@@ -151,4 +151,22 @@ QMATH_INLINE __m512i qmath_add_on_plane16(__m512i pairs, const qmath_half_plane1
   return _mm512_sra_epi32(_mm512_dpwssd_epi32(high, pairs, plane->high_factors), plane->shift);
 }
 
+// Constants of 8 channels for accumulators of 64 bits.
+typedef struct {
+  int64_t multiplier[8], half[8], shift[8];
+} qmath_acc64x8;
+
+static inline void qmath_acc64x8_set(qmath_acc64x8 *lanes, int lane, int32_t reduced_multiplier, int shift) {
+  lanes->multiplier[lane] = reduced_multiplier;
+  lanes->half[lane] = (int64_t)1 << (14 - shift);
+  lanes->shift[lane] = 15 - shift;
+}
+
+// 64-bit accumulators to 64-bit results: qmath_requantize_acc64 of 8 channels.
+QMATH_INLINE __m512i qmath_requantize_acc64x8(__m512i accumulators, const qmath_acc64x8 *lanes) {
+  const __m512i product = _mm512_mullo_epi64(accumulators, _mm512_loadu_si512(lanes->multiplier));
+  const __m512i rounded = _mm512_add_epi64(product, _mm512_loadu_si512(lanes->half));
+  return _mm512_srav_epi64(rounded, _mm512_loadu_si512(lanes->shift));
+}
+
 #endif  // UNFLOAT_QMATH_AVX512_H_

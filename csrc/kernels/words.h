@@ -38,7 +38,9 @@ static inline void uf_gather_words(const uf_node *node, const uf_pixel *pixel, i
   const uf_linear *linear = &node->params.linear;
   const uf_window *window = &linear->window;
   const int64_t depth = node->inputs[0]->shape[3] / linear->groups, taps = (int64_t)window->kernel_h * window->kernel_w;
-  memset(patch, 0, (size_t)(taps * depth * linear->groups) * sizeof(int16_t));
+  const bool whole = pixel->rows.begin == 0 && pixel->rows.end == window->kernel_h && pixel->columns.begin == 0 &&
+                     pixel->columns.end == window->kernel_w;
+  if (!whole) memset(patch, 0, (size_t)(taps * depth * linear->groups) * sizeof(int16_t));
   for (int32_t i = pixel->rows.begin; i < pixel->rows.end; ++i) {
     for (int32_t j = pixel->columns.begin; j < pixel->columns.end; ++j) {
       const int16_t *x = uf_words(uf_tap(node, window, pixel, i, j));

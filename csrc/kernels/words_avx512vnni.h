@@ -10,6 +10,7 @@
 #include <immintrin.h>
 
 #include "channel.h"
+#include "qmath_avx512.h"
 #include "words.h"
 
 enum {
@@ -21,7 +22,7 @@ enum {
 // 32 output channels: what their sums start from, and how they leave. The weights follow.
 typedef struct {
   _Alignas(UF_ALIGNMENT) int64_t bias[WORD_BLOCK];
-  int64_t multiplier[WORD_BLOCK], half[WORD_BLOCK], shift[WORD_BLOCK];  // (sum * multiplier + half) >> shift
+  qmath_acc64x8 rescale[WORD_BLOCK / 8];
 } word_block;
 
 static inline int64_t uf_word_steps(int64_t depth) { return (depth + 1) / 2; }
@@ -43,9 +44,7 @@ static inline void uf_pack_words(const uf_linear *linear, int64_t channels, int6
     word_block *block = (word_block *)((uint8_t *)packed + (size_t)(o / WORD_BLOCK) * uf_word_block_bytes(depth));
     int16_t *weights = (int16_t *)(void *)(block + 1);
     block->bias[lane] = linear->wide_bias[o];
-    block->multiplier[lane] = linear->multiplier[o];
-    block->half[lane] = (int64_t)1 << (14 - linear->shift[o]);
-    block->shift[lane] = 15 - linear->shift[o];
+    qmath_acc64x8_set(&block->rescale[lane / 8], (int)(lane % 8), linear->multiplier[o], linear->shift[o]);
     for (int64_t k = 0; k < depth; ++k) {
       weights[(k / 2 * WORD_BLOCK + lane) * 2 + k % 2] = linear->weight[o * depth + k];
     }
@@ -66,10 +65,8 @@ UF_INLINE __m512i uf_word_pair(const int16_t *x) {
 }
 
 // Codes of eight channels.
-UF_INLINE __m128i uf_rescale_words(const word_block *block, int first, __m512i sums, const uf_output *output) {
-  const __m512i product = _mm512_mullo_epi64(sums, _mm512_load_si512(block->multiplier + first));
-  const __m512i rounded = _mm512_add_epi64(product, _mm512_load_si512(block->half + first));
-  const __m512i scaled = _mm512_srav_epi64(rounded, _mm512_load_si512(block->shift + first));
+UF_INLINE __m128i uf_rescale_words(const qmath_acc64x8 *lanes, __m512i sums, const uf_output *output) {
+  const __m512i scaled = qmath_requantize_acc64x8(sums, lanes);
   const __m512i raised = _mm512_max_epi64(scaled, _mm512_set1_epi64(output->clamp_min));
   return _mm512_cvtepi64_epi16(_mm512_min_epi64(raised, _mm512_set1_epi64(output->clamp_max)));
 }
@@ -110,7 +107,7 @@ UF_INLINE void uf_word_tile_of(const word_block *block, const int16_t *const *ro
     for (int q = 0; q < 4 && 8 * q < channels; ++q) {
       const int64_t left = channels - 8 * q;
       const __mmask8 mask = left >= 8 ? 0xFF : (__mmask8)((1u << left) - 1);
-      _mm_mask_storeu_epi16(out + r * stride + 8 * q, mask, uf_rescale_words(block, 8 * q, wide[r][q], output));
+      _mm_mask_storeu_epi16(out + r * stride + 8 * q, mask, uf_rescale_words(&block->rescale[q], wide[r][q], output));
     }
   }
 }

@@ -28,12 +28,37 @@ static void rescale_absorbed(const qmath_channel *channel, const qmath_absorbed 
 
 #include "rescaling.h"
 
+// Accumulators of 64 bits: the ends of what gives 32-bit results, ties, and others.
+static int check_wide(void) {
+  static const int32_t multipliers[] = {1 << 30, (1 << 30) + (1 << 15), 0x5A827999, 0x7FFF0000 - 1, INT32_MAX};
+  int failures = 0;
+  for (int shift = -31; shift <= 7; ++shift) {
+    for (int m = 0; m < 5; ++m) {
+      const int32_t reduced = qmath_reduced_multiplier(multipliers[m]);
+      const int64_t room = shift < -16 ? ((int64_t)1 << 47) - 1 : ((int64_t)1 << (30 - (shift < 0 ? 0 : shift)));
+      const int64_t tie = ((int64_t)1 << (14 - shift)) / reduced;
+      const int64_t in[8] = {room, -room, tie, -tie, tie + 1, -tie - 1, room / 3 - tie, 0};
+      int64_t out[8];
+      qmath_acc64x8 lanes;
+      for (int i = 0; i < 8; ++i) qmath_acc64x8_set(&lanes, i, reduced, shift);
+      _mm512_storeu_si512(out, qmath_requantize_acc64x8(_mm512_loadu_si512(in), &lanes));
+      for (int i = 0; i < 8; ++i) {
+        if (out[i] == qmath_requantize_acc64(in[i], reduced, shift)) continue;
+        printf("acc64: %lld by %d, shift %d differs\n", (long long)in[i], reduced, shift);
+        ++failures;
+      }
+    }
+  }
+  return failures;
+}
+
 int main(void) {
   __builtin_cpu_init();
   const bool able = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                     __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                     __builtin_cpu_supports("avx512vnni");
   if (able && !qmath_has_absorbed16()) printf("absorbed form not run: this CPU has no AVX-512 IFMA\n");
+  if (able && check_wide() > 0) return 1;
   if (able) return check_channels(qmath_has_absorbed16());
   printf("skipped: this CPU has no AVX-512 VNNI\n");
   return SKIPPED;
