@@ -1,7 +1,12 @@
-// Weights of 4 bits, two in a byte (C99): what the scalar kernels keep and unpack as they go.
+// Weights of 4 bits, two in a byte (C99): what the scalar kernels keep and unpack as they go. Included before scalar.c,
+// which then runs on them.
 
 #ifndef UNFLOAT_KERNELS_NIBBLES_H_
 #define UNFLOAT_KERNELS_NIBBLES_H_
+
+// What scalar.h would say otherwise.
+#define UF_DOT(node, o, x, count) uf_dot_nibbles((node)->params.linear.bias[o], x, uf_nibbles_of(node, o, count), count)
+#define UF_PACKING .supports = supports, .packed_size = packed_size, .pack = pack,
 
 #include "scalar.h"
 
@@ -37,6 +42,20 @@ static inline int32_t uf_dot_nibbles(int32_t bias, const int16_t *x, const uint8
   }
   if (count % 2 != 0) sum += x[count - 1] * uf_nibble(packed[count / 2] & 15u);
   return sum;
+}
+
+// Of the weights: output channels, and inputs of each.
+static int64_t channels_of(const uf_node *node);
+static int64_t depth_of(const uf_node *node);
+
+static bool supports(const uf_node *node) {
+  return uf_are_nibbles(&node->params.linear, channels_of(node) * depth_of(node));
+}
+
+static size_t packed_size(const uf_node *node) { return (size_t)(channels_of(node) * uf_nibble_bytes(depth_of(node))); }
+
+static void pack(const uf_node *node, void *packed) {
+  uf_pack_nibbles(node->params.linear.weight, channels_of(node), depth_of(node), packed);
 }
 
 // The packed weights of output channel `o`.

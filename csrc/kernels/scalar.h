@@ -71,4 +71,12 @@ static inline const uint8_t *uf_tap(const uf_node *node, const uf_window *window
   return pixel->image + (row * input->shape[2] + column) * input->shape[3] * input->width;
 }
 
+// How a kernel keeps its weights: as they are, unless the file that includes this one has said otherwise.
+#ifndef UF_DOT
+#define UF_DOT(node, o, x, count)                                                               \
+  uf_dot((node)->params.linear.bias[o], x, (node)->params.linear.weight + (o) * (count), count, \
+         (node)->params.linear.weight_zero_point)
+#define UF_PACKING
+#endif
+
 #endif  // UNFLOAT_KERNELS_SCALAR_H_

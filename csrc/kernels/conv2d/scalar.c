@@ -2,14 +2,6 @@
 
 #include "../scalar.h"
 
-// How a kernel keeps its weights: as they are, unless the file that includes this one has said otherwise.
-#ifndef UF_DOT
-#define UF_DOT(node, o, x, count)                                                               \
-  uf_dot((node)->params.linear.bias[o], x, (node)->params.linear.weight + (o) * (count), count, \
-         (node)->params.linear.weight_zero_point)
-#define UF_PACKING
-#endif
-
 typedef struct {
   int32_t taps, depth;  // of the window; channels of one group
   int16_t *patch;       // [groups][taps][depth]: the inputs of one pixel

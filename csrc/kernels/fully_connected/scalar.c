@@ -2,14 +2,6 @@
 
 #include "../scalar.h"
 
-// How a kernel keeps its weights: as they are, unless the file that includes this one has said otherwise.
-#ifndef UF_DOT
-#define UF_DOT(node, o, x, count)                                                               \
-  uf_dot((node)->params.linear.bias[o], x, (node)->params.linear.weight + (o) * (count), count, \
-         (node)->params.linear.weight_zero_point)
-#define UF_PACKING
-#endif
-
 static size_t scratch_size(const uf_node *node) {
   const uf_tensor *input = node->inputs[0], *output = node->output;
   const size_t depth = (size_t)input->shape[input->rank - 1], channels = (size_t)output->shape[output->rank - 1];
