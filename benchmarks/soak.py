@@ -16,6 +16,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,17 +28,25 @@ import unfloat
 from unfloat.program.interpret import interpret
 from unfloat.runtime.engine import levels
 
-TRIALS = ("ds_cnn", "resnet8", "mobilenet_v1_vww", "mobilenet_v2")
+TRIALS: dict[str, tuple[str, dict[str, Any]]] = {  # networks, and wishes
+    "ds_cnn": ("ds_cnn", {}),
+    "resnet8": ("resnet8", {}),
+    "resnet8, int16x8": ("resnet8", {"scheme": "int16x8"}),
+    "mobilenet_v1_vww": ("mobilenet_v1_vww", {}),
+    "mobilenet_v1_vww, 4-bit weights": ("mobilenet_v1_vww", {"weight_bits": 4}),
+    "mobilenet_v2": ("mobilenet_v2", {}),
+}
 BATCHES = (1, 2, 4)
 ENGINE_THREADS = (1, 2, 3)
 SANITIZERS = {"thread": "thread", "address": "address,undefined"}
 
 
-def quantized(name: str) -> unfloat.Program:
+def quantized(trial: str) -> unfloat.Program:
     """A network with random weights."""
+    name, wishes = TRIALS[trial]
     network = NETWORKS[name]
     x = torch.randn(4, *network.input_shape, generator=torch.Generator().manual_seed(0))
-    return unfloat.quantize(network.random(seed=1), [x], unfloat.Recipe(bias_correction=False))
+    return unfloat.quantize(network.random(seed=1), [x], unfloat.Recipe(bias_correction=False, **wishes))
 
 
 class Trial:
@@ -94,7 +103,7 @@ def run_sanitized(minutes: float, threads: int, sanitizer: str) -> None:
     program = replay.build(folder / sanitizer, program="soak", sanitizer=SANITIZERS[sanitizer])
     recordings = []
     for name in TRIALS:
-        recordings.append(folder / f"soak_{name}.replay")
+        recordings.append(folder / f"soak_{name.replace(', ', '_').replace(' ', '_')}.replay")
         replay.write(quantized(name), BATCHES, recordings[-1])
     command = [program, str(round(60 * minutes)), str(threads), *recordings]
     ended = subprocess.run(command, capture_output=True, text=True)
@@ -102,7 +111,7 @@ def run_sanitized(minutes: float, threads: int, sanitizer: str) -> None:
     row = [sanitizer, minutes, threads, said, ended.returncode, len(ended.stderr.splitlines())]
     columns = ("sanitizer", "minutes", "threads", "found", "exit code", "lines of complaint")
     title = f"Random use by several threads under the {sanitizer} sanitizer"
-    results.write(f"soak_{sanitizer}", title, columns, [row], [", ".join(TRIALS), *ended.stderr.splitlines()[:40]])
+    results.write(f"soak_{sanitizer}", title, columns, [row], ["; ".join(TRIALS), *ended.stderr.splitlines()[:40]])
 
 
 def main() -> None:
@@ -138,7 +147,7 @@ def main() -> None:
     ]
     columns = ("minutes", "engines", "runs", "mismatches", "errors")
     memory_note = f"Resident memory in MB, tenth by tenth: {medians}."
-    networks = f"{', '.join(TRIALS)}; levels {', '.join(levels())}; engine threads {ENGINE_THREADS}; batches {BATCHES}."
+    networks = f"{'; '.join(TRIALS)}. Levels {', '.join(levels())}; engine threads {ENGINE_THREADS}; batches {BATCHES}."
     results.write("soak", "Random use by several threads", columns, [row], [networks, memory_note, *soak.errors])
 
 

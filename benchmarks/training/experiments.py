@@ -65,7 +65,7 @@ EXPERIMENTS: dict[str, list[Cell]] = {
     "norms": [
         *(cell(norm=n, seed=s) for n, s in product(("correct", "batch"), SEEDS)),
         cell(norm="average"),
-        *(cell(4, 4, norm=n) for n in ("correct", "batch", "average")),
+        *(cell(4, 4, norm=n) for n in ("correct", "batch")),  # with "average" a learned scale collapses in epoch 1
     ],
     "ranges": [cell(b, b, ranges="moving_average") for b in (8, 4)],
     "delays": [cell(b, b, delay=d, epochs=8) for b, d in product((8, 4), DELAYS)],

@@ -146,12 +146,12 @@ def main() -> None:
     bits = ("weight bits", "activation bits")
     table("training_cifar10", "CIFAR-10: float, quantized after training, trained with the integers",
           ["networks", "four_bits", "four_bits_long"],
-          lambda c: (c.network, c.weight_bits, c.activation_bits, c.epochs), ("network", *bits, "epochs"), [])  # fmt: skip
+          lambda c: (c.network, c.weight_bits, c.activation_bits, c.epochs + c.again), ("network", *bits, "epochs"), [])  # fmt: skip
     table("training_norms", "Three ways to fold batch norm in training", ["norms"],
           lambda c: (c.norm, c.weight_bits, c.activation_bits), ("norm", *bits), [])  # fmt: skip
     table("training_four_bits", "Four bits, trained longer", ["four_bits", "four_bits_long", "four_bits_recipes"],
-          lambda c: (c.teacher, c.taught, c.temperature, c.patched, c.rate, c.decay, c.epochs),
-          ("teacher", "its share of the loss", "temperature", "CutMix", "rate", "weight decay", "epochs"), [])  # fmt: skip
+          lambda c: (c.teacher, c.taught, c.temperature, c.patched, c.rate, c.decay, c.epochs, c.again),
+          ("teacher", "its share of the loss", "temperature", "CutMix", "rate", "weight decay", "epochs", "again"), [])  # fmt: skip
     table("training_ranges", "Learned scales against moving averages", ["four_bits", "networks", "ranges"],
           lambda c: (c.network, c.ranges, c.weight_bits, c.activation_bits), ("network", "ranges", *bits), [])  # fmt: skip
     table("training_delays", "Epochs before activations are quantized", ["delays"],
