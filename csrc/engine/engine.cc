@@ -132,7 +132,7 @@ void Engine::add_tensor(const TensorSpec &spec, int64_t arena_bytes_per_sample) 
     tensor.codes = Buffer(static_cast<size_t>(tensor.sample_size));
     copy_codes(tensor.codes.data(), spec.data, tensor.sample_size, tensor.view.offset);
     tensor.view.data = tensor.codes.data();
-  } else if (spec.offset < 0 || spec.offset > arena_bytes_per_sample - tensor.sample_size) {
+  } else if (spec.offset < 0 || spec.offset % width != 0 || spec.offset > arena_bytes_per_sample - tensor.sample_size) {
     throw std::invalid_argument(where + "lies outside the arena");
   }
   tensors_.push_back(std::move(tensor));

@@ -15,6 +15,7 @@ std::string text(const Shape &shape) {
 }
 
 constexpr int32_t kMaxShift = 30, kMaxWideShift = 7;
+constexpr int64_t kMaxWide = (int64_t{1} << 47) - 1;  // of accumulators of 64 bits
 
 }  // namespace
 
@@ -174,7 +175,12 @@ Buffer Loader::load_int64(const std::string &name, int32_t count) const {
   const Array &array = constant(name);
   require(array.dtype == DType::kInt64 && array.shape == Shape{count},
           "its " + name + " must be int64 of shape [" + std::to_string(count) + "], found " + text(array.shape));
-  return Buffer(array.data, static_cast<size_t>(count) * sizeof(int64_t));
+  Buffer copy(array.data, static_cast<size_t>(count) * sizeof(int64_t));
+  const auto *values = reinterpret_cast<const int64_t *>(copy.data());
+  for (int32_t i = 0; i < count; ++i) {
+    require(-kMaxWide <= values[i] && values[i] <= kMaxWide, "its " + name + " must fit 48 bits");
+  }
+  return copy;
 }
 
 Buffer Loader::load_shifts(int32_t count, int32_t most) const {

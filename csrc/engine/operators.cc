@@ -65,7 +65,7 @@ std::vector<int32_t> input_zero_points(const Loader &loader) {
   for (size_t i = 0; i < 2; ++i) {
     const uf_tensor &input = loader.input(i);
     const int32_t most = input.width == 2 ? 0 : UINT8_MAX, found = zero_points[i] + input.offset;
-    loader.require(0 <= found && found <= most, "a zero point is no code");
+    loader.require(0 <= found && found <= most, "a zero point of its inputs is no code, or not the 0 of int16 codes");
     zero_points[i] = found;
   }
   return zero_points;
@@ -78,7 +78,7 @@ void add(Loader &loader) {
   add.left_shift = loader.integer("left_shift", 0, words ? 15 : 22);  // 16 or 9 bits, lifted, stay inside 31
   const auto zero_points = input_zero_points(loader);
   const auto multipliers = loader.integers("input_multipliers", 2, 0, INT32_MAX);
-  const auto shifts = loader.integers("input_shifts", 2, -31, 30);
+  const auto shifts = loader.integers("input_shifts", 2, -31, 0);
   for (size_t i = 0; i < 2; ++i) {
     add.input_zero_point[i] = zero_points[i];
     add.input_multiplier[i] = multipliers[i];
@@ -130,6 +130,11 @@ void softmax(Loader &loader) {
 
 // --- pooling, mean ---
 
+// How many bytes or int16 codes can be summed in 32 bits.
+int64_t most_cells(const Loader &loader) {
+  return loader.input().width == 2 ? int64_t{INT32_MIN} / INT16_MIN : INT32_MAX / UINT8_MAX;
+}
+
 // Pooling needs a cell of the image under every window: no padding as wide as the kernel.
 void pool2d(Loader &loader) {
   loader.require_inputs(1);
@@ -138,7 +143,7 @@ void pool2d(Loader &loader) {
   const auto kernel = loader.integers("kernel", 2, 1, INT32_MAX);
   loader.params().window = loader.window(kernel[0], kernel[1], false);
   const int64_t cells = int64_t{kernel[0]} * kernel[1];
-  loader.require(loader.input().width == 1 || cells <= INT32_MAX / 32768,
+  loader.require(loader.input().width == 1 || cells <= most_cells(loader),
                  "so large a window's sum does not fit 32 bits");
   loader.require(loader.input().shape[3] == loader.output().shape[3], "its input and output differ in channels");
   const auto padding = loader.integers("padding", 4, 0, INT32_MAX);
@@ -161,8 +166,7 @@ void mean(Loader &loader) {
     mean.axes |= 1u << axis;
     cells *= loader.input().shape[axis];
   }
-  loader.require(cells <= INT32_MAX / (loader.input().width == 2 ? 32768 : 255),
-                 "a mean over so many cells does not fit 32 bits");
+  loader.require(cells <= most_cells(loader), "a mean over so many cells does not fit 32 bits");
   loader.require(uf_size(&loader.input()) == uf_size(&loader.output()) * cells, "its output has the wrong size");
 }
 
@@ -184,7 +188,7 @@ void pad(Loader &loader) {
     loader.require(int64_t{input.shape[axis]} + before + after == output.shape[axis], "its paddings do not fit");
     loader.params().move.before[axis] = before;
   }
-  loader.params().move.value = loader.code("value", input);
+  loader.params().move.value = loader.zero_point("value", input);
 }
 
 void concatenation(Loader &loader) {

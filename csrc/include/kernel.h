@@ -101,10 +101,10 @@ typedef struct {
   uf_output output;
 } uf_scale;
 
-// pad, concatenation, transpose: bytes that only move.
+// pad, concatenation, transpose: codes that only move.
 typedef struct {
   int32_t before[UF_MAX_RANK];       // pad: cells before the input, along each axis
-  int32_t value;                     // pad: the byte around it
+  int32_t value;                     // pad: the byte around it; 0 around words
   int32_t axis;                      // concatenation
   int32_t permutation[UF_MAX_RANK];  // transpose: output axis i is input axis permutation[i]
 } uf_move;

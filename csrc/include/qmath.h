@@ -1,7 +1,8 @@
 // Fixed-point arithmetic: rounding, saturation, multipliers (docs/numerics.md; the twin of spec/fixedpoint.py).
 //
 // C99, header only, no float except at the border, the last section. Equation numbers are those of docs/numerics.md.
-// Nothing here is undefined for any argument: left shifts are made on unsigned numbers or by multiplication. Two things
+// Nothing here is undefined for any argument, but where qmath_requantize_acc64 bounds them: left shifts are made on
+// unsigned numbers or by multiplication. Two things
 // are implementation-defined in C99 and the same on every compiler of interest: right shifts of negative numbers are
 // arithmetic (asserted below) and a narrowing conversion to int32_t wraps.
 

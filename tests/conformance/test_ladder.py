@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.conformance.generate import Draw, build, codes_for, drawn_cases
+from tests.conformance.generate import DRAWS, Draw, build, codes_for, drawn_cases
 from tests.conformance.witness import Witness, by_engine, by_interpreter, by_oracle, by_torch
 from unfloat import _native
 from unfloat.ops import REGISTRY
@@ -76,3 +76,23 @@ def test_threads_and_batches_change_nothing(operator: Operator, case: Case, draw
     truth = by_interpreter(program, inputs)
     for level in _native.levels():
         assert mismatches(by_engine(level, threads), truth, program, inputs) == 0, level
+
+
+@pytest.mark.parametrize(
+    ("name", "attributes"),
+    [
+        ("average_pool2d", {"kernel": (256, 256), "stride": (1, 1), "padding": (0, 0, 0, 0)}),
+        ("mean", {"axes": (1, 2), "keep_dims": 0}),
+    ],
+)
+def test_the_most_words_that_32_bits_can_sum(name: str, attributes: dict[str, object]) -> None:
+    """65,536 of the lowest code are the least int32, which has no magnitude."""
+    draw = next(draw for draw in DRAWS if draw.name == "int16x8")
+    program = build(REGISTRY[name], Case("256 x 256", ((256, 256, 2),), attributes), draw)
+    inputs = [np.full((1, 256, 256, 2), -32768, np.int16)]
+    inputs[0][..., 1] = 32767
+    truth = by_interpreter(program, inputs)
+    assert mismatches(by_torch, truth, program, inputs) == 0
+    for level in _native.levels():
+        assert mismatches(by_engine(level), truth, program, inputs) == 0, level
+    assert mismatches(by_oracle, truth, program, inputs) == 0

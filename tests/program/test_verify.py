@@ -65,10 +65,17 @@ def test_wide_accumulators_are_proved_too() -> None:
     program = wide_layer()
     assert verify(program).bounds[0].bits <= 47
     (layer,) = program.instructions
-    large = layer.constants["bias"].copy()
-    large[7] = 2**47
-    with pytest.raises(InvalidProgramError, match="accumulators that fit 48 bits"):
-        verify(changed_layer(program, bias=large))
+    for wrong, message in (
+        (2**47 - 1, "accumulators that fit 48 bits"),
+        (-(2**47) + 1, "accumulators that fit 48 bits"),
+        (2**47, "a bias that fits 48 bits"),
+        (2**63 - 1, "a bias that fits 48 bits"),  # a sum with it would wrap to an innocent one
+        (-(2**63), "a bias that fits 48 bits"),
+    ):
+        large = layer.constants["bias"].copy()
+        large[7] = wrong
+        with pytest.raises(InvalidProgramError, match=message):
+            verify(changed_layer(program, bias=large))
     unit = program.tensors["x0"].qparams.scale[0] * max(layer.labels["weight"].scale)
     tiny = QParams((positive_scale(unit / 100),), 0, "int16", 16)
     with pytest.raises(InvalidProgramError, match="fit int32 before they are clamped"):

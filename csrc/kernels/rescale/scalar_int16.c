@@ -31,4 +31,7 @@ static void run(const uf_node *node, int thread, int threads) {
   }
 }
 
-UF_DEFINE_KERNEL(rescale, .storage = UF_ANY_STORAGE, .run = run);
+// Bytes alone have a table.
+static bool supports(const uf_node *node) { return node->inputs[0]->width == 2 || node->output->width == 2; }
+
+UF_DEFINE_KERNEL(rescale, .storage = UF_ANY_STORAGE, .supports = supports, .run = run);

@@ -41,7 +41,7 @@ def certificate(found: Certificate) -> None:
         ("constants", f"{found.constant_bytes:,} bytes"),
         (
             "accumulators",
-            "none" if widest is None else f"at most {widest.bits} bits of 32 ({widest.name}): no overflow",
+            "none" if widest is None else f"at most {widest.bits} bits of {widest.limit} ({widest.name}): no overflow",
         ),
         ("SHA-256", found.digest),
     ]
@@ -56,6 +56,7 @@ def certificate_record(found: Certificate) -> dict[str, Any]:
         "macs": found.macs,
         "constant_bytes": found.constant_bytes,
         "accumulator_bits": {bound.name: bound.bits for bound in found.bounds},
+        "accumulator_limits": {bound.name: bound.limit for bound in found.bounds},
         "sha256": found.digest,
     }
 

@@ -93,7 +93,7 @@ def load(path: str | Path) -> Program:
         with safe_open(name, framework="numpy") as file:  # mapped: the file's bytes are copied once, into the arrays
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # it is no dict
             text = (file.metadata() or {})[KEY]
-    except (SafetensorError, KeyError, TypeError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidProgramError(f"{name} is not a whole .unfloat file: {error}") from error
     return _checked(text, arrays, name)
 

@@ -130,7 +130,8 @@ def check(program: Program, candidate: Plan) -> None:
         for name in instruction.inputs:
             if name in cells:
                 _check_read(writer, cells[name], name, instruction.name)
-                _check_overlap(instruction, cells[name], cells[instruction.name], name)
+                alike = _sample_bytes(program, name) == _sample_bytes(program, instruction.name)
+                _check_overlap(instruction, cells[name], cells[instruction.name], name, alike)
         writer[cells[instruction.name]] = instruction.name
     for port in program.outputs:
         if port.value in cells:
@@ -151,7 +152,8 @@ def _check_read(writer: np.ndarray, cells: slice, name: str, reader: str) -> Non
         raise InvalidProgramError(f"memory plan: {name} is overwritten before {reader} reads it")
 
 
-def _check_overlap(instruction: Instruction, source: slice, out: slice, name: str) -> None:
+def _check_overlap(instruction: Instruction, source: slice, out: slice, name: str, alike: bool) -> None:
+    """`alike`: whether both have as many bytes; a batch multiplies those."""
     overlaps = source.start < out.stop and out.start < source.stop
-    if overlaps and not (REGISTRY[instruction.op].in_place and source == out):
+    if overlaps and not (REGISTRY[instruction.op].in_place and source == out and alike):
         raise InvalidProgramError(f"memory plan: {instruction.name} would overwrite its own input {name}")

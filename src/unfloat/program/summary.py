@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from unfloat.ops import REGISTRY
-from unfloat.ops._linear import BIAS_BITS
+from unfloat.ops._linear import BIAS_BITS, WIDE_BIAS_BITS
 from unfloat.program.program import Program
 
 
@@ -25,5 +25,7 @@ def count_unusual(program: Program) -> dict[str, int]:
         bias = np.abs(instruction.constants["bias"].astype(np.int64))
         counts["zero_channels"] += int((weight == instruction.labels["weight"].zero_point).all(axis=1).sum())
         # A scale chosen for its bias puts the bias at 2^24, give or take the scale's own float32 rounding.
-        counts["enlarged_scales"] += int((bias >= 2**BIAS_BITS - 2).sum())
+        wide = instruction.constants["bias"].dtype == np.int64
+        most = 2 ** (WIDE_BIAS_BITS if wide else BIAS_BITS)
+        counts["enlarged_scales"] += int((bias >= most - max(2, most >> 23)).sum())
     return counts

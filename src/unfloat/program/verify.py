@@ -24,17 +24,19 @@ from unfloat.spec.qparams import STORAGE
 MAX_RANK = 6
 MAX_ELEMENTS = 2**31 - 1  # a sample
 _CONSTANT_DTYPES = {"bias": np.dtype(np.int32), "multiplier": np.dtype(np.int32), "shift": np.dtype(np.int8)}
+WIDE_BITS_OF_SUMS = 48
 _WIDE_DTYPES = {**_CONSTANT_DTYPES, "bias": np.dtype(np.int64)}
 
 
 @dataclass(frozen=True)
 class LayerBound:
-    """How near an instruction's accumulator can come to the end of int32, or of 48 bits where it is wide."""
+    """How near an instruction's accumulator can come to the end of its `limit` of bits: 32, or 48 where it is wide."""
 
     name: str
     op: str
     least: int
     greatest: int
+    limit: int = 32
 
     @property
     def bits(self) -> int:
@@ -63,7 +65,7 @@ class Certificate:
     @property
     def widest(self) -> LayerBound | None:
         """The instruction nearest to overflow."""
-        return max(self.bounds, key=lambda bound: bound.bits, default=None)
+        return max(self.bounds, key=lambda bound: bound.bits - bound.limit, default=None)
 
 
 def verify(program: Program) -> Certificate:
@@ -304,13 +306,18 @@ def _accumulator_bound(
 ) -> LayerBound | None:
     if operator.accumulators is None:
         return None
+    if _is_wide(instruction):
+        _check_wide_bias(instruction.constants["bias"], where)  # first: the sums below are of 64 bits
     low, high, shift = operator.accumulators(instruction, inputs)
-    least, greatest = int((low << shift).min()), int((high << shift).max())
+    least, greatest = int(low.min()), int(high.max())
     if _is_wide(instruction):
         _check_wide_accumulators(instruction, low, high, where)
-        return LayerBound(instruction.name, instruction.op, least, greatest)
+        return LayerBound(instruction.name, instruction.op, least, greatest, WIDE_BITS_OF_SUMS)
+    fits = least >= INT32_MIN and greatest <= INT32_MAX  # asked of the sums first: shifted ones may leave 64 bits
+    if fits:
+        least, greatest = int((low << shift).min()), int((high << shift).max())
     _require(
-        least >= INT32_MIN and greatest <= INT32_MAX,
+        fits and least >= INT32_MIN and greatest <= INT32_MAX,
         where,
         "accumulators that fit int32 after their left shift",
         f"[{least}, {greatest}]; the output's range is too small or the layer too deep",
@@ -318,10 +325,16 @@ def _accumulator_bound(
     return LayerBound(instruction.name, instruction.op, least, greatest)
 
 
+def _check_wide_bias(bias: np.ndarray, where: str) -> None:
+    least, greatest = int(bias.min()), int(bias.max())
+    fits = max(-least, greatest) <= WIDE_ACCUMULATOR_MAX
+    _require(fits, where, "a bias that fits 48 bits", f"[{least}, {greatest}]")
+
+
 def _check_wide_accumulators(instruction: Instruction, low: np.ndarray, high: np.ndarray, where: str) -> None:
     """64-bit accumulators stay inside 48 bits, so that products with 16-bit multipliers fit, and leave in 32."""
     least, greatest = int(low.min()), int(high.max())
-    fits = max(-least, greatest) <= WIDE_ACCUMULATOR_MAX
+    fits = max(-least, greatest) <= WIDE_ACCUMULATOR_MAX  # low <= high, and neither wraps, as the bias fits
     _require(fits, where, "accumulators that fit 48 bits", f"[{least}, {greatest}]; the layer is too deep")
     multiplier, shift = (instruction.constants[role].astype(np.int64) for role in ("multiplier", "shift"))
     ends = requantize(np.stack([low, high]), multiplier, shift, WIDE_ROUNDING)

@@ -239,7 +239,8 @@ def _energy_bound(windows: Callable[[torch.Tensor], torch.Tensor], x: torch.Tens
 
 def _accumulate_wide(product: Product, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Run `product` in float64: sums of products of 16 and 8 bits stay far below 2^53."""
-    return product(x.to(torch.float64), weight.to(torch.float64)).to(torch.int64)
+    with exact_float32(x.device):
+        return product(x.to(torch.float64), weight.to(torch.float64)).to(torch.int64)
 
 
 def _accumulate(

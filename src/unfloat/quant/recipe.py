@@ -69,7 +69,7 @@ class Override:
 
     Attributes:
         pattern: Shell-style, against the layer's name (`unfloat inspect` prints them).
-        weight_bits, activation_bits: 2 to 8.
+        weight_bits, activation_bits: 2 to 8; the latter is not read under "int16x8".
         ranges: A range rule.
         bias_correction: Whether to correct these layers' biases.
     """

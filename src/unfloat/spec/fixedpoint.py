@@ -201,6 +201,7 @@ def average(total: Array, count: Array) -> Array:
         count: int64, at least 1; broadcast.
     """
     xp = array_namespace(total)
+    total = xp.astype(total, xp.int64, copy=False)  # the sum of 65,536 int16 codes has no magnitude in 32 bits
     magnitude = (xp.abs(total) + count // 2) // count
     return xp.where(total < 0, -magnitude, magnitude)
 

@@ -119,7 +119,7 @@ def qparams_from_range(
     if low == high and least_scale == 0:
         return nothing
     if dtype == "int16":
-        return QParams((positive_scale(max(-low, high) / qmax),), 0, dtype, bits)
+        return QParams((positive_scale(max(max(-low, high) / qmax, least_scale)),), 0, dtype, bits)
     scale = positive_scale(max((high - low) / (qmax - qmin), least_scale))
     from_low, from_high = qmin - low / scale, qmax - high / scale
     low_error, high_error = abs(qmin) + abs(low / scale), abs(qmax) + abs(high / scale)

@@ -1,7 +1,7 @@
 """Where TFLite's kernels would not compute an instruction's bits, and why, in words.
 
-int8 and int16 are held to TensorFlow Lite Micro, which computes every factor in double from the file's float32 scales, as the
-Program does. uint8 it does not know; LiteRT's legacy kernels multiply two scales in float32 first.
+int8 and int16 are held to TensorFlow Lite Micro, which computes every factor in double from the file's float32 scales,
+as the Program does. uint8 it does not know; LiteRT's legacy kernels multiply two scales in float32 first.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Write a Program as a `.tflite` file with the same bits, or say by name why that cannot be.
 
-The same bits means: in TensorFlow Lite Micro's reference kernels (CMSIS-NN's defaults) for int8, and in LiteRT's
-reference kernels for uint8, which Micro does not know. Where LiteRT runs an int8 file, a code may differ by one: it
-requantizes FULLY_CONNECTED in floating point and forms MUL's factor in float32. Micro runs grouped convolutions too.
+The same bits means: in TensorFlow Lite Micro's reference kernels (CMSIS-NN's defaults) for int8 and int16, and in
+LiteRT's reference kernels for uint8, which Micro does not know. Where LiteRT runs an int8 or int16 file, a code may
+differ by one: it requantizes FULLY_CONNECTED in floating point and forms MUL's factor in float32. Micro runs grouped
+convolutions too.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def _chunks(simulation: Simulation, samples: list[list[torch.Tensor]]) -> list[l
 
 
 def _stored(codes: torch.Tensor) -> torch.Tensor:
-    """Codes at rest take half the memory; int16 holds both storage types."""
+    """Codes at rest take half the memory; int16 holds all storage types."""
     return codes.to(torch.int16)
 
 
