@@ -10,7 +10,7 @@ from unfloat.program.interpret import interpret
 from unfloat.runtime.engine import Engine, levels
 
 VECTOR_LEVELS = [level for level in levels() if level != "scalar"]
-TOGETHER = ("left", "both live on", "doubled")
+TOGETHER = ("left", "right", "both live on", "doubled")
 """The others' sum lies where the convolution still reads, or is no sum of equal shapes."""
 
 

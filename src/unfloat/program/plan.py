@@ -97,8 +97,10 @@ def _buffers(program: Program) -> tuple[dict[str, int], dict[int, _Buffer]]:
             and _sample_bytes(program, name) == _sample_bytes(program, instruction.name)
         ]
         if reusable:
-            owner[instruction.name] = owner[reusable[0]]
-            buffers[owner[reusable[0]]].last = max(step, last_read.get(instruction.name, step))
+            # The one made last: whoever has just made it does not read it, and may be followed by this instruction.
+            taken = owner[max(reusable, key=lambda name: buffers[owner[name]].first)]
+            owner[instruction.name] = taken
+            buffers[taken].last = max(step, last_read.get(instruction.name, step))
         else:
             new(instruction.name, step)
     return owner, buffers
