@@ -22,9 +22,9 @@ from unfloat.runtime.engine import Engine, level_in_use, peak
 SECONDS = 0.25  # of a turn
 
 
-def timed(engine: Engine, runs: int, batch: int, level: str | None) -> dict[str, Any]:
+def timed(engine: Engine, program: Program, runs: int, batch: int, level: str | None) -> dict[str, Any]:
     """The whole program on zeros, real numbers in and out."""
-    zeros = _zeros(engine.program, batch)
+    zeros = _zeros(program, batch)
     engine(*zeros)
     times = []
     for _ in range(runs):
@@ -35,13 +35,13 @@ def timed(engine: Engine, runs: int, batch: int, level: str | None) -> dict[str,
     return {"median_ms": statistics.median(times), "least_ms": min(times), **settings}
 
 
-def profiled(engine: Engine, batch: int, level: str | None) -> dict[str, Any]:
+def profiled(engine: Engine, program: Program, batch: int, level: str | None) -> dict[str, Any]:
     """Each layer's time, what the machine can do, and where activations lie."""
-    layers = engine.profile(*_zeros(engine.program, batch))
+    layers = engine.profile(*_zeros(program, batch))
     return {
         "peak_macs_per_second": peak(engine.threads, level),
         "layers": [asdict(layer) for layer in layers],
-        "arena": _arena(engine.program),
+        "arena": _arena(program),
     }
 
 

@@ -155,9 +155,9 @@ def bench(
     loaded = unfloat.load(program)
     with bench_plan.peers_of(loaded, compare, python or []) as others:
         engine = loaded.compile(threads, level)
-        record = bench_plan.timed(engine, runs, batch, level)
+        record = bench_plan.timed(engine, loaded, runs, batch, level)
         if profile or plot is not None:
-            record |= bench_plan.profiled(engine, batch, level)
+            record |= bench_plan.profiled(engine, loaded, batch, level)
         if others:
             record["peers"] = bench_plan.compared(program, others, record, turns)
     if plot is not None:

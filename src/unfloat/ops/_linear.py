@@ -199,10 +199,12 @@ def linear_accumulators(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The exact least and greatest accumulator of each channel over all inputs (eq. 16), and its left shift."""
     codes = np.moveaxis(instruction.constants["weight"], axis, 0)
-    weight = codes.reshape(codes.shape[0], -1).astype(np.int16) - np.int16(instruction.attributes["weight_zero_point"])
+    weight, zero_point = codes.reshape(codes.shape[0], -1), instruction.attributes["weight_zero_point"]
+    if zero_point:
+        weight = weight.astype(np.int16) - np.int16(zero_point)
     low, high = code_span(inputs[0])  # low <= 0 <= high, so a weight's sign decides which end gives its most
     positive = np.maximum(weight, 0).sum(axis=1, dtype=np.int64)
-    negative = np.minimum(weight, 0).sum(axis=1, dtype=np.int64)
+    negative = weight.sum(axis=1, dtype=np.int64) - positive
     bias = instruction.constants["bias"].astype(np.int64)
     greatest = bias + positive * high + negative * low
     least = bias + positive * low + negative * high

@@ -68,7 +68,7 @@ def native_program(program: Program) -> NativeProgram:
 
 
 class Engine:
-    """A Program ready to run: kernels chosen for this CPU, weights packed, memory planned.
+    """A Program ready to run: kernels chosen for this CPU, weights packed, memory planned. It keeps nothing else of it.
 
     The results are the Program's own on every CPU, at every level, with any number of threads. Threads may share an
     Engine: their calls take turns. To run at the same time, make one for each of them.
@@ -86,8 +86,10 @@ class Engine:
         Raises:
             ValueError: This CPU has no such level, or the Program is not one the engine can run.
         """
-        self.program = program
         self._native = _native.Engine(*native_program(program), threads, level_in_use(level))
+        self._inputs, self._outputs, self._structure = program.inputs, program.outputs, program.structure
+        self._labels = {port.value: program.tensors[port.value].qparams for port in (*self._inputs, *self._outputs)}
+        self._macs = layer_macs(program)
         self._input_shapes = [own_shape(port) for port in program.inputs]
         self._output_shapes = [tuple(port.shape[axis] for axis in port.permutation) for port in program.outputs]
         self._borders = (
@@ -111,7 +113,7 @@ class Engine:
         batch, reals, outputs = self._arrays(inputs)
         nan = self._native.call(batch, reals, outputs, *self._borders) if batch > 0 else -1
         if nan >= 0:
-            raise NumericDomainError(f"input {self.program.inputs[nan].name}: required numbers, found NaN")
+            raise NumericDomainError(f"input {self._inputs[nan].name}: required numbers, found NaN")
         return self._structured(outputs)
 
     def run(self, *inputs: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
@@ -127,7 +129,7 @@ class Engine:
             InputError: An input's number, dtype or shape is wrong.
         """
         self._require_count(inputs)
-        for port, codes in zip(self.program.inputs, inputs, strict=True):
+        for port, codes in zip(self._inputs, inputs, strict=True):
             _require(port, codes, STORAGE[self._label(port).dtype], port.shape)
         outputs = self._run([np.ascontiguousarray(codes) for codes in inputs])
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
@@ -148,12 +150,11 @@ class Engine:
         if batch == 0:
             raise InputError("required a batch of one sample at least to time layers on, found none")
         profiles = [self._native.profile(batch, reals, outputs, *self._borders) for _ in range(max(runs, 1))]
-        macs = layer_macs(self.program)
         layers = []
         for runs_of_layer in zip(*profiles, strict=True):
             name, op, kernel, _ = runs_of_layer[0]
             median = float(np.median([nanoseconds for *_, nanoseconds in runs_of_layer])) / 1000
-            layers.append(LayerTime(name, op, kernel, median, batch * macs[name]))
+            layers.append(LayerTime(name, op, kernel, median, batch * self._macs[name]))
         return layers
 
     def kernels(self) -> dict[str, str]:
@@ -169,16 +170,14 @@ class Engine:
         """The batch, the inputs as the native side takes them, and arrays for the outputs."""
         self._require_count(inputs)
         reals = [np.ascontiguousarray(x) for x in inputs]
-        for port, x, own in zip(self.program.inputs, reals, self._input_shapes, strict=True):
+        for port, x, own in zip(self._inputs, reals, self._input_shapes, strict=True):
             _require(port, x, np.dtype(np.float32), own)
         batch = self._batch(reals)
         return batch, reals, [np.empty((batch, *own[1:]), np.float32) for own in self._output_shapes]
 
     def _run(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
         batch = self._batch(inputs)
-        outputs = [
-            np.empty((batch, *port.shape[1:]), STORAGE[self._label(port).dtype]) for port in self.program.outputs
-        ]
+        outputs = [np.empty((batch, *port.shape[1:]), STORAGE[self._label(port).dtype]) for port in self._outputs]
         if batch > 0:
             self._native.run(batch, inputs, outputs)
         return outputs
@@ -186,7 +185,7 @@ class Engine:
     def _batch(self, inputs: Sequence[np.ndarray]) -> int:
         """The batch that all inputs hold."""
         batch = inputs[0].shape[0]
-        for port, x in zip(self.program.inputs, inputs, strict=True):
+        for port, x in zip(self._inputs, inputs, strict=True):
             if x.shape[0] != batch:
                 found = x.shape[0]
                 raise InputError(f"input {port.name}: required the first input's batch, {batch}, found {found}")
@@ -197,17 +196,17 @@ class Engine:
         return label.scale[0], label.zero_point, label.qmin, label.qmax, [int(axis) for axis in permutation]
 
     def _label(self, port: Port) -> QParams:
-        return self.program.tensors[port.value].qparams
+        return self._labels[port.value]
 
     def _require_count(self, inputs: Sequence[object]) -> None:
-        required = len(self.program.inputs)
+        required = len(self._inputs)
         if len(inputs) != required:
-            names = ", ".join(port.name for port in self.program.inputs)
+            names = ", ".join(port.name for port in self._inputs)
             raise InputError(f"required {required} inputs ({names}), found {len(inputs)}")
 
     def _structured(self, outputs: list[np.ndarray]) -> Any:
         """The outputs as the model hands them back."""
-        structure = self.program.structure
+        structure = self._structure
         if structure is None:
             return outputs[0]
         kind, detail = structure
