@@ -19,6 +19,7 @@
 #include <string>
 #include <thread>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "bindings_training.h"
@@ -185,10 +186,15 @@ struct RealPort {
   rows_label label;    // of the arena's bytes
 };
 
+// The least and the greatest code that a storage type holds.
+std::pair<int32_t, int32_t> code_range(DType dtype) {
+  if (dtype == DType::kInt16) return {INT16_MIN, INT16_MAX};
+  return dtype == DType::kInt8 ? std::pair(INT8_MIN, INT8_MAX) : std::pair(0, UINT8_MAX);
+}
+
 rows_label checked_label(DType dtype, float scale, int32_t zero_point, int32_t qmin, int32_t qmax) {
   require(dtype != DType::kInt32 && dtype != DType::kInt64, "codes must be int8, uint8 or int16");
-  const int32_t least = dtype == DType::kInt16 ? INT16_MIN : dtype == DType::kInt8 ? INT8_MIN : 0;
-  const int32_t most = least + (dtype == DType::kInt16 ? UINT16_MAX : UINT8_MAX);
+  const auto [least, most] = code_range(dtype);
   require(least <= qmin && qmin <= zero_point && zero_point <= qmax && qmax <= most,
           "qmin <= zero_point <= qmax must hold, all of them codes");
   require(scale > 0 && std::isfinite(scale), "the scale must be positive and finite");
@@ -321,8 +327,7 @@ bool quantize_array(const FloatArray &x, float scale, int32_t zero_point, int32_
 
 void dequantize_array(const StridedArray &codes, float scale, int32_t zero_point, const FloatOut &out) {
   const DType dtype = dtype_of(codes);
-  const int32_t least = dtype == DType::kInt16 ? INT16_MIN : dtype == DType::kInt8 ? INT8_MIN : 0;
-  const int32_t most = dtype == DType::kInt16 ? INT16_MAX : dtype == DType::kInt8 ? INT8_MAX : UINT8_MAX;
+  const auto [least, most] = code_range(dtype);
   const rows_label label = checked_label(dtype, scale, zero_point, least, most);
   require_same_shape(out, codes);
   const StridedCodes view = strided(codes);

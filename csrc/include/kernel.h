@@ -199,6 +199,16 @@ static inline int64_t uf_volume(const uf_tensor *tensor, int from, int to) {
 // Codes of the whole tensor.
 static inline int64_t uf_size(const uf_tensor *tensor) { return uf_volume(tensor, 0, tensor->rank); }
 
+// Whether every weight lies in [least, greatest]: from -127 on where two products are added in 16 bits (files made by
+// others may hold -128), or 4 bits.
+static inline bool uf_weights_within(const int8_t *weight, int64_t count, int least, int greatest) {
+  if (least <= INT8_MIN && greatest >= INT8_MAX) return true;
+  for (int64_t i = 0; i < count; ++i) {
+    if (weight[i] < least || weight[i] > greatest) return false;
+  }
+  return true;
+}
+
 // Rescales one accumulator and clamps it to a byte.
 static inline uint8_t uf_emit(int32_t accumulator, int32_t multiplier, int shift, const uf_output *output) {
   const int32_t scaled = qmath_requantize(accumulator, multiplier, shift, output->rounding);

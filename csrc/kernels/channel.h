@@ -25,16 +25,6 @@ UF_INLINE uf_weight_sums uf_sum_weights(const int8_t *weight, int64_t count, int
   return sums;
 }
 
-// Whether every weight lies in [least, greatest]: from -127 on where two products are added in 16 bits (files made by
-// others may hold -128), or 4 bits.
-static inline bool uf_weights_within(const int8_t *weight, int64_t count, int least, int greatest) {
-  if (least <= INT8_MIN && greatest >= INT8_MAX) return true;
-  for (int64_t i = 0; i < count; ++i) {
-    if (weight[i] < least || weight[i] > greatest) return false;
-  }
-  return true;
-}
-
 // The accumulator's value before any product, for which padding counts as zero.
 static inline int64_t uf_start_of(const uf_linear *linear, int64_t channel, const uf_weight_sums *sums) {
   return linear->bias[channel] - linear->input_zero_point * (sums->negative + sums->positive);

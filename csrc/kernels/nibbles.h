@@ -10,15 +10,6 @@
 
 #include "scalar.h"
 
-// Whether `count` weights fit, and have no zero point.
-static inline bool uf_are_nibbles(const uf_linear *linear, int64_t count) {
-  if (linear->weight_zero_point != 0) return false;
-  for (int64_t i = 0; i < count; ++i) {
-    if (linear->weight[i] < -8 || linear->weight[i] > 7) return false;
-  }
-  return true;
-}
-
 static inline int64_t uf_nibble_bytes(int64_t count) { return (count + 1) / 2; }
 
 // Rows of `count` weights, each in whole bytes: the first weight of a byte in its low half.
@@ -49,7 +40,8 @@ static int64_t channels_of(const uf_node *node);
 static int64_t depth_of(const uf_node *node);
 
 static bool supports(const uf_node *node) {
-  return uf_are_nibbles(&node->params.linear, channels_of(node) * depth_of(node));
+  const uf_linear *linear = &node->params.linear;
+  return linear->weight_zero_point == 0 && uf_weights_within(linear->weight, channels_of(node) * depth_of(node), -8, 7);
 }
 
 static size_t packed_size(const uf_node *node) { return (size_t)(channels_of(node) * uf_nibble_bytes(depth_of(node))); }
