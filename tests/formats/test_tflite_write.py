@@ -22,7 +22,7 @@ from unfloat.formats.tflite import write as writer
 from unfloat.formats.tflite.activation import BOUNDS, activation_codes, fused_activation
 from unfloat.formats.tflite.geometry import frame
 from unfloat.formats.tflite.scope import Scope
-from unfloat.formats.tflite.table import TABLE
+from unfloat.formats.tflite.table import WRITERS
 from unfloat.formats.tflite.write import to_bytes, write
 from unfloat.ir.graph import BATCH, Clamp, Port
 from unfloat.ir.instruction import Instruction, Tensor
@@ -193,7 +193,7 @@ def test_uint8_operators_and_versions(op: str, case: Case, expected: list[tuple[
 
 
 def test_table_names_operators_that_exist() -> None:
-    assert set(TABLE) <= set(REGISTRY)
+    assert set(WRITERS) <= set(REGISTRY)
 
 
 # Words ----------------------------------------------------------------------------------------------------------------
@@ -292,7 +292,7 @@ def test_mixed_storage() -> None:
 
 
 def test_operator_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(TABLE, "add")  # type: ignore[arg-type]
+    monkeypatch.delitem(WRITERS, "add")  # type: ignore[arg-type]
     with pytest.raises(ExportError, match=r"sum \(add\): TFLite has no such operator"):
         to_bytes(small_net())
 

@@ -17,7 +17,8 @@ from unfloat.formats.tflite.encode import encode
 from unfloat.formats.tflite.exact import obstacle
 from unfloat.formats.tflite.model import TfModel
 from unfloat.formats.tflite.scope import Scope
-from unfloat.formats.tflite.table import TABLE, emit_reshape
+from unfloat.formats.tflite.table import WRITERS
+from unfloat.formats.tflite.table._common import emit_reshape
 from unfloat.ir.graph import Port
 from unfloat.ir.instruction import Instruction
 from unfloat.program.file import write_atomically
@@ -61,12 +62,12 @@ def to_bytes(program: Program, *, float_border: bool = False) -> bytes:
 def _say(scope: Scope, instruction: Instruction) -> Iterator[str]:
     """Append the instruction's operators, or yield why that cannot be."""
     where = f"{instruction.name} ({instruction.op})"
-    if instruction.op not in TABLE:
+    if instruction.op not in WRITERS:
         yield f"{where}: TFLite has no such operator"
         return
     reason = obstacle(instruction, [scope.label(name) for name in instruction.inputs], scope.label(instruction.name))
     try:
-        TABLE[instruction.op](scope, instruction)
+        WRITERS[instruction.op](scope, instruction)
     except UnsayableError as error:
         reason = reason or str(error)
     if reason:
