@@ -213,7 +213,16 @@ def compare(
 
 
 def load(path: str | Path) -> Program:
-    """Read and verify a `.unfloat` file; see `unfloat.program.file.load`."""
+    """Read and verify a `.unfloat` file, or a quantized `.tflite` file, whoever made it.
+
+    Raises:
+        InvalidProgramError: The file is damaged or breaks a rule; the message says which.
+        UnsupportedError: Operators of a `.tflite` file that a Program cannot hold, all of them listed.
+        OSError: There is no such file, or it cannot be read.
+    """
+    if Path(path).suffix == ".tflite":
+        program: Program = _room("unfloat.formats.tflite.read", "tflite").read(path)
+        return program
     from unfloat.program.file import load as load_file
 
     return load_file(path)

@@ -229,9 +229,7 @@ def _check_shapes(
     for role in ("bias", "multiplier", "shift"):
         _require(constants[role] == (channels,), where, f"{role} of {channels} channels", constants[role])
     label, codes = instruction.labels["weight"], instruction.constants["weight"]
-    _require(
-        label.narrow and label.axis in (None, axis), where, f"a narrow weight label, axis {axis} or none", label.axis
-    )
+    _require(label.axis in (None, axis), where, f"a weight label along axis {axis} or none", label.axis)
     _require(
         len(label.scale) in ({1} if label.axis is None else {channels}),
         where,

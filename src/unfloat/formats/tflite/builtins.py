@@ -32,3 +32,7 @@ MAX_RANK = 5  # of PAD and TRANSPOSE in TensorFlow Lite Micro
 
 class UnsayableError(Exception):
     """TFLite has no words for an instruction; the message says why. The writer collects all of them."""
+
+
+class UnreadableError(Exception):
+    """An operator of a file means nothing that an instruction can; the message says why. The reader collects all."""

@@ -84,11 +84,13 @@ class _Encoder:
         return int(self.builder.CreateNumpyVector(np.array(list(values), dtype)))
 
     def enumerated(self, value: Field) -> int | float:
-        """A field's number."""
-        if isinstance(value, tuple):
+        """A field's number, or the place of its vector."""
+        if not isinstance(value, tuple):
+            return value
+        if value and isinstance(value[0], str):
             enumeration, member = value
-            return int(getattr(getattr(self.schema, enumeration), member))
-        return value
+            return int(getattr(getattr(self.schema, str(enumeration)), str(member)))
+        return self.numbers([int(number) for number in value], np.int32)
 
     def operator_code(self, builtin: str, version: int) -> int:
         """Both fields: readers of either age find the code."""
@@ -134,8 +136,8 @@ class _Encoder:
 
     def operator(self, op: TfOperator) -> int:
         """An operator and its options."""
-        inputs = self.numbers([self.index[name] for name in op.inputs], np.int32)
-        outputs = self.numbers([self.index[op.output]], np.int32)
+        inputs = self.numbers([-1 if name is None else self.index[name] for name in op.inputs], np.int32)
+        outputs = self.numbers([self.index[name] for name in op.outputs], np.int32)
         options = self.table(op.options, **{name: self.enumerated(value) for name, value in op.fields.items()})
         return self.table(
             "Operator",

@@ -1,4 +1,4 @@
-"""A TFLite model as plain data: what the operator table says and `encode.py` turns into a flatbuffer."""
+"""A TFLite model as plain data: what the operator table says, `encode.py` writes and `decode.py` reads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from unfloat.ir.graph import EMPTY, Shape
 from unfloat.spec.qparams import QParams
 
-Field = int | float | tuple[str, str]  # a scalar, or (enumeration, member) by their names in the schema
+Field = int | float | tuple[str, str] | tuple[int, ...]  # a number, (enumeration, member) by their names, or a vector
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,11 @@ class TfTensor:
 
     Attributes:
         name: Unique in the model.
-        shape: The batch is 1.
-        dtype: "int8", "uint8", "int16", "int32", "int64" or "float32".
+        shape: The batch is 1 where Unfloat writes; as found where it reads.
+        dtype: The schema's name in lower case: "int8", "uint8", "int16", "int32", "int64", "float32" and others.
         quantization: What codes mean; None for shapes, axes and floats.
         data: The content of a constant.
+        variable: Whether it keeps its content from one run to the next.
     """
 
     name: str
@@ -47,6 +48,7 @@ class TfTensor:
     dtype: str
     quantization: Quantization | None = None
     data: np.ndarray | None = None
+    variable: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,16 +58,16 @@ class TfOperator:
     Attributes:
         builtin: Name in the schema's BuiltinOperator.
         version: As TFLite's op_version table demands of the writer.
-        inputs: Tensor names.
-        output: Tensor name.
+        inputs: Tensor names; None where an optional one is left out.
+        outputs: Tensor names.
         options: Name of the options' table.
         fields: The options, by the schema's names in camel case.
     """
 
     builtin: str
     version: int
-    inputs: tuple[str, ...]
-    output: str
+    inputs: tuple[str | None, ...]
+    outputs: tuple[str, ...]
     options: str
     fields: Mapping[str, Field] = field(default_factory=lambda: EMPTY)
 

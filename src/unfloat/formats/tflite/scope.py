@@ -69,7 +69,7 @@ class Scope:
         options, signed, unsigned, wide = BUILTINS[builtin]
         found = {self.tensors[inputs[0]].dtype, self.tensors[output].dtype}
         usual = wide if "int16" in found else unsigned if self.tensors[inputs[0]].dtype == "uint8" else signed
-        self.operators.append(TfOperator(builtin, version or usual, tuple(inputs), output, options, fields))
+        self.operators.append(TfOperator(builtin, version or usual, tuple(inputs), (output,), options, fields))
 
     def _declare(
         self,

@@ -1,7 +1,8 @@
 """The operator table, a family a file: Unfloat's instructions in TFLite's builtin operators, and the other way.
 
 Kernels recompute multipliers from the scales in the file, so nothing numeric is decided here. An instruction that
-TFLite cannot say raises `UnsayableError` with the reason. Found by scanning this folder; there is no list to edit.
+TFLite cannot say raises `UnsayableError` with the reason; an operator that no instruction means, `UnreadableError`.
+Found by scanning this folder; there is no list to edit.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping
+from typing import Any
 
-from unfloat.formats.tflite.table._common import Writer
+from unfloat.formats.tflite.table._common import Reader, Writer
 
 
-def _scan(role: str) -> dict[str, Writer]:
-    found: dict[str, Writer] = {}
+def _scan(role: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for module in pkgutil.iter_modules(__path__):
         if not module.name.startswith("_"):
             found |= getattr(importlib.import_module(f"{__name__}.{module.name}"), role, {})
@@ -22,3 +24,4 @@ def _scan(role: str) -> dict[str, Writer]:
 
 
 WRITERS: Mapping[str, Writer] = _scan("WRITERS")
+READERS: Mapping[str, Reader] = _scan("READERS")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from unfloat.formats.tflite.activation import emit_fused, emit_plain
-from unfloat.formats.tflite.model import Field
+from unfloat.formats.tflite.builtins import UnreadableError
+from unfloat.formats.tflite.draft import Draft, clamp_codes, number
+from unfloat.formats.tflite.model import Field, TfOperator
 from unfloat.formats.tflite.scope import Scope
-from unfloat.formats.tflite.table._common import clamp_of
+from unfloat.formats.tflite.table._common import Reader, clamp_of, require_operands
 from unfloat.ir.instruction import Instruction
 
 
@@ -29,3 +31,44 @@ def _mean(scope: Scope, i: Instruction) -> None:
 
 
 WRITERS = {"add": _add, "mul": _mul, "rescale": _rescale, "mean": _mean}
+
+
+def _read_pair(op: str) -> Reader:
+    """A reader of an operator on two values that broadcast."""
+
+    def read(draft: Draft, operator: TfOperator) -> None:
+        require_operands(operator, 2)
+        rank = len(draft.shape(operator.outputs[0]))
+        operands = [draft.operand(name, rank) for name in operator.inputs]
+        draft.define(operator.outputs[0], op, operands, clamp_codes(draft, operator))
+
+    return read
+
+
+def _read_add(draft: Draft, operator: TfOperator) -> None:
+    """int16 sums of the general rule; the older one shifts scales that are powers of two."""
+    if draft.label(operator.outputs[0]).dtype == "int16" and number(operator, "PotScaleInt16", 1):
+        raise UnreadableError("required pot_scale_int16 = false for int16 codes, found scales that are powers of two")
+    _read_pair("add")(draft, operator)
+
+
+def _read_quantize(draft: Draft, operator: TfOperator) -> None:
+    require_operands(operator, 1)
+    draft.define(operator.outputs[0], "rescale", (draft.operand(operator.inputs[0]),), clamp_codes(draft, operator))
+
+
+def _read_mean(draft: Draft, operator: TfOperator) -> None:
+    require_operands(operator, 2)
+    source, axes = operator.inputs
+    found = sorted({draft.axis(int(axis), source) for axis in draft.numbers(axes).reshape(-1)})
+    keep = number(operator, "KeepDims")
+    attributes = {"axes": tuple(found), "keep_dims": keep, **clamp_codes(draft, operator)}
+    draft.define(operator.outputs[0], "mean", (draft.operand(source),), attributes)
+
+
+READERS: dict[str, Reader] = {
+    "ADD": _read_add,
+    "MUL": _read_pair("mul"),
+    "QUANTIZE": _read_quantize,
+    "MEAN": _read_mean,
+}

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from unfloat.formats.tflite.activation import emit_fused
-from unfloat.formats.tflite.builtins import UnsayableError
+from unfloat.formats.tflite.builtins import UnreadableError, UnsayableError
+from unfloat.formats.tflite.draft import Draft, clamp_codes, number
 from unfloat.formats.tflite.geometry import framed
-from unfloat.formats.tflite.model import Field, Quantization
+from unfloat.formats.tflite.model import Field, Quantization, TfOperator
 from unfloat.formats.tflite.scope import Scope
-from unfloat.formats.tflite.table._common import clamp_of, emit_reshape, strides
+from unfloat.formats.tflite.table._common import clamp_of, emit_reshape, require_operands, strides, window
+from unfloat.ir.graph import BATCH, Shape
 from unfloat.ir.instruction import Instruction
+from unfloat.ops import REGISTRY
+from unfloat.spec.fixedpoint import WIDE_ROUNDING
 from unfloat.spec.qparams import QParams, positive_scale
 
 
@@ -81,3 +86,104 @@ def _pointwise(scope: Scope, i: Instruction) -> None:
 
 
 WRITERS = {"conv2d": _conv2d, "depthwise_conv2d": _depthwise_conv2d, "fully_connected": _fully_connected}
+
+
+def _read_linear(
+    draft: Draft,
+    operator: TfOperator,
+    source: str,
+    weight: tuple[np.ndarray, QParams],
+    attributes: Mapping[str, object],
+    shape: Shape | None,
+) -> None:
+    """The instruction of a linear operator; `weight` in the Program's layout, `shape` what the instruction makes."""
+    codes, label = weight
+    label = replace(label, narrow=bool(codes.min() > label.qmin))
+    wide = draft.tensors[source].qparams.dtype == "int16"
+    bias = _bias(draft, operator, codes.shape[REGISTRY[OPERATORS[operator.builtin]].quant.weight_axis or 0])
+    constants = {"weight": codes, "bias": bias.astype(np.int64 if wide else np.int32)}
+    fields = {**attributes, **clamp_codes(draft, operator)} | ({"rounding": WIDE_ROUNDING} if wide else {})
+    op = OPERATORS[operator.builtin]
+    draft.define(operator.outputs[0], op, (source,), fields, constants, {"weight": label}, shape)
+
+
+def _bias(draft: Draft, operator: TfOperator, channels: int) -> np.ndarray:
+    """One integer for each channel; zeros where the bias is left out."""
+    name = operator.inputs[2] if len(operator.inputs) > 2 else None
+    if name is None:
+        return np.zeros(channels, np.int64)
+    bias = draft.numbers(name)
+    if bias.size != channels:
+        raise UnreadableError(f"required a bias of {channels} channels, found {bias.shape}")
+    return bias.reshape(-1)
+
+
+def _read_weight(draft: Draft, operator: TfOperator, rank: int, axis: int) -> tuple[np.ndarray, QParams]:
+    """A weight's codes and label, which has one scale or one for each index along `axis`."""
+    require_operands(operator, 2, 3)
+    codes, label = draft.constant(operator.inputs[1]), draft.label(operator.inputs[1])
+    if codes.ndim != rank or not codes.size:
+        raise UnreadableError(f"required a weight of {rank} dimensions, found {codes.shape}")
+    if label.axis is not None and (label.axis != axis or len(label.scale) != codes.shape[axis]):
+        found = f"{len(label.scale)} along {label.axis} of {codes.shape}"
+        raise UnreadableError(f"required a scale of the weight for each index along its axis {axis}, found {found}")
+    return codes, label
+
+
+def _image_shape(draft: Draft, operator: TfOperator) -> Shape:
+    return (BATCH, *draft.tensor(operator.outputs[0]).shape[1:])
+
+
+def _window(draft: Draft, operator: TfOperator, kernel: Shape) -> dict[str, object]:
+    dilation = (number(operator, "DilationHFactor", 1), number(operator, "DilationWFactor", 1))
+    return {**window(draft, operator, kernel), "dilation": dilation}
+
+
+def _read_conv2d(draft: Draft, operator: TfOperator) -> None:
+    codes, label = _read_weight(draft, operator, 4, 0)
+    source = draft.image(operator.inputs[0])
+    channels = draft.tensors[source].shape[3]
+    if channels % codes.shape[3]:
+        raise UnreadableError(f"required a weight for a part of {channels} channels, found {codes.shape}")
+    attributes = {**_window(draft, operator, codes.shape[1:3]), "groups": channels // codes.shape[3]}
+    _read_linear(draft, operator, source, (codes, label), attributes, _image_shape(draft, operator))
+
+
+def _read_depthwise_conv2d(draft: Draft, operator: TfOperator) -> None:
+    codes, label = _read_weight(draft, operator, 4, 3)
+    source = draft.image(operator.inputs[0])
+    if codes.shape[0] != 1:
+        raise UnreadableError(f"required a weight of [1, height, width, channels], found {codes.shape}")
+    weight = (codes[0], label if label.axis is None else replace(label, axis=2))
+    attributes = _window(draft, operator, codes.shape[1:3])
+    _read_linear(draft, operator, source, weight, attributes, _image_shape(draft, operator))
+
+
+def _read_fully_connected(draft: Draft, operator: TfOperator) -> None:
+    """Rows of the weight's depth, however the input's dimensions cut them."""
+    codes, label = _read_weight(draft, operator, 2, 0)
+    source = draft.operand(operator.inputs[0])
+    shape = draft.tensors[source].shape
+    depth, outputs = codes.shape[1], codes.shape[0]
+    if shape[-1] != depth:
+        values = math.prod(shape[1:])
+        if not depth or values % depth:
+            raise UnreadableError(f"required rows of {depth} values, found an input of {shape}")
+        rows = () if values == depth else (values // depth,)
+        source = draft.reshaped(source, (BATCH, *rows, depth))
+    elif len(shape) == 1:
+        raise UnreadableError("required the weight's rows inside a sample, found them along the batch")
+    made = (*draft.tensors[source].shape[:-1], outputs)
+    _read_linear(draft, operator, source, (codes, label), {}, made)
+
+
+OPERATORS = {
+    "CONV_2D": "conv2d",
+    "DEPTHWISE_CONV_2D": "depthwise_conv2d",
+    "FULLY_CONNECTED": "fully_connected",
+}
+READERS = {
+    "CONV_2D": _read_conv2d,
+    "DEPTHWISE_CONV_2D": _read_depthwise_conv2d,
+    "FULLY_CONNECTED": _read_fully_connected,
+}

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from unfloat.formats.tflite.builtins import MAX_CONCATENATED, MAX_RANK
+from unfloat.formats.tflite.builtins import MAX_CONCATENATED, MAX_RANK, UnreadableError
+from unfloat.formats.tflite.draft import Draft, number
+from unfloat.formats.tflite.model import TfOperator
 from unfloat.formats.tflite.scope import Scope
-from unfloat.formats.tflite.table._common import emit_reshape
+from unfloat.formats.tflite.table._common import Reader, emit_reshape, require_operands, require_plain
+from unfloat.ir.graph import BATCH
 from unfloat.ir.instruction import Instruction
 
 
@@ -57,3 +60,61 @@ def _emit_move(
 
 
 WRITERS = {"concatenation": _concatenation, "reshape": _reshape, "pad": _pad, "transpose": _transpose}
+
+
+def _read_concatenation(draft: Draft, operator: TfOperator) -> None:
+    require_operands(operator, 1, len(operator.inputs))
+    require_plain(operator)
+    name = operator.outputs[0]
+    for source in operator.inputs:
+        draft.require_same(name, draft.label(source))
+    axis = draft.axis(number(operator, "Axis"), name)
+    draft.define(name, "concatenation", [draft.operand(source) for source in operator.inputs], {"axis": axis})
+
+
+def _read_reshape(draft: Draft, operator: TfOperator) -> None:
+    """The file gives the result's shape with the result; however it is computed, it is known."""
+    require_operands(operator, 1, 2)
+    draft.alias(operator.outputs[0], draft.operand(operator.inputs[0]))
+
+
+def _read_pad(draft: Draft, operator: TfOperator) -> None:
+    require_operands(operator, 2)
+    source, name = operator.inputs[0], operator.outputs[0]
+    pairs = draft.numbers(operator.inputs[1]).reshape(-1, 2)
+    rank = len(draft.tensor(source).shape)
+    if len(pairs) != rank or (pairs < 0).any():
+        raise UnreadableError(f"required a pair of paddings for each of {rank} dimensions, found {pairs.tolist()}")
+    if draft.lead_of(source):
+        pairs = np.concatenate([np.zeros((1, 2), pairs.dtype), pairs])
+    elif pairs[0].any():
+        draft.axis(0, source)
+    draft.require_same(name, draft.label(source))
+    shape = draft.shape(source)
+    made = (BATCH, *(size + int(pair.sum()) for size, pair in zip(shape[1:], pairs[1:], strict=True)))
+    paddings = tuple(int(cells) for cells in pairs.reshape(-1))
+    draft.define(name, "pad", (draft.operand(source),), {"paddings": paddings}, shape=made)
+
+
+def _read_transpose(draft: Draft, operator: TfOperator) -> None:
+    require_operands(operator, 2)
+    source, name = operator.inputs[0], operator.outputs[0]
+    axes = [int(axis) for axis in draft.numbers(operator.inputs[1]).reshape(-1)]
+    rest = axes if draft.lead_of(source) or axes[:1] != [0] else axes[1:]
+    permutation = (0, *(draft.axis(axis, source) for axis in rest))
+    draft.require_same(name, draft.label(source))
+    shape = draft.shape(source)
+    if sorted(permutation) != list(range(len(shape))):
+        raise UnreadableError(f"required an order of {len(shape)} axes, found {axes}")
+    made = tuple(shape[axis] for axis in permutation)
+    draft.define(name, "transpose", (draft.operand(source),), {"permutation": permutation}, shape=made)
+
+
+READERS: dict[str, Reader] = {
+    "CONCATENATION": _read_concatenation,
+    "PAD": _read_pad,
+    "RESHAPE": _read_reshape,
+    "SQUEEZE": _read_reshape,
+    "EXPAND_DIMS": _read_reshape,
+    "TRANSPOSE": _read_transpose,
+}

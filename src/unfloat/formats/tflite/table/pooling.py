@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from unfloat.formats.tflite.activation import whole_storage
 from unfloat.formats.tflite.builtins import UnsayableError
+from unfloat.formats.tflite.draft import Draft, clamp_codes, number
 from unfloat.formats.tflite.geometry import frame, framed
-from unfloat.formats.tflite.model import Field
+from unfloat.formats.tflite.model import Field, TfOperator
 from unfloat.formats.tflite.scope import Scope
-from unfloat.formats.tflite.table._common import strides
+from unfloat.formats.tflite.table._common import Reader, require_operands, strides, window
+from unfloat.ir.graph import BATCH
 from unfloat.ir.instruction import Instruction
 
 
@@ -33,3 +35,27 @@ def _average_pool2d(scope: Scope, i: Instruction) -> None:
 
 
 WRITERS = {"max_pool2d": _max_pool2d, "average_pool2d": _average_pool2d}
+
+
+def _read_pool(op: str) -> Reader:
+    """A reader of a pool. Its activation, which the instruction has not, is a clamp after it."""
+
+    def read(draft: Draft, operator: TfOperator) -> None:
+        require_operands(operator, 1)
+        name, label = operator.outputs[0], draft.label(operator.outputs[0])
+        draft.require_same(name, draft.label(operator.inputs[0]))
+        kernel = (number(operator, "FilterHeight", 1), number(operator, "FilterWidth", 1))
+        source = draft.image(operator.inputs[0])
+        made = (BATCH, *draft.tensor(name).shape[1:])
+        attributes = {"kernel": kernel, **window(draft, operator, kernel)}
+        clamp = clamp_codes(draft, operator)
+        if (clamp["clamp_min"], clamp["clamp_max"]) == (label.qmin, label.qmax):
+            draft.define(name, op, (source,), attributes, shape=made)
+            return
+        pooled = draft.emit(op, (source,), label, made, attributes)
+        draft.define(name, "rescale", (pooled,), clamp, shape=made)
+
+    return read
+
+
+READERS = {"MAX_POOL_2D": _read_pool("max_pool2d"), "AVERAGE_POOL_2D": _read_pool("average_pool2d")}

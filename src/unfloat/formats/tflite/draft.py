@@ -1,0 +1,279 @@
+"""What one reading has made so far: the Program's tensors and instructions, and what the file's names stand for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from unfloat.formats.tflite.activation import activation_codes
+from unfloat.formats.tflite.builtins import UnreadableError
+from unfloat.formats.tflite.model import Field, TfModel, TfOperator, TfTensor
+from unfloat.ir.graph import BATCH, EMPTY, Shape
+from unfloat.ir.instruction import Instruction, Tensor
+from unfloat.ops import REGISTRY
+from unfloat.program.lower import complete
+from unfloat.spec.errors import NumericDomainError
+from unfloat.spec.qparams import STORAGE, WIDE_BITS, QParams
+
+IMAGE_RANK = 4
+
+
+class BatchTouchedError(UnreadableError):
+    """The file's leading dimension takes part in a computation, so that it cannot be the batch."""
+
+
+class Draft:
+    """The Program being made.
+
+    Dimension 0 of a Program's value is the batch. Where the leading 1 of the file's tensors can be that, it is
+    (`lead` 0), and tensors that begin otherwise get one more dimension. Where operators compute with the leading 1, a
+    batch goes before the dimensions of all tensors (`lead` 1).
+    """
+
+    def __init__(self, model: TfModel, lead: int) -> None:
+        """Begin with nothing; `lead` as above."""
+        self.model = model
+        self.lead = lead
+        self.batch = next((t.shape[0] for _, name in model.inputs if (t := model.tensors[name]).shape), 1)
+        self.tensors: dict[str, Tensor] = {}
+        self.instructions: list[Instruction] = []
+        self.values: dict[str, str] = {}  # of the file's activations: the Program's value
+        self.known: dict[str, np.ndarray] = {}  # of the file's shapes and indices: their numbers
+
+    # --- the file's tensors ---
+
+    def tensor(self, name: str | None) -> TfTensor:
+        """One of the file's tensors."""
+        if name is None:
+            raise UnreadableError("required an operand, found that it was left out")
+        return self.model.tensors[name]
+
+    def label(self, name: str | None) -> QParams:
+        """The QParams of a tensor of codes."""
+        tensor = self.tensor(name)
+        stored = "int8" if tensor.dtype == "int4" else tensor.dtype
+        if stored not in STORAGE or tensor.quantization is None:
+            raise UnreadableError(f"required quantized codes, found {tensor.dtype} in {tensor.name}")
+        quantization = tensor.quantization
+        axis = quantization.axis if len(quantization.scale) > 1 else None
+        bits = {"int4": 4, "int16": WIDE_BITS}.get(tensor.dtype, 8)
+        try:
+            return QParams(quantization.scale, quantization.zero_point, stored, bits, axis)
+        except NumericDomainError as error:
+            raise UnreadableError(f"{tensor.name}: {error}") from error
+
+    def lead_of(self, name: str | None) -> int:
+        """Whether the batch goes before a tensor's own dimensions (1) or is the first of them (0)."""
+        tensor = self.tensor(name)
+        if self.lead or tensor.shape[:1] == (self.batch,):
+            return self.lead
+        if self.batch != 1:
+            raise BatchTouchedError(f"required the batch of {self.batch} in front, found {tensor.name}, {tensor.shape}")
+        return 1
+
+    def shape(self, name: str | None) -> Shape:
+        """The shape of an activation in the Program."""
+        tensor = self.tensor(name)
+        if 0 in tensor.shape:
+            raise UnreadableError(f"required sizes of 1 and more, found {tensor.shape} of {tensor.name}")
+        return (BATCH, *tensor.shape[1 - self.lead_of(name) :])
+
+    def axis(self, axis: int, name: str | None) -> int:
+        """A dimension of a tensor, from the front or (negative) from behind, as the Program counts."""
+        rank = len(self.tensor(name).shape)
+        if not -rank <= axis < rank:
+            raise UnreadableError(f"required an axis of {rank} dimensions, found {axis}")
+        found = axis % rank + self.lead_of(name)
+        if found == 0:
+            raise BatchTouchedError(f"required an axis other than the batch, found {axis}")
+        return found
+
+    def constant(self, name: str | None) -> np.ndarray:
+        """A constant's content."""
+        tensor = self.tensor(name)
+        if tensor.data is None:
+            raise UnreadableError(f"required a constant, found that {tensor.name} is computed")
+        return tensor.data
+
+    def numbers(self, name: str | None) -> np.ndarray:
+        """A shape, axes or indices: plain integers, constant or folded."""
+        tensor = self.tensor(name)
+        found = self.known.get(tensor.name, tensor.data)
+        if found is None or found.dtype.kind not in "iu":
+            raise UnreadableError(f"required integers known beforehand, found {tensor.dtype} computed in {tensor.name}")
+        return found
+
+    # --- the Program's values ---
+
+    def operand(self, name: str | None, rank: int | None = None) -> str:
+        """The Program's value of an activation or a constant of codes, of `rank` dimensions if that is given.
+
+        A value of fewer dimensions gets more of size 1 in front, behind the batch, as NumPy broadcasts.
+        """
+        tensor = self.tensor(name)
+        if tensor.data is None and tensor.name not in self.values:
+            raise UnreadableError(f"required an operand that is computed before, found {tensor.name}")
+        value = self.values.get(tensor.name) or self._declare_constant(tensor, rank)
+        found = self.tensors[value].shape
+        if rank is None or len(found) == rank:
+            return value
+        if len(found) > rank:
+            raise UnreadableError(f"required at most {rank} dimensions with the batch, found {tensor.shape}")
+        return self.reshaped(value, (BATCH, *(1 for _ in range(rank - len(found))), *found[1:]))
+
+    def _declare_constant(self, tensor: TfTensor, rank: int | None) -> str:
+        data = self.constant(tensor.name)
+        shape = (*(1 for _ in range((rank or data.ndim + self.lead_of(tensor.name)) - data.ndim)), *data.shape) or (1,)
+        if shape[0] != 1:
+            raise BatchTouchedError(f"required a constant for every sample alike, found {tensor.shape}")
+        name = self.unused(tensor.name)
+        self.tensors[name] = Tensor(name, shape, self.label(tensor.name), data.reshape(shape))
+        return name
+
+    def reshaped(self, value: str, shape: Shape, name: str | None = None) -> str:
+        """A value in another shape; under `name` if that is given."""
+        source = self.tensors[value]
+        if source.shape == shape and name is None:
+            return value
+        return self.emit("reshape", (value,), source.qparams, shape, {"shape": shape}, name=name)
+
+    def image(self, name: str | None) -> str:
+        """An activation of rows, columns and channels behind the batch."""
+        tensor, value = self.tensor(name), self.operand(name)
+        if len(tensor.shape) != IMAGE_RANK or (self.lead_of(name) and tensor.shape[0] != 1):
+            raise UnreadableError(f"required one image of rows, columns and channels, found {tensor.shape}")
+        return self.reshaped(value, (BATCH, *tensor.shape[1:]))
+
+    def unused(self, name: str) -> str:
+        """The name, or one made of it that no value has."""
+        while name in self.tensors:
+            name += "_"
+        return name
+
+    def emit(
+        self,
+        op: str,
+        inputs: Sequence[str],
+        label: QParams,
+        shape: Shape,
+        attributes: Mapping[str, Any],
+        constants: Mapping[str, np.ndarray] = EMPTY,
+        labels: Mapping[str, QParams] = EMPTY,
+        name: str | None = None,
+    ) -> str:
+        """Append an instruction and what follows from its labels; its output's name."""
+        name = self.unused(name or f"{inputs[0]}/{op}")
+        bare = Instruction(op, name, tuple(inputs), attributes, constants, labels)
+        output = Tensor(name, shape, label)
+        try:
+            derived = REGISTRY[op].derive(bare, [self.tensors[value] for value in inputs], output)
+        except NumericDomainError as error:
+            raise UnreadableError(str(error)) from error
+        self.tensors[name] = output
+        self.instructions.append(complete(bare, derived))
+        return name
+
+    def define(
+        self,
+        output: str,
+        op: str,
+        inputs: Sequence[str],
+        attributes: Mapping[str, Any],
+        constants: Mapping[str, np.ndarray] = EMPTY,
+        labels: Mapping[str, QParams] = EMPTY,
+        shape: Shape | None = None,
+    ) -> None:
+        """Append the instruction that makes one of the file's activations, `output`; see `emit`.
+
+        `shape` is what the instruction makes, where it then has to be reshaped to the activation's own shape.
+        """
+        label, own = self.label(output), self.shape(output)
+        if shape in (None, own):
+            self.values[output] = self.emit(op, inputs, label, own, attributes, constants, labels, output)
+            return
+        made = self.emit(op, inputs, label, shape or own, attributes, constants, labels)
+        self.values[output] = self.reshaped(made, own, output)
+
+    def bounded(self, output: str, source: str, low: int, high: int) -> None:
+        """One of the file's activations is another one between two codes.
+
+        The clamp joins the instruction that makes the other, where that has one and nothing else reads the value.
+        """
+        value = self.operand(source)
+        clamp = {"clamp_min": low, "clamp_max": high}
+        maker = self.instructions[-1] if self.instructions else None
+        if maker is None or maker.name != value or "clamp_min" not in maker.attributes or self.is_shared(value):
+            self.define(output, "rescale", (value,), {**clamp, "rounding": "double"})
+            return
+        ends = {end: min(max(maker.attributes[end], low), high) for end in clamp}
+        self.alias(output, self._remade(output, ends))
+
+    def alias(self, output: str, value: str) -> None:
+        """One of the file's activations is a value of the Program already, in its own shape or another."""
+        shape = self.shape(output)
+        found = self.tensors[value]
+        if math.prod(found.shape[1:]) != math.prod(shape[1:]):
+            raise UnreadableError(f"required as many values as {shape} has, found {found.shape}")
+        self.require_same(output, found.qparams)
+        last = self.instructions[-1].name if self.instructions else None
+        if found.shape != shape:
+            value = self.reshaped(value, shape, output)
+        elif value == last != output and not self.is_shared(value):
+            value = self._remade(output, EMPTY)
+        self.values[output] = value
+
+    def _remade(self, name: str, changes: Mapping[str, Any]) -> str:
+        """The last instruction under another name and with other attributes."""
+        last = self.instructions.pop()
+        made = self.tensors.pop(last.name)
+        attributes = {**last.attributes, **changes}
+        value = self.emit(
+            last.op, last.inputs, made.qparams, made.shape, attributes, last.constants, last.labels, name=name
+        )
+        self.values |= {other: value for other, old in self.values.items() if old == last.name}
+        return value
+
+    def is_shared(self, value: str) -> bool:
+        """Whether more than one operator, or an output, reads a value under any of the file's names for it."""
+        names = {name for name, found in self.values.items() if found == value}
+        inside = sum(name in names for operator in self.model.operators for name in operator.inputs)
+        return inside + 2 * any(name in names for _, name in self.model.outputs) > 1
+
+    def require_same(self, output: str, label: QParams) -> None:
+        """Raise unless codes that only move keep their meaning."""
+        if self.label(output) != label:
+            raise UnreadableError(
+                f"required the QParams of its operands for its output, {label}; found {self.label(output)}"
+            )
+
+
+def clamp_codes(draft: Draft, operator: TfOperator) -> dict[str, Any]:
+    """An instruction's clamp by the operator's fused activation, and its rounding."""
+    label = draft.label(operator.outputs[0])
+    low, high = activation_codes(fused_activation_of(operator), label)
+    return {"clamp_min": low, "clamp_max": high, "rounding": "double"}
+
+
+def fused_activation_of(operator: TfOperator) -> str:
+    """The activation fused into an operator; "NONE" where it has none."""
+    activation = text(operator, "FusedActivationFunction", "NONE")
+    if activation not in ("NONE", "RELU", "RELU6", "RELU_N1_TO_1"):
+        raise UnreadableError(f"required an activation that clamps, found {activation}")
+    return activation
+
+
+def text(operator: TfOperator, field: str, otherwise: str) -> str:
+    """An option that is a member of an enumeration, by the member's name."""
+    value: Field = operator.fields.get(field, ("", otherwise))
+    return str(value[1]) if isinstance(value, tuple) else otherwise
+
+
+def number(operator: TfOperator, field: str, otherwise: int = 0) -> int:
+    """An option that is an integer or a truth value."""
+    value = operator.fields.get(field, otherwise)
+    if not isinstance(value, int | np.integer | bool | np.bool_):
+        raise UnreadableError(f"required a number for {field}, found {value}")
+    return int(value)

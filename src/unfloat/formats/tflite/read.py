@@ -1,0 +1,174 @@
+"""Read a quantized `.tflite` file, others' too, into a Program with the same bits, or say by name why that cannot be.
+
+The same bits means: those of TensorFlow Lite Micro's reference kernels for int8 and int16, and of LiteRT's for uint8.
+QUANTIZE from real numbers at the entry and DEQUANTIZE to them at the exit are the Program's border; any other operator
+on real numbers is refused, never kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from unfloat.formats.tflite.builtins import UnreadableError
+from unfloat.formats.tflite.decode import decode
+from unfloat.formats.tflite.draft import BatchTouchedError, Draft
+from unfloat.formats.tflite.fold import fold
+from unfloat.formats.tflite.model import TfModel, TfOperator
+from unfloat.formats.tflite.table import READERS
+from unfloat.ir.graph import Port
+from unfloat.ir.instruction import Tensor
+from unfloat.program.program import Program
+from unfloat.program.verify import check
+from unfloat.spec.errors import InvalidProgramError, UnsupportedError
+
+FLOATS = ("float16", "float32", "float64")
+
+
+def read(path: str | Path) -> Program:
+    """Read and verify a `.tflite` file.
+
+    Args:
+        path: A quantized model. Its batch becomes any batch where no operator computes with it.
+
+    Raises:
+        InvalidProgramError: The file is damaged or breaks a rule; the message names the field or the operator.
+        UnsupportedError: Operators that a Program cannot hold, all of them at once; those on real numbers among them.
+        MissingExtraError: The package of the extra `tflite` is not installed.
+        OSError: There is no such file, or it cannot be read.
+    """
+    try:
+        return from_bytes(Path(path).read_bytes())
+    except InvalidProgramError as error:
+        raise InvalidProgramError(f"{path}: {error}") from error
+
+
+def from_bytes(content: bytes) -> Program:
+    """The Program of a file's content; see `read`."""
+    model = decode(content)
+    try:
+        program = _program(model, 0)
+    except BatchTouchedError:
+        program = _program(model, 1)
+    check(program)
+    return program
+
+
+def _program(model: TfModel, lead: int) -> Program:
+    draft = Draft(model, lead)
+    problems: list[str] = []
+    inputs = [port for user, name in model.inputs for port in _entry(draft, user, name, problems)]
+    for index, operator in enumerate(model.operators):
+        problems += _read(draft, index, operator)
+    if not problems:
+        outputs = [port for user, name in model.outputs for port in _exit(draft, user, name, problems)]
+    if problems:
+        raise UnsupportedError("A Program cannot hold these parts of the file:", problems)
+    structure = None if len(outputs) == 1 else ("tuple", len(outputs))
+    tensors = _used(draft, [port.value for port in outputs])
+    return Program(_named_apart(inputs), _named_apart(outputs), tensors, tuple(draft.instructions), structure)
+
+
+def _read(draft: Draft, index: int, operator: TfOperator) -> Iterator[str]:
+    """Append an operator's instructions, or yield why that cannot be."""
+    output = operator.outputs[0] if operator.outputs else "nothing"
+    where = f"operator {index} ({operator.builtin}), which makes {output}"
+    try:
+        if not operator.outputs:
+            raise UnreadableError("required an output, found none")
+        if _is_border(draft, operator) or fold(draft, operator):
+            return
+        reader = READERS.get(operator.builtin)
+        if reader is None:
+            raise UnreadableError("there is no such integer operator")
+        reader(draft, operator)
+    except BatchTouchedError:
+        if not draft.lead:
+            raise
+        yield f"{where}: its leading dimension cannot be told from its batch"
+    except UnreadableError as error:
+        yield f"{where}: {_reason(draft, operator) or error}"
+
+
+def _reason(draft: Draft, operator: TfOperator) -> str:
+    """Why an operator on real numbers is refused; "" for others."""
+    names = [name for name in (*operator.inputs, *operator.outputs) if name is not None]
+    real = [name for name in names if draft.tensor(name).dtype in FLOATS]
+    if not real:
+        return ""
+    return f"it computes with floats ({draft.tensor(real[0]).dtype} in {real[0]}): quantize the whole model"
+
+
+def _is_border(draft: Draft, operator: TfOperator) -> bool:
+    """Whether an operator only leads into codes from the file's inputs, or out to its outputs.
+
+    An entry's QUANTIZE was read with its input, and an exit's DEQUANTIZE gives no value but its operand's.
+    """
+    if operator.builtin == "QUANTIZE" and operator.outputs[0] in draft.values:
+        return True
+    leaves = {name for _, name in draft.model.outputs}
+    if operator.builtin != "DEQUANTIZE" or operator.outputs[0] not in leaves or len(operator.inputs) != 1:
+        return False
+    draft.values[operator.outputs[0]] = draft.operand(operator.inputs[0])
+    return True
+
+
+def _entry(draft: Draft, user: str, name: str, problems: list[str]) -> Iterator[Port]:
+    """An input: codes, or the codes that a QUANTIZE makes of real numbers; or a problem."""
+    try:
+        codes = _codes_of(draft, name)
+        value = draft.unused(codes)
+        draft.tensors[value] = Tensor(value, draft.shape(codes), draft.label(codes))
+        draft.values[codes] = value
+        yield _port(draft, user, value)
+    except BatchTouchedError:
+        raise
+    except UnreadableError as error:
+        problems.append(f"input {user}: {error}")
+
+
+def _codes_of(draft: Draft, name: str) -> str:
+    """An input's codes: the tensor itself, or what a QUANTIZE makes of its real numbers."""
+    if draft.tensor(name).dtype not in FLOATS:
+        return name
+    consumers = [operator for operator in draft.model.operators if name in operator.inputs]
+    if len(consumers) != 1 or consumers[0].builtin != "QUANTIZE" or not consumers[0].outputs:
+        raise UnreadableError(
+            "required codes, or real numbers that one QUANTIZE takes; this model computes with floats"
+        )
+    return consumers[0].outputs[0]
+
+
+def _exit(draft: Draft, user: str, name: str, problems: list[str]) -> Iterator[Port]:
+    """An output, or a problem."""
+    try:
+        yield _port(draft, user, draft.operand(name))
+    except BatchTouchedError:
+        raise
+    except UnreadableError as error:
+        problems.append(f"output {user}: {error}")
+
+
+def _port(draft: Draft, user: str, value: str) -> Port:
+    shape = draft.tensors[value].shape
+    return Port(user, value, shape, tuple(range(len(shape))))
+
+
+def _named_apart(ports: Sequence[Port]) -> tuple[Port, ...]:
+    """The ports under names that differ, as users tell them by name."""
+    taken: set[str] = set()
+    apart = []
+    for port in ports:
+        name = port.name
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        apart.append(replace(port, name=name))
+    return tuple(apart)
+
+
+def _used(draft: Draft, outputs: Sequence[str]) -> dict[str, Tensor]:
+    """The Program's tensors without constants that turned out not to be needed."""
+    needed = {name for instruction in draft.instructions for name in instruction.inputs} | set(outputs)
+    return {name: tensor for name, tensor in draft.tensors.items() if tensor.data is None or name in needed}

@@ -1,0 +1,246 @@
+"""Reading `.tflite`: what is written comes back, others' files give the public runtimes' bits, damage is an error."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import unfloat
+from tests.conformance.generate import DRAWS, build, codes_for
+from tests.formats.test_tflite_peers import exportable
+from tests.peers.call import Peer, peer
+from tests.peers.programs import CASES
+from tests.program.nets import small_codes, small_net
+from unfloat.formats.tflite.encode import encode
+from unfloat.formats.tflite.model import Quantization, TfModel, TfOperator, TfTensor
+from unfloat.formats.tflite.read import from_bytes
+from unfloat.formats.tflite.write import to_bytes
+from unfloat.ops import REGISTRY
+from unfloat.ops._operator import Operator
+from unfloat.program.interpret import interpret
+from unfloat.program.program import Program
+from unfloat.runtime.engine import Engine
+from unfloat.spec.errors import InvalidProgramError, UnsupportedError
+
+OPERATORS = [operator for operator in REGISTRY.values() if operator.integer_meaning is not None]
+DOUBLE = [draw for draw in DRAWS if draw.rounding == "double"]
+INT8, UINT8 = "int8", "uint8"
+
+
+def written(operator: Operator) -> Iterator[tuple[str, Program]]:
+    """Every case of an operator that can be written."""
+    for draw, case in product(DOUBLE, (*operator.cases(), *(case for name, case in CASES if name == operator.name))):
+        if draw.scheme == "int16x8" and "int16" not in operator.storages:
+            continue
+        program = build(operator, case, draw)
+        if draw.scheme != "uint8":
+            if exportable(program, case):
+                yield f"{draw.name}: {case.label}", program
+            continue
+        try:
+            to_bytes(program)
+        except unfloat.ExportError:  # scales at which LiteRT's uint8 kernels would differ
+            continue
+        yield f"{draw.name}: {case.label}", program
+
+
+@pytest.mark.parametrize("operator", OPERATORS, ids=lambda o: o.name)
+def test_what_is_written_comes_back(operator: Operator) -> None:
+    """The same codes; and a Program read from its own file again is the same to the byte."""
+    count = 0
+    for label, program in written(operator):
+        read = from_bytes(to_bytes(program))
+        codes = codes_for(program, 2, label)
+        expected, found = interpret(program, codes), interpret(read, codes)
+        for one, other in zip(expected, found, strict=True):
+            np.testing.assert_array_equal(one.reshape(other.shape), other, err_msg=label)
+        assert from_bytes(to_bytes(read)).digest() == read.digest(), label
+        count += 1
+    assert count
+
+
+def test_a_network_comes_back() -> None:
+    program = small_net()
+    read = from_bytes(to_bytes(program))
+    assert [port.name for port in (*read.inputs, *read.outputs)] == ["x", "y"]
+    np.testing.assert_array_equal(interpret(read, [small_codes(3)])[0], interpret(program, [small_codes(3)])[0])
+
+
+def test_a_border_of_floats_is_the_border(tmp_path: Path) -> None:
+    path = tmp_path / "net.tflite"
+    small_net().export(path, float_border=True)
+    read = unfloat.load(path)
+    x = np.random.default_rng(0).normal(0, 0.5, (2, 6, 5, 3)).astype(np.float32)
+    np.testing.assert_array_equal(read.compile()(x), small_net().compile()(x.transpose(0, 3, 1, 2)))
+
+
+PUBLIC = {  # file: who says what is right; Micro knows no uint8, LiteRT refuses one file
+    "hello_world_int8": ("tflm", "litert"),
+    "mbnet128_0.25_q": ("tflm", "litert"),
+    "micro_speech_quantized": ("tflm", "litert"),
+    "mnist_resnet_q": ("tflm", "litert"),
+    "mobilenet_v1_0.25_128_quant": ("litert",),
+    "person_detect": ("tflm",),
+    "pretrainedResnet_quant": ("tflm", "litert"),
+    "tf2_mobilenet_v2_1.0_224_ptq": ("tflm", "litert"),
+    "vww_96_int8": ("tflm", "litert"),
+}
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_files(name: str, data_folder: Path) -> None:
+    """Interpreter, engine and the public runtimes agree; written and read again it is the same Program."""
+    path = data_folder / "tflite" / f"{name}.tflite"
+    program = unfloat.load(path)
+    codes = codes_for(program, 3, name)
+    expected = interpret(program, codes)[0]
+    np.testing.assert_array_equal(Engine(program).run(*codes), expected)
+    for runtime in PUBLIC[name]:
+        (answer,) = peer(runtime)([(path.read_bytes(), codes)])
+        assert not isinstance(answer, str), answer
+        np.testing.assert_array_equal(answer[0], expected)
+    assert from_bytes(to_bytes(program)).digest() == program.digest()
+
+
+@pytest.mark.data
+def test_a_float_model_is_refused_with_what_to_do(data_folder: Path) -> None:
+    with pytest.raises(UnsupportedError, match="computes with floats"):
+        unfloat.load(data_folder / "tflite" / "vww_96_float.tflite")
+
+
+def one_operator(builtin: str, weight: np.ndarray, **fields: tuple[str, str] | int) -> bytes:
+    """A file of one linear operator whose weight is given as it is, over an image of 4 x 4."""
+    channels = weight.shape[3] if builtin == "CONV_2D" else weight.shape[-1]
+    outputs = weight.shape[0] if builtin == "CONV_2D" else weight.shape[-1]
+    kind = str(weight.dtype)
+    zero, scale = (7, 131) if kind == UINT8 else (0, 3), (0.5, 0.25, 2.0)
+    tensors = [
+        TfTensor("x", (1, 4, 4, channels), kind, Quantization(scale[:1], zero[1])),
+        TfTensor("w", weight.shape, kind, Quantization(scale[1:2], zero[0]), weight),
+        TfTensor("b", (outputs,), "int32", Quantization((0.125,)), np.arange(outputs, dtype=np.int32) * 50),
+        TfTensor("y", (1, 4, 4, outputs), kind, Quantization(scale[2:], zero[1])),
+    ]
+    options = "Conv2DOptions" if builtin == "CONV_2D" else "DepthwiseConv2DOptions"
+    padding: dict[str, tuple[str, str] | int] = {"Padding": ("Padding", "SAME"), "StrideH": 1, "StrideW": 1}
+    operator = TfOperator(builtin, 3, ("x", "w", "b"), ("y",), options, {**padding, **fields})
+    return encode(TfModel({t.name: t for t in tensors}, (operator,), (("x", "x"),), (("y", "y"),)), "a test")
+
+
+@pytest.mark.parametrize("runtime", ["tflm", "litert"])
+@pytest.mark.parametrize("builtin", ["CONV_2D", "DEPTHWISE_CONV_2D"])
+def test_weights_of_minus_128(runtime: str, builtin: str) -> None:
+    """Files made by others may use the lowest code."""
+    shape = (5, 3, 3, 4) if builtin == "CONV_2D" else (1, 3, 3, 8)
+    fields = {} if builtin == "CONV_2D" else {"DepthMultiplier": 1}
+    content = one_operator(builtin, np.full(shape, -128, np.int8), **fields)
+    _agrees(content, peer(runtime))
+
+
+@pytest.mark.parametrize("builtin", ["CONV_2D", "DEPTHWISE_CONV_2D"])
+def test_weights_with_a_zero_point(builtin: str) -> None:
+    """The paper's own scheme, all codes of a byte: LiteRT's legacy kernels are the witness."""
+    shape = (5, 3, 3, 4) if builtin == "CONV_2D" else (1, 3, 3, 8)
+    fields = {} if builtin == "CONV_2D" else {"DepthMultiplier": 1}
+    weight = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    weight.reshape(-1)[:2] = 0, 255
+    _agrees(one_operator(builtin, weight, **fields), peer("litert"))
+
+
+def _agrees(content: bytes, runtime: Peer) -> None:
+    program = from_bytes(content)
+    codes = codes_for(program, 3, "weights")
+    (answer,) = runtime([(content, codes)])
+    assert not isinstance(answer, str), answer
+    expected = interpret(program, codes)[0]
+    np.testing.assert_array_equal(answer[0], expected)
+    for level in unfloat.runtime.engine.levels():
+        np.testing.assert_array_equal(Engine(program, level=level).run(*codes), expected)
+
+
+def test_all_problems_are_listed_at_once() -> None:
+    tensors = [
+        TfTensor("x", (1, 4), "int8", Quantization((1.0,))),
+        TfTensor("a", (1, 4), "int8", Quantization((1.0,))),
+        TfTensor("y", (1, 4), "float32"),
+    ]
+    operators = (
+        TfOperator("CUMSUM", 1, ("x",), ("a",), "CumsumOptions", {}),
+        TfOperator("DEQUANTIZE", 1, ("a",), ("f",), "DequantizeOptions", {}),
+        TfOperator("EXP", 1, ("f",), ("y",), "ExpOptions", {}),
+    )
+    tensors.insert(2, TfTensor("f", (1, 4), "float32"))
+    content = encode(TfModel({t.name: t for t in tensors}, operators, (("x", "x"),), (("y", "y"),)), "a test")
+    with pytest.raises(UnsupportedError) as caught:
+        from_bytes(content)
+    problems = caught.value.problems
+    assert ["CUMSUM" in problems[0], "DEQUANTIZE" in problems[1], "EXP" in problems[2]] == [True] * 3
+    assert "there is no such integer operator" in problems[0]
+    assert "it computes with floats (float32 in f)" in problems[2]
+
+
+def moved(builtin: str, options: str, target: tuple[int, ...], **operands: list[int]) -> Program:
+    """A file of one operator that moves codes of [1, 6], read."""
+    label = Quantization((1.0,))
+    tensors = [TfTensor("x", (1, 6), "int8", label), TfTensor("y", target, "int8", label)]
+    tensors += [TfTensor(n, (len(v),), "int32", None, np.array(v, np.int32)) for n, v in operands.items()]
+    operator = TfOperator(builtin, 1, ("x", *operands), ("y",), options, {})
+    return from_bytes(
+        encode(TfModel({t.name: t for t in tensors}, (operator,), (("x", "x"),), (("y", "y"),)), "a test")
+    )
+
+
+def test_a_tensor_that_begins_with_no_batch_gets_one() -> None:
+    read = moved("RESHAPE", "ReshapeOptions", (2, 3))
+    codes = np.arange(24, dtype=np.int8).reshape(4, 6)
+    np.testing.assert_array_equal(Engine(read).run(codes), codes.reshape(4, 2, 3))
+
+
+def test_a_leading_dimension_that_is_computed_with_is_no_batch() -> None:
+    read = moved("TRANSPOSE", "TransposeOptions", (6, 1), axes=[1, 0])
+    codes = np.arange(24, dtype=np.int8).reshape(4, 1, 6)
+    np.testing.assert_array_equal(Engine(read).run(codes), codes.reshape(4, 6, 1))
+
+
+def test_every_truncation_is_refused() -> None:
+    content = to_bytes(small_net())
+    for length in range(len(content)):
+        with pytest.raises((InvalidProgramError, UnsupportedError)):
+            from_bytes(content[:length])
+
+
+def test_damage_is_refused_or_harmless() -> None:
+    """Words overwritten at random: an error of one kind, or a verified Program."""
+    content, rng = to_bytes(small_net()), np.random.default_rng(0)
+    words = [0, 1, -1, 2**31 - 1, -(2**31), 255, 65536, len(content)]
+    refused = 0
+    for _ in range(1500):
+        damaged = bytearray(content)
+        for _ in range(rng.integers(1, 5)):
+            at = int(rng.integers(0, len(content) - 4)) // 4 * 4
+            damaged[at : at + 4] = struct.pack("<i", int(rng.choice(words)))
+        try:
+            from_bytes(bytes(damaged)).verify()
+        except (InvalidProgramError, UnsupportedError):
+            refused += 1
+    assert refused > 300
+
+
+@pytest.mark.parametrize(
+    ("field", "damage"),
+    [
+        ("identifier", lambda b: b[:4] + b"TFL2" + b[8:]),
+        ("root", lambda b: struct.pack("<I", 2**32 - 1) + b[4:]),
+        ("identifier", lambda b: b""),
+    ],
+)
+def test_the_error_names_the_field(field: str, damage: object, tmp_path: Path) -> None:
+    path = tmp_path / "net.tflite"
+    path.write_bytes(damage(to_bytes(small_net())))  # type: ignore[operator]
+    with pytest.raises(InvalidProgramError, match=rf"net\.tflite: {field}"):
+        unfloat.load(path)
