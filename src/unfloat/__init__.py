@@ -1,6 +1,6 @@
 """Unfloat turns a floating-point network into one that computes with integers only, the same bits everywhere."""
 
-from unfloat.api import compare, compile_program, convert, export, fit, load, prepare, quantize
+from unfloat.api import compare, compile_program, convert, export, fit, load, prepare, quantize, survey
 from unfloat.program.program import Program
 from unfloat.quant.recipe import InputSpec, Override, Recipe, Training
 from unfloat.spec.errors import (
@@ -47,4 +47,5 @@ __all__ = [
     "load",
     "prepare",
     "quantize",
+    "survey",
 ]

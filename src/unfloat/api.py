@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.optim import Optimizer
 
+    from unfloat.formats.tflite.survey import Survey
     from unfloat.quant.comparison import Comparison
     from unfloat.quant.objective import Loss
     from unfloat.quant.student import Student
@@ -226,6 +227,12 @@ def load(path: str | Path) -> Program:
     from unfloat.program.file import load as load_file
 
     return load_file(path)
+
+
+def survey(path: str | Path) -> Survey:
+    """Is another tool's `.tflite` file integer-only? See `unfloat.formats.tflite.survey.survey`."""
+    found: Survey = _room("unfloat.formats.tflite.survey", "tflite").survey(path)
+    return found
 
 
 def compile_program(program: Program, threads: int = 1, level: str | None = None) -> Engine:

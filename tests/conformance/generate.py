@@ -12,9 +12,9 @@ from unfloat.ir.graph import BATCH, Clamp, Node, Port
 from unfloat.ir.instruction import Tensor
 from unfloat.ops import REGISTRY
 from unfloat.ops._operator import Case, Operator, WeightRule
+from unfloat.program.certificate import verify
 from unfloat.program.lower import make_instruction
 from unfloat.program.program import Program
-from unfloat.program.verify import verify
 from unfloat.spec.qparams import STORAGE, QParams, positive_scale
 
 

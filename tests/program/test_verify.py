@@ -10,8 +10,8 @@ import pytest
 from tests.conformance.generate import DRAWS, all_cases, build
 from tests.program.nets import small_net
 from unfloat.ops import REGISTRY
+from unfloat.program.certificate import verify
 from unfloat.program.program import Program
-from unfloat.program.verify import verify
 from unfloat.spec.backend import NumpyBackend
 from unfloat.spec.errors import InvalidProgramError
 from unfloat.spec.qparams import QParams, positive_scale

@@ -33,7 +33,7 @@ app = typer.Typer(
 )
 
 ModelName = Annotated[str, typer.Argument(help="A .pt2 file, or package.module:function that returns a module.")]
-ProgramPath = Annotated[Path, typer.Argument(metavar="PROGRAM", help="A .unfloat file.")]
+ProgramPath = Annotated[Path, typer.Argument(metavar="PROGRAM", help="A .unfloat file, or a quantized .tflite.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads; the result does not depend on them.")]
 Level = Annotated[str | None, typer.Option(help="Force an instruction-set level, for example scalar.")]
@@ -220,13 +220,24 @@ def inspect(program: ProgramPath, as_json: Json = False) -> None:
 
 
 @app.command()
-def verify(program: ProgramPath, as_json: Json = False) -> None:
-    """Prove a program: integers only, no overflow; print its hash."""
+def verify(
+    program: ProgramPath,
+    ranges: Annotated[bool, typer.Option(help="Show where every accumulator and every value can lie.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Prove a program, or another tool's .tflite: integers only, no overflow; or say where it computes with floats."""
+    found = unfloat.survey(program) if program.suffix == ".tflite" else None
+    if found is not None and not found.integer_only:
+        if as_json:
+            _print_json(show.survey_record(found))
+        else:
+            show.survey(found)
+        raise typer.Exit(1)
     certificate = unfloat.load(program).verify()
     if as_json:
         _print_json(show.certificate_record(certificate))
     else:
-        show.certificate(certificate)
+        show.certificate(certificate, ranges=ranges)
 
 
 @app.command()

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
+from unfloat.program.certificate import Certificate
 from unfloat.program.file import write_atomically
 from unfloat.program.program import Program
-from unfloat.program.verify import Certificate
 from unfloat.quant.comparison import Comparison, SiteComparison
 from unfloat.spec.errors import ExportError, MissingExtraError
 
 if TYPE_CHECKING:
+    from unfloat.formats.tflite.survey import Survey
     from unfloat.quant.training_loop import History
 
 console = Console()
@@ -32,20 +34,41 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
     console.print(result)
 
 
-def certificate(found: Certificate) -> None:
-    """The certificate's summary."""
+def certificate(found: Certificate, *, ranges: bool = False) -> None:
+    """The certificate's summary, and on request where every value lies."""
     widest = found.widest
+    overflow = "none"
+    if widest is not None:
+        overflow = (
+            f"at most {widest.bits} bits of {widest.limit} ({widest.name}): no overflow, {widest.margin} to spare"
+        )
     rows: list[tuple[str, str]] = [
         ("instructions", f"{found.instructions}, none reads or writes a float"),
+        *(
+            (f"border, {c.role}", f"{c.name}: {c.dtype}, scale {c.scale:.6g}, zero at {c.zero_point}")
+            for c in found.border
+        ),
         ("multiply-accumulates a sample", f"{found.macs:,}"),
         ("constants", f"{found.constant_bytes:,} bytes"),
-        (
-            "accumulators",
-            "none" if widest is None else f"at most {widest.bits} bits of {widest.limit} ({widest.name}): no overflow",
-        ),
-        ("SHA-256", found.digest),
+        ("accumulators", overflow),
+        ("rounding", ", ".join(found.roundings) or "none"),
+        ("SHA-256 of the program", found.digest),
+        ("SHA-256 of its bits' meaning", found.identity),
     ]
     table("certificate", ("what", "proved"), rows)
+    if ranges:
+        _ranges(found)
+
+
+def _ranges(found: Certificate) -> None:
+    bounds = {bound.name: bound for bound in found.bounds}
+    cells = []
+    for value in found.ranges:
+        bound = bounds.get(value.name)
+        sums = ("", "") if bound is None else (f"[{bound.least}, {bound.greatest}]", str(bound.margin))
+        reals = f"[{value.real_least:.5g}, {value.real_greatest:.5g}]"
+        cells.append((value.name, value.op, *sums, f"{value.dtype} [{value.least}, {value.greatest}]", reals))
+    table("ranges", ("value", "op", "accumulator", "bits to spare", "codes", "stands for"), cells, numeric=(3,))
 
 
 def certificate_record(found: Certificate) -> dict[str, Any]:
@@ -53,11 +76,32 @@ def certificate_record(found: Certificate) -> dict[str, Any]:
     return {
         "instructions": found.instructions,
         "integer_only": True,
+        "border": [asdict(crossing) for crossing in found.border],
         "macs": found.macs,
         "constant_bytes": found.constant_bytes,
-        "accumulator_bits": {bound.name: bound.bits for bound in found.bounds},
-        "accumulator_limits": {bound.name: bound.limit for bound in found.bounds},
+        "accumulators": [{**asdict(bound), "bits": bound.bits, "margin": bound.margin} for bound in found.bounds],
+        "tightest": None if found.widest is None else found.widest.name,
+        "ranges": [asdict(value) for value in found.ranges],
+        "roundings": list(found.roundings),
         "sha256": found.digest,
+        "identity": found.identity,
+    }
+
+
+def survey(found: Survey) -> None:
+    """Where a file computes with floats."""
+    console.print(f"not integer-only: {len(found.islands)} of {found.operators} operators compute with floats")
+    cells = [(place.index, place.builtin, place.output, f"{place.dtype} in {place.tensor}") for place in found.islands]
+    table("floats", ("operator", "what", "makes", "found"), cells, numeric=(0,))
+
+
+def survey_record(found: Survey) -> dict[str, Any]:
+    """The same for scripts."""
+    return {
+        "integer_only": found.integer_only,
+        "operators": found.operators,
+        "border": [asdict(place) for place in found.border],
+        "islands": [asdict(place) for place in found.islands],
     }
 
 

@@ -12,7 +12,7 @@ from unfloat.ir.instruction import Instruction, Tensor
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from unfloat.program.verify import Certificate
+    from unfloat.program.certificate import Certificate
     from unfloat.runtime.engine import Engine
 
 VERSION = 1
@@ -43,7 +43,7 @@ class Program:
         Raises:
             InvalidProgramError: A rule is broken; the message names the instruction and the rule.
         """
-        from unfloat.program.verify import verify
+        from unfloat.program.certificate import verify
 
         return verify(self)
 

@@ -1,7 +1,7 @@
 """What a Program must satisfy, checked when it is made and again when it is loaded.
 
 A file is untrusted: every shape, index, shift and scale is re-derived or bounded here before anything runs, and the
-engine relies on it. The result is a certificate: integers only, no accumulator can overflow, and by how much.
+engine relies on it.
 """
 
 from __future__ import annotations
@@ -43,43 +43,10 @@ class LayerBound:
         """Two's complement bits that hold every possible accumulator, left shift included."""
         return max((-self.least - 1).bit_length() if self.least < 0 else 0, self.greatest.bit_length()) + 1
 
-
-@dataclass(frozen=True)
-class Certificate:
-    """What verification proved.
-
-    Attributes:
-        instructions: How many there are; none reads or writes a float.
-        macs: Multiply-accumulates a sample.
-        constant_bytes: Size of all constants.
-        bounds: The exact accumulator bound of each instruction that accumulates.
-        digest: SHA-256 of the `.unfloat` bytes.
-    """
-
-    instructions: int
-    macs: int
-    constant_bytes: int
-    bounds: tuple[LayerBound, ...]
-    digest: str
-
     @property
-    def widest(self) -> LayerBound | None:
-        """The instruction nearest to overflow."""
-        return max(self.bounds, key=lambda bound: bound.bits - bound.limit, default=None)
-
-
-def verify(program: Program) -> Certificate:
-    """Check every rule and say what holds.
-
-    Raises:
-        InvalidProgramError: As `check`.
-    """
-    bounds = check(program)
-    constants = [a.nbytes for i in program.instructions for a in i.constants.values()]
-    constants += [t.data.nbytes for t in program.tensors.values() if t.data is not None]
-    return Certificate(
-        len(program.instructions), sum(layer_macs(program).values()), sum(constants), bounds, program.digest()
-    )
+    def margin(self) -> int:
+        """Bits that no input can reach."""
+        return self.limit - self.bits
 
 
 def check(program: Program) -> tuple[LayerBound, ...]:

@@ -17,6 +17,7 @@ from unfloat.spec.errors import NumericDomainError
 
 Array = Any  # a NumPy array or a PyTorch tensor
 
+ARITHMETIC = 1  # the version of these meanings: with it, a Program's hash names its bits
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 ROUNDINGS = ("double", "single")
 WIDE_ROUNDING = "acc64"  # of 64-bit accumulators: linear operators on int16 codes

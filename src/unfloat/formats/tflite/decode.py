@@ -141,7 +141,7 @@ class _Decoder:
         found, taken, shared = [], set(), 0
         for i, table in enumerate(self.every("tensors", graph.TensorsLength, graph.Tensors)):
             with _reading(f"tensor {i} name"):
-                name = (table.Name() or b"").decode() or f"tensor_{i}"
+                name = (table.Name() or b"").decode().split(";")[0] or f"tensor_{i}"  # converters join what they fuse
             while name in taken:
                 name += "_"
             taken.add(name)

@@ -16,14 +16,13 @@ from unfloat.formats.tflite.decode import decode
 from unfloat.formats.tflite.draft import BatchTouchedError, Draft
 from unfloat.formats.tflite.fold import fold
 from unfloat.formats.tflite.model import TfModel, TfOperator
+from unfloat.formats.tflite.survey import FLOATS, real_tensor
 from unfloat.formats.tflite.table import READERS
 from unfloat.ir.graph import Port
 from unfloat.ir.instruction import Tensor
 from unfloat.program.program import Program
 from unfloat.program.verify import check
 from unfloat.spec.errors import InvalidProgramError, UnsupportedError
-
-FLOATS = ("float16", "float32", "float64")
 
 
 def read(path: str | Path) -> Program:
@@ -93,11 +92,10 @@ def _read(draft: Draft, index: int, operator: TfOperator) -> Iterator[str]:
 
 def _reason(draft: Draft, operator: TfOperator) -> str:
     """Why an operator on real numbers is refused; "" for others."""
-    names = [name for name in (*operator.inputs, *operator.outputs) if name is not None]
-    real = [name for name in names if draft.tensor(name).dtype in FLOATS]
-    if not real:
+    name = real_tensor(draft.model, operator)
+    if name is None:
         return ""
-    return f"it computes with floats ({draft.tensor(real[0]).dtype} in {real[0]}): quantize the whole model"
+    return f"it computes with floats ({draft.tensor(name).dtype} in {name}): quantize the whole model"
 
 
 def _is_border(draft: Draft, operator: TfOperator) -> bool:

@@ -21,9 +21,9 @@ from unfloat.formats.tflite.table import WRITERS
 from unfloat.formats.tflite.table._common import emit_reshape
 from unfloat.ir.graph import Port
 from unfloat.ir.instruction import Instruction
+from unfloat.program.certificate import verify
 from unfloat.program.file import write_atomically
 from unfloat.program.program import Program
-from unfloat.program.verify import verify
 from unfloat.spec.errors import ExportError
 
 DESCRIPTION = "Integer-only network, made by Unfloat"
