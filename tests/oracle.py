@@ -514,6 +514,79 @@ def transpose(x: Tensor, permutation: Sequence[int]) -> Tensor:
     return Tensor.of(tuple(x.shape[axis] for axis in permutation), element)
 
 
+def slice_cells(x: Tensor, begin: Sequence[int], stride: Sequence[int], size: Index) -> Tensor:
+    """Cell i of each output axis is cell begin + i * stride of the input's (TFLite SLICE, STRIDED_SLICE)."""
+
+    def element(index: Index) -> int:
+        return x.at(*(first + i * step for i, first, step in zip(index, begin, stride, strict=True)))
+
+    return Tensor.of(size, element)
+
+
+def gather(x: Tensor, axis: int, indices_of: Sequence[int]) -> Tensor:
+    """Cell i of the output's axis is cell indices_of[i] of the input's (TFLite GATHER)."""
+
+    def element(index: Index) -> int:
+        return x.at(*index[:axis], indices_of[index[axis]], *index[axis + 1 :])
+
+    return Tensor.of((*x.shape[:axis], len(indices_of), *x.shape[axis + 1 :]), element)
+
+
+# comparing ------------------------------------------------------------------------------------------------------------
+
+
+def extreme(a: Tensor, b: Tensor, pick: Callable[[int, int], int]) -> Tensor:
+    """The greater or the less of two codes of one scale and zero point (TFLite MAXIMUM, MINIMUM)."""
+    return Tensor.of(_broadcast_shape(a.shape, b.shape), lambda i: pick(_at_broadcast(a, i), _at_broadcast(b, i)))
+
+
+def reduce_extreme(x: Tensor, axes: Sequence[int], pick: Callable[[list[int]], int]) -> Tensor:
+    """The greatest or the least code over whole axes, which stay as ones (TFLite REDUCE_MAX, REDUCE_MIN)."""
+
+    def element(index: Index) -> int:
+        return pick([x.at(*i) for i in indices(x.shape) if all(a in axes or i[a] == index[a] for a in range(len(i)))])
+
+    return Tensor.of(tuple(1 if axis in axes else n for axis, n in enumerate(x.shape)), element)
+
+
+def arg_max(x: Tensor, axis: int) -> Tensor:
+    """The index of the greatest code along an axis, the first of equals (TFLite ARG_MAX)."""
+
+    def element(index: Index) -> int:
+        row = [x.at(*index[:axis], i, *index[axis:]) for i in range(x.shape[axis])]
+        return row.index(max(row))
+
+    return Tensor.of((*x.shape[:axis], *x.shape[axis + 1 :]), element)
+
+
+# resizing -------------------------------------------------------------------------------------------------------------
+
+
+def resize_coordinate(index: int, source: int, target: int, align_corners: bool, half_pixel_centers: bool) -> Triple:
+    """The two source cells a target cell lies between, and its distance from the first in 1/1024ths (TFLite)."""
+    scale = (1024 * source + target // 2) // target
+    if align_corners and target > 1:
+        scale = (1024 * (source - 1) + (target - 1) // 2) // (target - 1)
+    position = index * scale + (scale // 2 - 512 if half_pixel_centers else 0)
+    lower = min(max(truncating_divide(position, 1024), 0), source - 1)
+    upper = min(truncating_divide(position + 1023, 1024), source - 1)
+    return lower, upper, position - 1024 * lower
+
+
+def resize_bilinear(x: Tensor, size: Pair, align_corners: bool, half_pixel_centers: bool) -> Tensor:
+    """An image of another size: four products of 20 bits, rounded half away from code 0 (TFLite RESIZE_BILINEAR)."""
+
+    def element(index: Index) -> int:
+        n, row, column, c = index
+        y0, y1, dy = resize_coordinate(row, x.shape[1], size[0], align_corners, half_pixel_centers)
+        x0, x1, dx = resize_coordinate(column, x.shape[2], size[1], align_corners, half_pixel_centers)
+        upper = x.at(n, y0, x0, c) * (1024 - dx) + x.at(n, y0, x1, c) * dx
+        lower = x.at(n, y1, x0, c) * (1024 - dx) + x.at(n, y1, x1, c) * dx
+        return round_half_away(Fraction(upper * (1024 - dy) + lower * dy, 2**20))
+
+    return Tensor.of((x.shape[0], *size, x.shape[3]), element)
+
+
 # softmax --------------------------------------------------------------------------------------------------------------
 
 # Qm.n names an int32 with m integer bits and n fractional bits besides its sign: m + n = 31.

@@ -31,6 +31,7 @@ struct Layer {
   const Tensor *output = nullptr;
   std::vector<const uf_tensor *> inputs;  // node.inputs
   Buffer weight, bias, multiplier, shift, packed;
+  Buffer indices;                 // of a gather
   const Layer *leader = nullptr;  // the layer that runs this one as its follower
   int64_t nanoseconds = 0;        // of the last profiled run; those of a follower are the leader's
 };

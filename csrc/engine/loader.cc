@@ -88,6 +88,12 @@ int32_t Loader::zero_point(const std::string &name, const uf_tensor &tensor) con
   return found;
 }
 
+const int32_t *Loader::indices(const std::string &name, int32_t count, int32_t size) {
+  const auto values = integers(name, static_cast<size_t>(count), 0, int64_t{size} - 1);
+  layer_.indices = Buffer(values.data(), values.size() * sizeof(int32_t));
+  return reinterpret_cast<const int32_t *>(layer_.indices.data());
+}
+
 uf_output Loader::output_stage() const {
   const auto *rounding = std::get_if<std::string>(&attribute("rounding"));
   require(rounding && (*rounding == "double" || *rounding == "single" || *rounding == "acc64"),

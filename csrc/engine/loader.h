@@ -39,6 +39,9 @@ class Loader {
   uf_output output_stage() const;  // zero point, clamps, rounding
   uf_window window(int32_t kernel_h, int32_t kernel_w, bool dilated) const;
 
+  // Keeps a list of `count` indices below `size` with the layer.
+  const int32_t *indices(const std::string &name, int32_t count, int32_t size);
+
   // Constants of a linear operator.
   void load_linear(const Shape &weight_shape, int32_t outputs);
   const Array &constant(const std::string &name) const;

@@ -188,7 +188,7 @@ void pad(Loader &loader) {
     loader.require(int64_t{input.shape[axis]} + before + after == output.shape[axis], "its paddings do not fit");
     loader.params().move.before[axis] = before;
   }
-  loader.params().move.value = loader.zero_point("value", input);
+  loader.params().move.value = loader.code("value", input);
 }
 
 void concatenation(Loader &loader) {
@@ -229,6 +229,98 @@ void transpose(Loader &loader) {
   loader.require(seen == (1u << input.rank) - 1, "its permutation must name every axis once");
 }
 
+// Requires one input that differs from the output in `axis` alone.
+void require_same_beside(const Loader &loader, int32_t axis) {
+  uf_tensor expected = loader.output();
+  loader.require_rank(loader.input(), expected.rank);
+  expected.shape[axis] = loader.input().shape[axis];
+  loader.require(same_shape(loader.input(), expected), "its input and output differ away from the axis");
+}
+
+void slice(Loader &loader) {
+  loader.require_inputs(1);
+  require_move(loader);
+  const uf_tensor &input = loader.input(), &output = loader.output();
+  loader.require_rank(output, input.rank);
+  const auto rank = static_cast<size_t>(input.rank);
+  const auto begin = loader.integers("begin", rank, 0, INT32_MAX);
+  const auto stride = loader.integers("stride", rank, -INT32_MAX, INT32_MAX);
+  loader.require(begin[0] == 0 && stride[0] == 1, "it must take every sample");
+  for (size_t axis = 0; axis < rank; ++axis) {
+    const int64_t last = begin[axis] + int64_t{output.shape[axis] - 1} * stride[axis];
+    loader.require(stride[axis] != 0 && begin[axis] < input.shape[axis] && 0 <= last && last < input.shape[axis],
+                   "its cells lie outside the input");
+    loader.params().move.before[axis] = begin[axis];
+    loader.params().move.stride[axis] = stride[axis];
+  }
+}
+
+void gather(Loader &loader) {
+  loader.require_inputs(1);
+  require_move(loader);
+  const int32_t axis = loader.integer("axis", 1, loader.output().rank - 1);
+  require_same_beside(loader, axis);
+  loader.params().move.axis = axis;
+  loader.params().move.indices = loader.indices("indices", loader.output().shape[axis], loader.input().shape[axis]);
+}
+
+// --- codes that compare ---
+
+void pairwise(Loader &loader) {
+  require_broadcast(loader);
+  loader.require_same_storage();
+}
+
+void reduce(Loader &loader) {
+  loader.require_inputs(1);
+  require_move(loader);
+  uint32_t &axes = loader.params().move.axes;
+  axes = 0;
+  int64_t cells = 1;
+  for (const int64_t axis : loader.integers("axes")) {
+    loader.require(0 < axis && axis < loader.input().rank && !(axes & (1u << axis)),
+                   "its axes must lie in [1, rank), each once");
+    axes |= 1u << axis;
+    cells *= loader.input().shape[axis];
+  }
+  loader.require(uf_size(&loader.input()) == uf_size(&loader.output()) * cells, "its output has the wrong size");
+}
+
+void arg_max(Loader &loader) {
+  loader.require_inputs(1);
+  loader.require_activations();
+  const uf_tensor &input = loader.input(), &output = loader.output();
+  const int32_t axis = loader.integer("axis", 1, input.rank - 1), size = input.shape[axis];
+  loader.require(output.width == 2 && size <= INT16_MAX + 1, "its output must be int16 codes that hold every index");
+  loader.require_rank(output, input.rank - 1);
+  for (int i = 0; i < output.rank; ++i) {
+    loader.require(output.shape[i] == input.shape[i < axis ? i : i + 1], "its output has the wrong shape");
+  }
+  loader.params().move.axis = axis;
+}
+
+// --- images of another size ---
+
+void resize_bilinear(Loader &loader) {
+  constexpr int32_t kMostCells = 1 << 16;
+  loader.require_inputs(1);
+  require_move(loader);
+  const uf_tensor &input = loader.input(), &output = loader.output();
+  loader.require_rank(input, 4);
+  loader.require_rank(output, 4);
+  loader.require(input.shape[3] == output.shape[3], "its input and output differ in channels");
+  for (int axis = 1; axis < 3; ++axis) {
+    loader.require(input.shape[axis] <= kMostCells && output.shape[axis] <= kMostCells,
+                   "its images have more than 65536 rows or columns");
+  }
+  const bool aligned = loader.integer("align_corners", 0, 1) == 1;
+  const bool centred = loader.integer("half_pixel_centers", 0, 1) == 1;
+  loader.require(!aligned || !centred, "align_corners and half_pixel_centers exclude each other");
+  uf_resize &resize = loader.params().resize;
+  resize.rows = qmath_resize_axis(input.shape[1], output.shape[1], aligned, centred);
+  resize.columns = qmath_resize_axis(input.shape[2], output.shape[2], aligned, centred);
+}
+
 struct Operator {
   const char *name;
   void (*load)(Loader &loader);
@@ -236,17 +328,25 @@ struct Operator {
 
 constexpr Operator kOperators[] = {
     {"add", add},
+    {"arg_max", arg_max},
     {"average_pool2d", pool2d},
     {"concatenation", concatenation},
     {"conv2d", conv2d},
     {"depthwise_conv2d", depthwise_conv2d},
     {"fully_connected", fully_connected},
+    {"gather", gather},
     {"max_pool2d", pool2d},
+    {"maximum", pairwise},
     {"mean", mean},
+    {"minimum", pairwise},
     {"mul", mul},
     {"pad", pad},
+    {"reduce_max", reduce},
+    {"reduce_min", reduce},
     {"rescale", rescale},
     {"reshape", reshape},
+    {"resize_bilinear", resize_bilinear},
+    {"slice", slice},
     {"softmax", softmax},
     {"transpose", transpose},
 };

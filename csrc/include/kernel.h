@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "qmath.h"
+#include "qmath_resize.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -101,12 +102,15 @@ typedef struct {
   uf_output output;
 } uf_scale;
 
-// pad, concatenation, transpose: codes that only move.
+// pad, concatenation, transpose, slice, gather: codes that only move; reduce_max, reduce_min, arg_max: that compare.
 typedef struct {
-  int32_t before[UF_MAX_RANK];       // pad: cells before the input, along each axis
-  int32_t value;                     // pad: the byte around it; 0 around words
-  int32_t axis;                      // concatenation
+  int32_t before[UF_MAX_RANK];       // pad: cells before the input, along each axis; slice: the first cell taken
+  int32_t value;                     // pad: the byte or word around it
+  int32_t axis;                      // concatenation, gather, arg_max
   int32_t permutation[UF_MAX_RANK];  // transpose: output axis i is input axis permutation[i]
+  int32_t stride[UF_MAX_RANK];       // slice: cells from one that is taken to the next, not 0
+  const int32_t *indices;            // gather: the cells of the axis that are taken, one for each of the output
+  uint32_t axes;                     // reduce_max, reduce_min: a bit for each axis
 } uf_move;
 
 // softmax over the last axis, fixed point as in TFLite's reference kernel.
@@ -116,6 +120,11 @@ typedef struct {
   int32_t diff_min;  // differences to the row's maximum below it give 0
 } uf_softmax;
 
+// resize_bilinear.
+typedef struct {
+  qmath_axis rows, columns;
+} uf_resize;
+
 typedef union {
   uf_linear linear;
   uf_window window;  // average_pool2d, max_pool2d
@@ -123,6 +132,7 @@ typedef union {
   uf_scale scale;
   uf_move move;
   uf_softmax softmax;
+  uf_resize resize;
 } uf_params;
 
 typedef struct uf_node uf_node;

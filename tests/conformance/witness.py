@@ -134,6 +134,11 @@ def _pad(i: Instruction, operands: list[oracle.Tensor], program: Program) -> ora
     return oracle.pad(operands[0], list(zip(flat[::2], flat[1::2], strict=True)), i.attributes["value"])
 
 
+def _slice(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
+    size = (operands[0].shape[0], *i.attributes["size"][1:])
+    return oracle.slice_cells(operands[0], i.attributes["begin"], i.attributes["stride"], size)
+
+
 _SPATIAL = ("stride", "dilation", "padding")
 _ORACLE: dict[str, Callable[[Instruction, list[oracle.Tensor], Program], oracle.Tensor]] = {
     "conv2d": _linear(oracle.conv2d, *_SPATIAL, "groups"),
@@ -152,4 +157,17 @@ _ORACLE: dict[str, Callable[[Instruction, list[oracle.Tensor], Program], oracle.
         operands[0], (operands[0].shape[0], *i.attributes["shape"][1:])
     ),
     "transpose": lambda i, operands, program: oracle.transpose(operands[0], i.attributes["permutation"]),
+    "slice": _slice,
+    "gather": lambda i, operands, program: oracle.gather(operands[0], i.attributes["axis"], i.attributes["indices"]),
+    "maximum": lambda i, operands, program: oracle.extreme(*operands, max),
+    "minimum": lambda i, operands, program: oracle.extreme(*operands, min),
+    "reduce_max": lambda i, operands, program: oracle.reduce_extreme(operands[0], i.attributes["axes"], max),
+    "reduce_min": lambda i, operands, program: oracle.reduce_extreme(operands[0], i.attributes["axes"], min),
+    "arg_max": lambda i, operands, program: oracle.arg_max(operands[0], i.attributes["axis"]),
+    "resize_bilinear": lambda i, operands, program: oracle.resize_bilinear(
+        operands[0],
+        i.attributes["size"],
+        bool(i.attributes["align_corners"]),
+        bool(i.attributes["half_pixel_centers"]),
+    ),
 }

@@ -28,7 +28,9 @@ OPERATORS = [operator for operator in REGISTRY.values() if operator.integer_mean
 INT8 = [draw for draw in DRAWS if draw.scheme == "int8" and draw.rounding == "double"]
 UINT8 = [draw for draw in DRAWS if draw.scheme == "uint8" and draw.rounding == "double"]
 INT16 = [draw for draw in DRAWS if draw.scheme == "int16x8" and draw.rounding == "double"]
-WIDE_OPERATORS = [operator for operator in OPERATORS if "int16" in operator.storages]
+NARROW = {"arg_max": ("int8", "uint8"), "resize_bilinear": ("int8",)}  # what the public kernels know, where it is less
+WIDE_OPERATORS = [o for o in OPERATORS if "int16" in o.storages and "int16" in NARROW.get(o.name, ("int16",))]
+UINT8_OPERATORS = [o for o in OPERATORS if "uint8" in NARROW.get(o.name, ("uint8",))]
 SAMPLES = 3
 CRASHING_SUM = 512  # of a softmax row's exponentials: the public kernels then shift by 32 bits and abort
 
@@ -110,7 +112,7 @@ def test_int8_in_litert(operator: Operator, litert: Peer) -> None:
     assert np.count_nonzero(found) <= len(found) // 100
 
 
-@pytest.mark.parametrize("operator", OPERATORS, ids=lambda o: o.name)
+@pytest.mark.parametrize("operator", UINT8_OPERATORS, ids=lambda o: o.name)
 def test_uint8_in_litert(operator: Operator, litert: Peer) -> None:
     """Whatever is written is equal; with scales that are powers of two all of it is written."""
     jobs = jobs_of(operator, UINT8)

@@ -619,7 +619,6 @@ def test_constants_of_the_graph_travel_with_it():
 
 REFUSED = {
     "silu": (nn.SiLU(), "aten.silu: there is no integer operator for it; try: train it with ReLU or ReLU6"),
-    "padding mode": (nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), "padding is with zeros, found reflect"),
     "pad value": (
         Calls(lambda m, x: functional.pad(x, (1, 1), value=1.0)),
         "padding is with zeros, found the value 1.0",
@@ -653,7 +652,12 @@ REFUSED = {
     "changes a buffer": (Calls(lambda m, x: x * m.k.add_(1), k=torch.ones(1)), r"forward\(\) changes k"),
     "noise": (Calls(lambda m, x: x + torch.randn(4, 1, 1)), "aten.randn: there is no integer operator"),
     "zeros of the batch": (Calls(lambda m, x: x + torch.zeros(x.shape[0], 1, 1, 1)), "aten.zeros: there is no integer"),
-    "chunk": (Calls(lambda m, x: torch.chunk(x, 2, 1)[0]), "aten.chunk"),
+    "batch cut": (Calls(lambda m, x: x[1:]), "no other may depend on it|may not cut the batch"),
+    "indices of a maximum": (Calls(lambda m, x: x.max(1)[1]), "its indices are used"),
+    "scale factor": (
+        Calls(lambda m, x: functional.interpolate(x, scale_factor=1.3, mode="bilinear")),
+        r"scale factors \[1.3, 1.3\] do not lead from \(9, 7\) to whole sizes",
+    ),
 }
 
 
@@ -679,7 +683,7 @@ def test_all_problems_are_listed_at_once():
         collections.OrderedDict(
             a=nn.Conv2d(4, 4, 1),
             act=nn.GELU(),
-            up=nn.Upsample(scale_factor=2),
+            up=nn.Upsample(scale_factor=2, mode="bicubic"),
             b=nn.Conv2d(4, 4, 1),
             pool=nn.MaxPool2d(2, dilation=2),
         )

@@ -311,6 +311,88 @@ Case transpose(int64_t channels) {
   return test;
 }
 
+Case slice(int64_t channels) {
+  Case test;
+  test.inputs = {image_of(channels)};
+  test.output = test.inputs[0];
+  std::vector<int64_t> begin = {0}, stride = {1};
+  for (size_t axis = 1; axis < 4; ++axis) {
+    const int64_t step = draw(1, 3), count = draw(1, (test.inputs[0][axis] + step - 1) / step);
+    const int64_t first = draw(0, test.inputs[0][axis] - 1 - (count - 1) * step);
+    const bool backwards = draw(0, 1) == 1;
+    begin.push_back(backwards ? first + (count - 1) * step : first);
+    stride.push_back(backwards ? -step : step);
+    test.output[axis] = count;
+  }
+  test.instruction.attributes["begin"] = begin;
+  test.instruction.attributes["stride"] = stride;
+  return test;
+}
+
+Case gather(int64_t channels) {
+  Case test;
+  test.inputs = {image_of(channels)};
+  test.output = test.inputs[0];
+  const auto axis = static_cast<size_t>(draw(1, 3));
+  std::vector<int64_t> indices(static_cast<size_t>(draw(1, 20)));
+  for (int64_t &index : indices) index = draw(0, test.inputs[0][axis] - 1);
+  test.output[axis] = static_cast<int64_t>(indices.size());
+  test.instruction.attributes["axis"] = static_cast<int64_t>(axis);
+  test.instruction.attributes["indices"] = indices;
+  return test;
+}
+
+Case pairwise(int64_t channels) {
+  Case test;
+  const Shape image = image_of(channels);
+  Shape other = image;
+  for (size_t axis = 1; axis < 4; ++axis) other[axis] = draw(0, 1) ? 1 : image[axis];
+  test.inputs = {image, other};
+  test.output = image;
+  return test;
+}
+
+Case reduce(int64_t channels) {
+  Case test;
+  test.inputs = {image_of(channels)};
+  test.output = {test.inputs[0][0]};
+  const int64_t kept = draw(0, 7);
+  std::vector<int64_t> axes;
+  for (size_t axis = 1; axis < 4; ++axis) {
+    if ((kept >> axis) & 1) {
+      test.output.push_back(test.inputs[0][axis]);
+    } else {
+      axes.push_back(static_cast<int64_t>(axis));
+    }
+  }
+  test.instruction.attributes["axes"] = axes;
+  return test;
+}
+
+Case arg_max(int64_t channels) {
+  Case test;
+  test.inputs = {image_of(channels)};
+  const int64_t axis = draw(1, 3);
+  test.output = test.inputs[0];
+  test.output.erase(test.output.begin() + axis);
+  test.words_out = true;
+  test.instruction.attributes["axis"] = axis;
+  return test;
+}
+
+Case resize_bilinear(int64_t channels) {
+  Case test;
+  test.is_signed = draw(0, 1) == 1;
+  test.inputs = {image_of(channels)};
+  test.output = test.inputs[0];
+  test.output[1] = draw(1, 20);
+  test.output[2] = draw(1, 20);
+  const int64_t mode = draw(0, 2);
+  test.instruction.attributes["align_corners"] = static_cast<int64_t>(mode == 1);
+  test.instruction.attributes["half_pixel_centers"] = static_cast<int64_t>(mode == 2);
+  return test;
+}
+
 Case softmax(int64_t channels) {
   Case test;
   test.is_signed = draw(0, 1) == 1;
@@ -426,6 +508,7 @@ Case deep_fully_connected() {
 
 const std::vector<std::pair<std::string, std::function<Case(int64_t)>>> kMakers = {
     {"add", add},
+    {"arg_max", arg_max},
     {"average_pool2d", pool2d},
     {"concatenation", concatenation},
     {"conv2d", conv2d},
@@ -433,12 +516,19 @@ const std::vector<std::pair<std::string, std::function<Case(int64_t)>>> kMakers 
     {"depthwise_conv2d", depthwise_conv2d},
     {"depthwise_conv2d", depthwise_stride2},
     {"fully_connected", fully_connected},
+    {"gather", gather},
     {"max_pool2d", pool2d},
+    {"maximum", pairwise},
     {"mean", mean},
+    {"minimum", pairwise},
     {"mul", mul},
     {"pad", pad},
+    {"reduce_max", reduce},
+    {"reduce_min", reduce},
     {"rescale", rescale},
     {"reshape", reshape},
+    {"resize_bilinear", resize_bilinear},
+    {"slice", slice},
     {"softmax", softmax},
     {"transpose", transpose},
 };

@@ -17,6 +17,15 @@ static const uint8_t *source(const uf_node *node, int64_t row) {
   return input->data + offset * input->width;
 }
 
+static void fill(uint8_t *out, int32_t value, int32_t width, int64_t count) {
+  if (width == 1) {
+    memset(out, value, (size_t)count);
+    return;
+  }
+  int16_t *words = (int16_t *)(void *)out;
+  for (int64_t i = 0; i < count; ++i) words[i] = (int16_t)value;
+}
+
 static void run(const uf_node *node, int thread, int threads) {
   const uf_move *pad = &node->params.move;
   const uf_tensor *input = node->inputs[0], *output = node->output;
@@ -27,7 +36,7 @@ static void run(const uf_node *node, int thread, int threads) {
   for (int64_t row = rows.begin; row < rows.end; ++row) {
     const uint8_t *x = source(node, row);
     uint8_t *out = output->data + (size_t)row * width;
-    if (x == NULL || kept != width) memset(out, pad->value, width);  // of words the value is 0
+    if (x == NULL || kept != width) fill(out, pad->value, output->width, output->shape[last]);
     if (x != NULL) memcpy(out + (size_t)pad->before[last] * size, x, kept);
   }
 }

@@ -1,22 +1,6 @@
 // A permutation of axes, the batch staying first.
 
-#include <string.h>
-
-#include "kernel.h"
-
-static void copy_row(const uint8_t *x, int64_t stride, int32_t width, uint8_t *out, int32_t count) {
-  if (stride == 1) {
-    memcpy(out, x, (size_t)count * (size_t)width);
-    return;
-  }
-  if (width == 2) {
-    const int16_t *words = (const int16_t *)(const void *)x;
-    int16_t *copies = (int16_t *)(void *)out;
-    for (int32_t i = 0; i < count; ++i) copies[i] = words[i * stride];
-    return;
-  }
-  for (int32_t i = 0; i < count; ++i) out[i] = x[i * stride];
-}
+#include "../strided.h"
 
 static void run(const uf_node *node, int thread, int threads) {
   const uf_tensor *input = node->inputs[0], *output = node->output;
@@ -32,7 +16,7 @@ static void run(const uf_node *node, int thread, int threads) {
       offset += rest % output->shape[axis] * stride[axis];
     }
     const int32_t width = output->width, count = output->shape[last];
-    copy_row(input->data + offset * width, stride[last], width, output->data + row * count * width, count);
+    uf_copy_strided(input->data + offset * width, stride[last], width, output->data + row * count * width, count);
   }
 }
 

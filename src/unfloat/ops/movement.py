@@ -28,8 +28,11 @@ def _pad_shape(attributes: Attributes, inputs: Sequence[Shape], params: Mapping[
 
 
 def _derive_pad(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
-    """Padding writes the code of real 0."""
-    return {"value": output.qparams.zero_point}
+    """Padding writes the code of real 0, unless the instruction names another code."""
+    real_zero = {"value": output.qparams.zero_point}
+    named = instruction.attributes.get("value")
+    is_code = named is not None and output.qparams.qmin <= named <= output.qparams.qmax
+    return {"value": named} if is_code else real_zero
 
 
 def _concatenation_shape(attributes: Attributes, inputs: Sequence[Shape], params: Mapping[str, Shape]) -> Shape:

@@ -93,7 +93,8 @@ def _maximum(b: Backend, attributes: Attributes, x: Array, lowest: float) -> Arr
     return _over_windows(b, attributes, x, lowest, b.xp.maximum)
 
 
-def _mean_shape(attributes: Attributes, inputs: Sequence[Shape], params: Mapping[str, Shape]) -> Shape:
+def reduced_shape(attributes: Attributes, inputs: Sequence[Shape], params: Mapping[str, Shape]) -> Shape:
+    """What whole axes leave, dropped or kept as ones."""
     axes = attributes["axes"]
     if len(set(axes)) != len(axes) or not axes or not 0 < min(axes) <= max(axes) < len(inputs[0]):
         raise ValueError(f"axes {axes} do not name dimensions 1 to {len(inputs[0]) - 1} of {inputs[0]}")
@@ -192,7 +193,7 @@ OPERATORS = (
         attributes={"axes": Domain("ints", 1, 5), "keep_dims": Domain("int", 0, 1)},
         fields={"input_zero_point": RESCALING["output_zero_point"], **RESCALING, "shift": Domain("int", -63, 30)},
         slots=frozenset(),
-        shape=_mean_shape,
+        shape=reduced_shape,
         float_meaning=_mean_float,
         integer_meaning=_mean,
         lower=_lower_mean,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from unfloat.ir.graph import Node, Param, Shape
+from unfloat.ir.graph import Attributes, Node, Param, Shape
 from unfloat.passes._edit import Axes, compose, identity, inverse, is_constant, permuted
 from unfloat.passes._pending import Fold, Pending, Sinker
 from unfloat.passes._regroup import Group, groups
@@ -105,15 +105,46 @@ def _pad(sinker: Sinker, node: Node) -> None:
 def _mean(sinker: Sinker, node: Node) -> None:
     pending = sinker.unfolded(node.inputs[0])
     source, gone = sinker.shapes[pending.value], {pending.axes[axis] for axis in node.attributes["axes"]}
-    if node.attributes["keep_dims"]:
-        order, shape = pending.axes, tuple(1 if axis in gone else size for axis, size in enumerate(source))
-    else:
-        kept = [axis for axis in range(len(source)) if axis not in gone]
-        shape = tuple(source[axis] for axis in kept)
-        order = tuple(kept.index(axis) for axis in pending.axes if axis not in gone)
     attributes = {**node.attributes, "axes": tuple(sorted(gone))}
+    if node.attributes["keep_dims"]:
+        shape = tuple(1 if axis in gone else size for axis, size in enumerate(source))
+        sinker.emit(replace(node, inputs=(pending.value,), shape=shape, attributes=attributes))
+        sinker.pending[node.name] = Pending(node.name, pending.axes)
+    else:
+        _without(sinker, node, pending, gone, attributes)
+
+
+def _arg_max(sinker: Sinker, node: Node) -> None:
+    pending = sinker.unfolded(node.inputs[0])
+    axis = pending.axes[node.attributes["axis"]]
+    _without(sinker, node, pending, {axis}, {"axis": axis})
+
+
+def _without(sinker: Sinker, node: Node, pending: Pending, gone: set[int], attributes: Attributes) -> None:
+    """Write a node that takes axes of the stored value away; the others keep their pending order."""
+    source = sinker.shapes[pending.value]
+    kept = [axis for axis in range(len(source)) if axis not in gone]
+    shape = tuple(source[axis] for axis in kept)
     sinker.emit(replace(node, inputs=(pending.value,), shape=shape, attributes=attributes))
+    order = tuple(kept.index(axis) for axis in pending.axes if axis not in gone)
     sinker.pending[node.name] = Pending(node.name, order)
+
+
+def _slice(sinker: Sinker, node: Node) -> None:
+    pending = sinker.unfolded(node.inputs[0])
+    stored = inverse(pending.axes)
+    attributes = {name: permuted(values, stored) for name, values in node.attributes.items()}
+    shape = permuted(node.shape, stored)
+    sinker.emit(replace(node, inputs=(pending.value,), shape=shape, attributes=attributes))
+    sinker.pending[node.name] = Pending(node.name, pending.axes)
+
+
+def _gather(sinker: Sinker, node: Node) -> None:
+    pending = sinker.unfolded(node.inputs[0])
+    attributes = {**node.attributes, "axis": pending.axes[node.attributes["axis"]]}
+    shape = permuted(node.shape, inverse(pending.axes))
+    sinker.emit(replace(node, inputs=(pending.value,), shape=shape, attributes=attributes))
+    sinker.pending[node.name] = Pending(node.name, pending.axes)
 
 
 def _reshape(sinker: Sinker, node: Node) -> None:
@@ -166,4 +197,11 @@ RULES: Mapping[str, Rule] = {
     "concatenation": _concatenation,
     "pad": _pad,
     "mean": _mean,
+    "arg_max": _arg_max,
+    "gather": _gather,
+    "maximum": _broadcast,
+    "minimum": _broadcast,
+    "reduce_max": _mean,
+    "reduce_min": _mean,
+    "slice": _slice,
 }

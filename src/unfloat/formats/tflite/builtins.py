@@ -25,9 +25,19 @@ BUILTINS = {
     "RESHAPE": ("ReshapeOptions", 1, 1, 1),
     "SOFTMAX": ("SoftmaxOptions", 2, 1, 3),
     "TRANSPOSE": ("TransposeOptions", 2, 1, 5),
+    # Codes that are chosen and compared.
+    "ARG_MAX": ("ArgMaxOptions", 2, 1, 1),
+    "GATHER": ("GatherOptions", 2, 1, 4),
+    "REDUCE_MAX": ("ReducerOptions", 2, 1, 3),
+    "REDUCE_MIN": ("ReducerOptions", 2, 1, 3),
+    "RESIZE_BILINEAR": ("ResizeBilinearOptions", 2, 1, 4),
+    "RESIZE_NEAREST_NEIGHBOR": ("ResizeNearestNeighborOptions", 2, 1, 4),
+    "SLICE": ("SliceOptions", 2, 1, 4),
+    "STRIDED_SLICE": ("StridedSliceOptions", 2, 1, 4),
 }
 MAX_CONCATENATED = 10  # operands of CONCATENATION in TensorFlow Lite Micro
-MAX_RANK = 5  # of PAD and TRANSPOSE in TensorFlow Lite Micro
+MAX_RANK = 5  # of PAD, TRANSPOSE, SLICE, MAXIMUM and MINIMUM in TensorFlow Lite Micro
+MAX_STRIDED_RANK = 4  # of STRIDED_SLICE in TensorFlow Lite Micro
 
 
 class UnsayableError(Exception):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from unfloat.formats.tflite.builtins import BUILTINS
+from unfloat.formats.tflite.builtins import BUILTINS, UnsayableError
 from unfloat.formats.tflite.model import Field, Quantization, TfOperator, TfTensor
 from unfloat.ir.graph import BATCH, Shape
 from unfloat.program.program import Program
@@ -21,6 +21,7 @@ class Scope:
         self.labels = {name: tensor.qparams for name, tensor in program.tensors.items()}
         self.tensors: dict[str, TfTensor] = {}
         self.operators: list[TfOperator] = []
+        self.read = {name for instruction in program.instructions for name in instruction.inputs}
         for name, tensor in program.tensors.items():
             shape = tuple(1 if size == BATCH else size for size in tensor.shape)
             self.tensors[name] = TfTensor(
@@ -61,6 +62,16 @@ class Scope:
     def real(self, name: str, shape: Shape) -> str:
         """Declare a float32 activation at the border."""
         return self._declare(name, shape, "float32")
+
+    def make_numbers(self, name: str) -> None:
+        """Say that a tensor of the Program holds plain int32 numbers, which no other instruction can take.
+
+        Raises:
+            UnsayableError: One takes it.
+        """
+        if name in self.read:
+            raise UnsayableError("its indices must leave the network, as TFLite keeps them apart from codes")
+        self.tensors[name] = TfTensor(name, self.shape(name), "int32")
 
     def emit(
         self, builtin: str, inputs: Sequence[str], output: str, *, version: int | None = None, **fields: Field

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from unfloat.formats.torch.builder import Builder
-from unfloat.formats.torch.operands import Operand, RefusedError, Value, Weight, need_value
+from unfloat.formats.torch.operands import Operand, RefusedError, Value, need_value
+from unfloat.formats.torch.selection import border
 from unfloat.ir.graph import BATCH
 
 
@@ -59,13 +60,14 @@ def concatenate(build: Builder, tensors: Sequence[object], dim: int = 0, **_: ob
 def pad(
     build: Builder, x: object, pad: Sequence[int], mode: str = "constant", value: float | None = None, **_: object
 ) -> Value:
-    """aten.pad, constant_pad_nd with zeros; torch names the last axis first."""
+    """aten.pad, constant_pad_nd with zeros or with the value's own cells; torch names the last axis first."""
     image = need_value(x)
-    if mode != "constant" or value not in (None, 0):
-        found = mode if mode != "constant" else f"the value {value}"
-        raise RefusedError(f"padding is with zeros, found {found}", "padding_mode='zeros'")
     if min(pad) < 0:
         raise RefusedError(f"padding may not cut, found {list(pad)}")
+    if mode != "constant":
+        return border(build, image, pad, mode)
+    if value not in (None, 0):
+        raise RefusedError(f"padding is with zeros, found the value {value}", "value=0")
     pairs = [tuple(pad[i : i + 2]) for i in range(0, len(pad), 2)]
     pairs = [(0, 0)] * (len(image.shape) - len(pairs)) + pairs[::-1]
     return build.emit("pad", [image], {"paddings": tuple(amount for both in pairs for amount in both)})
@@ -80,21 +82,4 @@ def same_type(build: Builder, x: Operand, dtype: torch.dtype | None = None, **_:
     """aten.to, _to_copy, type_as: nothing, as long as float32 stays float32."""
     if dtype not in (None, torch.float32):
         raise RefusedError(f"values stay float32, found a conversion to {dtype}", "Unfloat chooses the integers itself")
-    return x
-
-
-def whole_slice(
-    build: Builder,
-    x: Operand,
-    dim: int = 0,
-    start: int | None = None,
-    end: int | None = None,
-    step: int = 1,
-    **_: object,
-) -> Operand:
-    """aten.slice that takes everything, as `x[:, :, None]` makes."""
-    extent = x.shape[dim % len(x.shape)]
-    everything = (start or 0) == 0 and step == 1 and (end is None or end >= (extent if extent != BATCH else 2**63 - 1))
-    if isinstance(x, Weight) or not everything:
-        raise RefusedError("there is no slice", "compute the parts by layers of their own")
     return x

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from unfloat.formats.torch import arithmetic, linear, movement, pooling
+from unfloat.formats.torch import arithmetic, linear, movement, pooling, resize, selection
 
 Handler = Callable[..., Any]  # (Builder, x=..., the schema's other arguments by name) -> Operand, or a tuple of them
 
@@ -66,7 +66,6 @@ TABLE: Mapping[str, Handler] = {
     "reshape": movement.reshape,
     "reshape_as": movement.reshape,
     "rsub": arithmetic.rsub,
-    "slice": movement.whole_slice,
     "softmax": arithmetic.softmax,
     "squeeze": movement.reshape,
     "sub": arithmetic.sub,
@@ -80,6 +79,40 @@ TABLE: Mapping[str, Handler] = {
     "unsqueeze": movement.reshape,
     "view": movement.reshape,
     "view_as": movement.reshape,
+    # Values chosen, resized and compared.
+    "_upsample_nearest_exact1d": resize.nearest_exact,
+    "_upsample_nearest_exact2d": resize.nearest_exact,
+    "amax": resize.amax,
+    "amin": resize.amin,
+    "argmax": resize.arg_max,
+    "chunk": selection.chunk,
+    "flip": selection.flip,
+    "index": selection.index,
+    "index_select": selection.index_select,
+    "max": resize.max_of,
+    "maximum": resize.maximum,
+    "min": resize.min_of,
+    "minimum": resize.minimum,
+    "narrow": selection.narrow,
+    "pixel_shuffle": selection.pixel_shuffle,
+    "pixel_unshuffle": selection.pixel_unshuffle,
+    "reflection_pad1d": selection.reflection_pad,
+    "reflection_pad2d": selection.reflection_pad,
+    "replication_pad1d": selection.replication_pad,
+    "replication_pad2d": selection.replication_pad,
+    "roll": selection.roll,
+    "select": selection.select,
+    "slice": selection.part_slice,
+    "split": selection.split,
+    "split_with_sizes": selection.split,
+    "stack": selection.stack,
+    "unbind": selection.unbind,
+    "unsafe_chunk": selection.chunk,
+    "unsafe_split": selection.split,
+    "unsafe_split_with_sizes": selection.split,
+    "upsample_bilinear2d": resize.bilinear,
+    "upsample_nearest1d": resize.nearest,
+    "upsample_nearest2d": resize.nearest,
 }
 
 # Handlers that take parameters too: what a parameter may go through on its way into an operator.
@@ -89,11 +122,9 @@ VIEWS = frozenset(name for name, handler in TABLE.items() if handler in (*_ORDER
 
 # Other operators that users meet, and what to try instead.
 _ACTIVATIONS = "silu gelu hardswish sigmoid hardsigmoid tanh elu mish softplus leaky_relu prelu"
-_PARTS = "chunk split split_with_sizes select narrow"
 HINTS: Mapping[str, str] = {
     **dict.fromkeys(_ACTIVATIONS.split(), "train it with ReLU or ReLU6"),
     **dict.fromkeys(["layer_norm", "group_norm", "instance_norm"], "train it with BatchNorm"),
-    **dict.fromkeys(_PARTS.split(), "compute the parts by layers of their own"),
     "log_softmax": "leave it to the loss, and return the logits",
     "sum": "use mean, which differs by a constant factor",
 }

@@ -16,15 +16,18 @@ from unfloat.ir.instruction import Instruction
 
 
 def _concatenation(scope: Scope, i: Instruction) -> None:
+    join(scope, i.inputs, i.name, i.attributes["axis"])
+
+
+def join(scope: Scope, names: Sequence[str], target: str, axis: int) -> None:
     """In portions where there are too many operands: all share their QParams, so nothing is rounded."""
-    axis, names = i.attributes["axis"], i.inputs
     while len(names) > MAX_CONCATENATED:
         portion, rest = names[:MAX_CONCATENATED], names[MAX_CONCATENATED:]
         shape = list(scope.shape(portion[0]))
         shape[axis] = sum(scope.shape(name)[axis] for name in portion)
-        names = (scope.between(f"{i.name}/portion", i.name, tuple(shape)), *rest)
+        names = (scope.between(f"{target}/portion", target, tuple(shape)), *rest)
         scope.emit("CONCATENATION", portion, names[0], Axis=axis)
-    scope.emit("CONCATENATION", names, i.name, Axis=axis)
+    scope.emit("CONCATENATION", names, target, Axis=axis)
 
 
 def _reshape(scope: Scope, i: Instruction) -> None:
@@ -34,8 +37,10 @@ def _reshape(scope: Scope, i: Instruction) -> None:
 def _pad(scope: Scope, i: Instruction) -> None:
     pairs = np.array(i.attributes["paddings"]).reshape(-1, 2)
     high = len(pairs) > MAX_RANK
-    version = 4 if len(pairs) > 4 else None
-    _emit_move(scope, i, "PAD", "paddings", pairs[1:] if high else pairs, version)
+    version, label, value = 4 if len(pairs) > 4 else None, scope.label(i.name), i.attributes["value"]
+    border = () if value == label.zero_point else (scope.codes(f"{i.name}/value", [value], label),)
+    builtin = "PADV2" if border else "PAD"
+    _emit_move(scope, i, builtin, "paddings", pairs[1:] if high else pairs, version, border)
 
 
 def _transpose(scope: Scope, i: Instruction) -> None:
@@ -46,7 +51,13 @@ def _transpose(scope: Scope, i: Instruction) -> None:
 
 
 def _emit_move(
-    scope: Scope, i: Instruction, builtin: str, role: str, values: Sequence[int] | np.ndarray, version: int | None
+    scope: Scope,
+    i: Instruction,
+    builtin: str,
+    role: str,
+    values: Sequence[int] | np.ndarray,
+    version: int | None,
+    more: Sequence[str] = (),
 ) -> None:
     """A PAD or TRANSPOSE; of rank 6 between two RESHAPEs that take the batch of 1 away and bring it back."""
     source, target = i.inputs[0], i.name
@@ -54,7 +65,7 @@ def _emit_move(
         source = scope.between(f"{i.name}/unbatched", source, scope.shape(source)[1:])
         target = scope.between(f"{i.name}/moved", i.name, scope.shape(i.name)[1:])
         emit_reshape(scope, i.inputs[0], source)
-    scope.emit(builtin, (source, scope.numbers(f"{i.name}/{role}", values)), target, version=version)
+    scope.emit(builtin, (source, scope.numbers(f"{i.name}/{role}", values), *more), target, version=version)
     if target != i.name:
         emit_reshape(scope, target, i.name)
 

@@ -1,0 +1,77 @@
+"""MAXIMUM, MINIMUM, REDUCE_MAX, REDUCE_MIN, ARG_MAX."""
+
+from __future__ import annotations
+
+from unfloat.formats.tflite.builtins import MAX_RANK, UnsayableError
+from unfloat.formats.tflite.scope import Scope
+from unfloat.formats.tflite.table._common import Writer, emit_reshape
+from unfloat.formats.tflite.table.selection import select
+from unfloat.ir.instruction import Instruction
+
+
+def _pairwise(builtin: str) -> Writer:
+    def write(scope: Scope, i: Instruction) -> None:
+        inputs, target = list(i.inputs), i.name
+        if len(scope.shape(i.name)) > MAX_RANK:  # the batch of 1 goes, and comes back
+            inputs = [_unbatched(scope, i, name) for name in i.inputs]
+            target = scope.between(f"{i.name}/picked", i.name, scope.shape(i.name)[1:])
+        scope.emit(builtin, inputs, target)
+        if target != i.name:
+            emit_reshape(scope, target, i.name)
+
+    return write
+
+
+def _unbatched(scope: Scope, i: Instruction, name: str) -> str:
+    target = scope.between(f"{i.name}/unbatched", name, scope.shape(name)[1:])
+    emit_reshape(scope, name, target)
+    return target
+
+
+def _reduction(builtin: str, pairwise: str) -> Writer:
+    def write(scope: Scope, i: Instruction) -> None:
+        if scope.is_wide(i.name):
+            _halving(scope, i, pairwise)
+            return
+        inputs = (i.inputs[0], scope.numbers(f"{i.name}/axes", i.attributes["axes"]))
+        scope.emit(builtin, inputs, i.name, KeepDims=bool(i.attributes["keep_dims"]))
+
+    return write
+
+
+def _halving(scope: Scope, i: Instruction, pairwise: str) -> None:
+    """TensorFlow Lite Micro's reductions know no int16: one half of an axis against the other, until one cell is left.
+
+    The halves of an odd axis share its middle cell, which changes nothing.
+    """
+    name = i.inputs[0]
+    for axis in i.attributes["axes"]:
+        while (size := scope.shape(name)[axis]) > 1:
+            half, shape = (size + 1) // 2, list(scope.shape(name))
+            shape[axis] = half
+            halves = []
+            for begin in (0, size - half):
+                halves.append(scope.between(f"{i.name}/half", i.name, tuple(shape)))
+                cells = [(begin if d == axis else 0, 1, count) for d, count in enumerate(shape)]
+                select(scope, name, halves[-1], cells)
+            name = scope.between(f"{i.name}/picked", i.name, tuple(shape))
+            scope.emit(pairwise, halves, name)
+    emit_reshape(scope, name, i.name)
+
+
+def _arg_max(scope: Scope, i: Instruction) -> None:
+    """Indices are plain int32 in TFLite: only the border can take them."""
+    if scope.is_wide(i.inputs[0]):
+        raise UnsayableError("required int8 or uint8 codes, which TFLite's ARG_MAX knows, found int16")
+    scope.make_numbers(i.name)
+    inputs = (i.inputs[0], scope.numbers(f"{i.name}/axis", [i.attributes["axis"]]))
+    scope.emit("ARG_MAX", inputs, i.name, OutputType=("TensorType", "INT32"))
+
+
+WRITERS = {
+    "maximum": _pairwise("MAXIMUM"),
+    "minimum": _pairwise("MINIMUM"),
+    "reduce_max": _reduction("REDUCE_MAX", "MAXIMUM"),
+    "reduce_min": _reduction("REDUCE_MIN", "MINIMUM"),
+    "arg_max": _arg_max,
+}
