@@ -22,7 +22,13 @@ _NEEDS = {
     "data": lambda: (
         "" if os.environ.get("UNFLOAT_DATA") else "UNFLOAT_DATA does not name the folder of pictures and models"
     ),
-    "cross": lambda: _missing("aarch64-linux-gnu-gcc", "aarch64-linux-gnu-g++", "qemu-aarch64-static"),
+    "cross": lambda: _missing(
+        "aarch64-linux-gnu-gcc",
+        "aarch64-linux-gnu-g++",
+        "qemu-aarch64-static",
+        "arm-none-eabi-gcc",
+        "qemu-system-arm",
+    ),
     "fuzz": lambda: "" if shutil.which("clang") else "clang is not installed",
 }
 

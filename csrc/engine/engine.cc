@@ -152,9 +152,7 @@ void Engine::check_ports() const {
 // One block for each thread, as large as the greediest layer's; layers run one after another, so all may use it.
 void Engine::make_scratch() {
   size_t stride = 0;
-  for (const auto &layer : layers_) {
-    if (layer->kernel->scratch_size != nullptr) stride = std::max(stride, layer->kernel->scratch_size(&layer->node));
-  }
+  for (const auto &layer : layers_) stride = std::max(stride, scratch_bytes(*layer));
   stride = (stride + UF_SLACK + UF_ALIGNMENT - 1) / UF_ALIGNMENT * UF_ALIGNMENT;
   scratch_ = Buffer(stride * static_cast<size_t>(threads()));
   for (const auto &layer : layers_) {

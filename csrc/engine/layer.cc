@@ -44,11 +44,10 @@ const uf_kernel *choose_kernel(const Layer &layer, uf_level level) {
 }
 
 void pack(Layer &layer) {
-  const uf_kernel &kernel = *layer.kernel;
-  const size_t size = kernel.packed_size == nullptr ? 0 : kernel.packed_size(&layer.node);
+  const size_t size = packed_bytes(layer);
   if (size == 0) return;
   layer.packed = Buffer(size);
-  kernel.pack(&layer.node, layer.packed.data());
+  layer.kernel->pack(&layer.node, layer.packed.data());
   layer.node.packed = layer.packed.data();
   layer.weight = Buffer();  // the kernel has its own copy now; see kernel.h
 }
@@ -69,6 +68,14 @@ const Tensor &tensor_at(const std::vector<Tensor> &tensors, int64_t index, const
 
 bool same_shape(const uf_tensor &a, const uf_tensor &b) {
   return a.rank == b.rank && std::equal(a.shape, a.shape + a.rank, b.shape);
+}
+
+size_t packed_bytes(const Layer &layer) {
+  return layer.kernel->packed_size == nullptr ? 0 : layer.kernel->packed_size(&layer.node);
+}
+
+size_t scratch_bytes(const Layer &layer) {
+  return layer.kernel->scratch_size == nullptr ? 0 : layer.kernel->scratch_size(&layer.node);
 }
 
 std::unique_ptr<Layer> make_layer(const Instruction &instruction, const std::vector<Tensor> &tensors) {

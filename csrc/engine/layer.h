@@ -46,6 +46,10 @@ std::unique_ptr<Layer> make_layer(const Instruction &instruction, const std::vec
 // layers may be prepared at the same time.
 void prepare_layer(Layer &layer, uf_level level);
 
+// What the layer's kernel asks for, once it is chosen: packed bytes, and scratch for each thread.
+size_t packed_bytes(const Layer &layer);
+size_t scratch_bytes(const Layer &layer);
+
 // Makes `next`, which runs right after `layer`, its follower where that gives the same bytes: an elementwise operator
 // on the layer's output, none of whose results lies where the layer still reads.
 void join_layers(Layer &layer, Layer &next);

@@ -254,7 +254,18 @@ static inline int16_t uf_emit_word(int64_t accumulator, int32_t reduced_multipli
 #define UF_DEFINE_KERNEL(family, ...) UF_DEFINE_KERNEL_OF(family, UF_VARIANT, __VA_ARGS__)
 #define UF_DEFINE_KERNEL_OF(family, variant, ...) UF_DEFINE_KERNEL_AS(family, variant, __VA_ARGS__)
 #define UF_DEFINE_KERNEL_AS(family, variant, ...) \
+  UF_DEFINE_ENTRY(family##__##variant)            \
   const uf_kernel family##__##variant = {.name = #family "__" #variant, .level = UF_VARIANT_LEVEL, __VA_ARGS__}
+
+// Outside the engine, in exported C, a network calls mul__scalar_run(&node) and a linker that drops unused sections
+// keeps nothing of a kernel but its run().
+#ifdef UF_ENGINE
+#define UF_DEFINE_ENTRY(kernel)
+#else
+#define UF_DEFINE_ENTRY(kernel)           \
+  void kernel##_run(const uf_node *node); \
+  void kernel##_run(const uf_node *node) { run(node, 0, 1); }
+#endif
 
 #ifdef __cplusplus
 }

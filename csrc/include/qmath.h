@@ -157,7 +157,9 @@ static inline qmath_scaled qmath_reciprocal(int32_t total, int integer_bits) {
   return result;
 }
 
-// --- The border between float and codes, outside every instruction. ---
+// --- The border between float and codes, outside every instruction; exported C takes and gives codes. ---
+
+#ifdef UF_ENGINE
 
 // The nearest whole number, ties away from zero; exact for |x| < 2^31, where the conversion is defined.
 static inline float qmath_round_half_away(float x) {
@@ -183,5 +185,7 @@ static inline int32_t qmath_quantize(float x, float scale, int32_t zero_point, i
 static inline float qmath_dequantize(int32_t code, float scale, int32_t zero_point) {
   return (float)(code - zero_point) * scale;
 }
+
+#endif  // UF_ENGINE
 
 #endif  // UNFLOAT_QMATH_H_

@@ -42,7 +42,13 @@ static inline uf_broadcast uf_broadcast_of(const uf_node *node) {
   return joined;
 }
 
-enum { UF_REPEATED = 1024 };  // a code that repeats is spread out, so that spans see arrays only
+// A code that repeats is spread out, so that spans see arrays only; on the stack, of which a microcontroller has
+// little.
+#ifdef UF_ENGINE
+enum { UF_REPEATED = 1024, UF_REPEATED_SLACK = UF_SLACK };
+#else
+enum { UF_REPEATED = 32, UF_REPEATED_SLACK = 0 };
+#endif
 
 static inline void uf_repeat(const uint8_t *code, int32_t width, int64_t count, uint8_t *out) {
   if (width == 1) {
@@ -68,7 +74,7 @@ static inline void uf_broadcast_run(const uf_node *node, int thread, int threads
   const uf_range share = uf_share(uf_size(node->output), UF_ALIGNMENT, thread, threads);
   const bool repeats = joined.stride[0][0] == 0 || joined.stride[1][0] == 0;
   const int32_t width = node->output->width;
-  _Alignas(UF_ALIGNMENT) uint8_t repeated[2][UF_REPEATED * sizeof(int16_t) + UF_SLACK];
+  int16_t repeated[2][UF_REPEATED + UF_REPEATED_SLACK / sizeof(int16_t)];
   int64_t count = 0;
   for (int64_t at = share.begin; at < share.end; at += count) {
     const int64_t row_left = joined.shape[0] - at % joined.shape[0], share_left = share.end - at;
@@ -80,8 +86,9 @@ static inline void uf_broadcast_run(const uf_node *node, int thread, int threads
     for (int i = 0; i < 2; ++i) {
       operands[i] = node->inputs[i]->data + offset[i] * width;
       if (joined.stride[i][0] != 0) continue;
-      uf_repeat(operands[i], width, count, repeated[i]);
-      operands[i] = repeated[i];
+      uint8_t *spread = (uint8_t *)repeated[i];
+      uf_repeat(operands[i], width, count, spread);
+      operands[i] = spread;
     }
     span(node, operands[0], operands[1], node->output->data + at * width, count);
   }

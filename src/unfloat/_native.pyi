@@ -93,6 +93,9 @@ class Engine:
             ValueError: An array has the wrong type or shape, or an input holds a NaN.
         """
 
+    def layers(self) -> list[tuple[str, str, bytes, int]]:
+        """Of each layer: its name, its kernel, what the kernel packed, and the scratch bytes of a thread."""
+
     def kernels(self) -> list[tuple[str, str]]:
         """(name, kernel) of each layer."""
 

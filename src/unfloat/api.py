@@ -242,30 +242,47 @@ def compile_program(program: Program, threads: int = 1, level: str | None = None
     return Engine(program, threads, level)
 
 
-def export(program: Program, path: str | Path, **options: Any) -> None:
+def export(program: Program, path: str | Path, to: str | None = None, **options: Any) -> None:
     """Write a Program in another format, by the path's suffix; the same as `Program.export`.
 
     Raises:
-        ExportError: No format has this suffix, the format cannot say what the Program says, or the path is not writable.
+        ExportError: There is no such format, the format cannot say what the Program says, or the path is not writable.
     """
-    writer_for(path)(program, path, **options)
+    writer_for(path, to)(program, path, **options)
 
 
-def writer_for(path: str | Path) -> Callable[..., None]:
-    """What writes a file of the path's suffix; long work asks before it begins.
+def writer_for(path: str | Path, to: str | None = None) -> Callable[..., None]:
+    """What writes a format: "tflite", or "c" for a folder; long work asks before it begins.
+
+    Args:
+        path: Its suffix chooses the format, ".tflite"; a folder, or a path that ends in "/", is for C.
+        to: The format's name, whatever the path.
 
     Raises:
-        ExportError: No format has this suffix.
+        ExportError: There is no such format.
     """
-    writers: dict[str, Callable[..., None]] = {".tflite": _write_tflite}
-    suffix = Path(path).suffix
-    if suffix not in writers:
-        raise ExportError(f"{path}: required a suffix among {', '.join(writers)}, found {suffix or 'none'}")
-    return writers[suffix]
+    writers: dict[str, Callable[..., None]] = {"tflite": _write_tflite, "c": _write_c}
+    is_folder = str(path).endswith(("/", "\\")) or Path(path).is_dir()
+    found = to or ("c" if is_folder else Path(path).suffix.removeprefix("."))
+    if found not in writers or (to is None and found == "c" and not is_folder):
+        required = (
+            "the suffix .tflite, or a folder's path, which ends in /, for C" if to is None else ", ".join(writers)
+        )
+        raise ExportError(f"{path}: required {required}, found {to or Path(path).suffix or 'none'}")
+    return writers[found]
 
 
 def _write_tflite(program: Program, path: str | Path, **options: Any) -> None:
     _room("unfloat.formats.tflite.write", "tflite").write(program, path, **options)
+
+
+def _write_c(program: Program, path: str | Path, **options: Any) -> None:
+    from unfloat.formats.c.layer import Prepared
+    from unfloat.formats.c.write import write
+
+    prepared = [Prepared(*layer) for layer in compile_program(program, level="scalar").layers()]
+    picture = Recipe.from_toml(program.metadata.get("recipe", "")).input
+    write(program, path, prepared, picture=picture, **options)
 
 
 def _room(name: str, extra: str) -> Any:

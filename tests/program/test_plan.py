@@ -55,3 +55,24 @@ def test_bytes_outside_the_arena_are_found(offset: int) -> None:
     good = plan(program)
     with pytest.raises(InvalidProgramError, match="leaves the arena"):
         check(program, Plan({**good.offsets, "b": offset}, good.size))
+
+
+def test_scratch_lies_apart_from_what_lives() -> None:
+    program = small_net()
+    scratch = {"b": 1000, "fc": 3}
+    result = plan(program, 16, scratch)
+    check(program, result, scratch)
+    assert result.alignment == 16
+    assert set(result.scratch) == {"b", "fc"}
+    assert all(offset % 16 == 0 for offset in (*result.offsets.values(), *result.scratch.values()))
+    assert result.size <= plan(program).size + 1008
+
+
+@pytest.mark.parametrize(("victim", "message"), [("a", "a is overwritten before b"), ("b", "overwrite its own input")])
+def test_scratch_over_an_operand_or_the_output_is_found(victim: str, message: str) -> None:
+    program = small_net()
+    scratch = {"b": 100}
+    good = plan(program, scratch=scratch)
+    bad = replace(good, scratch={"b": good.offsets[victim]})
+    with pytest.raises(InvalidProgramError, match=message):
+        check(program, bad, scratch)

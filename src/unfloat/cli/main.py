@@ -171,14 +171,21 @@ def bench(
 @app.command()
 def export(
     program: ProgramPath,
-    output: Annotated[Path, typer.Argument(help="The file to write; its suffix chooses the format (.tflite).")],
+    output: Annotated[str, typer.Argument(help="What to write: a .tflite file, or a folder, ending in /, of C.")],
+    to: Annotated[str | None, typer.Option(help="The format, tflite or c, where the output does not say it.")] = None,
     float_border: Annotated[
-        bool, typer.Option(help="Float inputs and outputs, QUANTIZE and DEQUANTIZE at the border.")
+        bool, typer.Option(help="tflite: float inputs and outputs, QUANTIZE and DEQUANTIZE at the border.")
     ] = False,
+    name: Annotated[
+        str | None, typer.Option(help="c: prefix of all symbols and files; the folder's name if not given.")
+    ] = None,
 ) -> None:
     """Write a program in another format."""
-    unfloat.load(program).export(output, float_border=float_border)
-    show.console.print(f"wrote {output} ({output.stat().st_size:,} bytes)")
+    options = {"float_border": float_border or None, "name": name}
+    unfloat.load(program).export(output, to=to, **{key: value for key, value in options.items() if value is not None})
+    written = Path(output)
+    files = [path for path in written.rglob("*") if path.is_file()] if written.is_dir() else [written]
+    show.console.print(f"wrote {output} ({sum(path.stat().st_size for path in files):,} bytes)")
 
 
 @app.command()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from unfloat.ir.graph import EMPTY
 from unfloat.ir.instruction import Instruction
 from unfloat.ops import REGISTRY
 from unfloat.program.program import Program
@@ -29,11 +30,15 @@ class Plan:
         size: Bytes of the whole arena.
         lives: The first and the last instruction of each activation's bytes: -1 for an input, the number of
             instructions for an output. One that is computed in place shares them.
+        scratch: First byte of the scratch of each instruction that was said to need some.
+        alignment: Of every offset, in bytes.
     """
 
     offsets: Mapping[str, int]
     size: int
     lives: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    scratch: Mapping[str, int] = field(default_factory=dict)
+    alignment: int = ALIGNMENT
 
 
 @dataclass
@@ -45,12 +50,22 @@ class _Buffer:
     last: int
 
 
-def plan(program: Program) -> Plan:
+def plan(program: Program, alignment: int = ALIGNMENT, scratch: Mapping[str, int] = EMPTY) -> Plan:
     """Greedy by size: the largest buffer first, each at the lowest offset free during its whole life.
 
     An output takes over its input's bytes where the operator allows it, the shapes agree and the input dies there.
+
+    Args:
+        program: What to plan for.
+        alignment: Of every offset, in bytes.
+        scratch: Bytes that an instruction needs for itself while it runs, by its name; none where it is not named.
     """
-    owner, buffers = _buffers(program)
+    owner, buffers = _buffers(program, alignment)
+    scratch_owner = {}
+    for step, instruction in enumerate(program.instructions):
+        if scratch.get(instruction.name):
+            scratch_owner[instruction.name] = len(buffers)
+            buffers[len(buffers)] = _Buffer(_aligned(scratch[instruction.name], alignment), step, step)
     placed: list[tuple[int, _Buffer]] = []
     offset_of: dict[int, int] = {}
     for key in sorted(buffers, key=lambda k: (-buffers[k].size, buffers[k].first, k)):
@@ -59,14 +74,19 @@ def plan(program: Program) -> Plan:
         placed.append((offset_of[key], buffer))
     size = max((offset + buffer.size for offset, buffer in placed), default=0)
     lives = {name: (buffers[key].first, buffers[key].last) for name, key in owner.items()}
-    result = Plan({name: offset_of[key] for name, key in owner.items()}, size, lives)
-    check(program, result)
+    offsets, scratches = ({name: offset_of[key] for name, key in of.items()} for of in (owner, scratch_owner))
+    result = Plan(offsets, size, lives, scratches, alignment)
+    check(program, result, scratch)
     return result
 
 
-def tensor_bytes(program: Program, name: str) -> int:
+def tensor_bytes(program: Program, name: str, alignment: int = ALIGNMENT) -> int:
     """Bytes of one sample of an activation, rounded up to the alignment."""
-    return -(-_sample_bytes(program, name) // ALIGNMENT) * ALIGNMENT
+    return _aligned(_sample_bytes(program, name), alignment)
+
+
+def _aligned(size: int, alignment: int) -> int:
+    return -(-size // alignment) * alignment
 
 
 def _sample_bytes(program: Program, name: str) -> int:
@@ -74,7 +94,7 @@ def _sample_bytes(program: Program, name: str) -> int:
     return math.prod(tensor.shape[1:]) * STORAGE[tensor.qparams.dtype].itemsize
 
 
-def _buffers(program: Program) -> tuple[dict[str, int], dict[int, _Buffer]]:
+def _buffers(program: Program, alignment: int) -> tuple[dict[str, int], dict[int, _Buffer]]:
     end = len(program.instructions)
     last_read = {name: step for step, i in enumerate(program.instructions) for name in i.inputs}
     last_read |= {port.value: end for port in program.outputs}
@@ -83,7 +103,7 @@ def _buffers(program: Program) -> tuple[dict[str, int], dict[int, _Buffer]]:
 
     def new(name: str, step: int) -> None:
         owner[name] = len(buffers)
-        buffers[owner[name]] = _Buffer(tensor_bytes(program, name), step, last_read.get(name, step))
+        buffers[owner[name]] = _Buffer(tensor_bytes(program, name, alignment), step, last_read.get(name, step))
 
     for port in program.inputs:
         new(port.value, -1)
@@ -116,19 +136,29 @@ def _lowest_free(buffer: _Buffer, placed: list[tuple[int, _Buffer]]) -> int:
     return offset
 
 
-def check(program: Program, candidate: Plan) -> None:
+def check(program: Program, candidate: Plan, scratch: Mapping[str, int] = EMPTY) -> None:
     """Run the Program on bytes that only remember who wrote them; every read must find its writer.
+
+    An instruction writes its scratch before it reads anything, and while it writes its output.
 
     Written apart from `plan` and without its notion of lifetimes, so that a mistake there is found here.
 
     Raises:
         InvalidProgramError: An activation would be overwritten before its last reader, or lies outside the arena.
     """
-    cells = {name: _cells(program, candidate, name) for name, t in program.tensors.items() if t.data is None}
-    writer = np.full(candidate.size // ALIGNMENT, "", object)
+    activations = [name for name, tensor in program.tensors.items() if tensor.data is None]
+    cells = {
+        name: _cells(candidate, name, candidate.offsets[name], _sample_bytes(program, name)) for name in activations
+    }
+    writer = np.full(candidate.size // candidate.alignment, "", object)
     for port in program.inputs:
         writer[cells[port.value]] = port.value
     for instruction in program.instructions:
+        if scratch.get(instruction.name):
+            name = f"the scratch of {instruction.name}"
+            own = _cells(candidate, name, candidate.scratch[instruction.name], scratch[instruction.name])
+            writer[own] = name
+            _check_overlap(instruction, own, cells[instruction.name], name, False)
         for name in instruction.inputs:
             if name in cells:
                 _check_read(writer, cells[name], name, instruction.name)
@@ -140,13 +170,15 @@ def check(program: Program, candidate: Plan) -> None:
             _check_read(writer, cells[port.value], port.value, f"output {port.name}")
 
 
-def _cells(program: Program, candidate: Plan, name: str) -> slice:
-    """The aligned cells of the arena that an activation takes."""
-    start, size = candidate.offsets[name], tensor_bytes(program, name)
-    if start < 0 or start % ALIGNMENT or start + size > candidate.size:
-        where = f"{name} at {start} to {start + size}"
-        raise InvalidProgramError(f"memory plan: {where} leaves the arena of {candidate.size} bytes")
-    return slice(start // ALIGNMENT, (start + size) // ALIGNMENT)
+def _cells(candidate: Plan, name: str, start: int, size: int) -> slice:
+    """The aligned cells of the arena that an activation, or scratch, takes."""
+    alignment = candidate.alignment
+    end = start + _aligned(size, alignment)
+    if start < 0 or start % alignment or end > candidate.size:
+        raise InvalidProgramError(
+            f"memory plan: {name} at {start} to {end} leaves the arena of {candidate.size} bytes, or its alignment"
+        )
+    return slice(start // alignment, end // alignment)
 
 
 def _check_read(writer: np.ndarray, cells: slice, name: str, reader: str) -> None:

@@ -65,7 +65,13 @@ class Program:
         return compile_program(self, threads, level)
 
     def export(self, path: str | Path, **options: Any) -> None:
-        """Write the Program in another format, chosen by the path's suffix (".tflite")."""
+        """Write the Program in another format: a ".tflite" file, or C in a folder, whose path ends in "/".
+
+        Args:
+            path: Where to.
+            options: `to`, the format's name where the path does not say it; those of the format: `float_border`
+                (tflite), `name` and `samples` (c).
+        """
         from unfloat.api import export
 
         export(self, path, **options)

@@ -161,6 +161,10 @@ class Engine:
         """The kernel chosen for each layer, by the layer's name."""
         return dict(self._native.kernels())
 
+    def layers(self) -> list[tuple[str, str, bytes, int]]:
+        """Of each layer: its name, its kernel, what the kernel packed, and the scratch bytes of a thread."""
+        return self._native.layers()
+
     @property
     def threads(self) -> int:
         """How many threads a run uses."""

@@ -143,13 +143,18 @@ def requantize(accumulator: Array, multiplier: Array, shift: Array, rounding: st
         int64 array holding int32 values.
     """
     if rounding == WIDE_ROUNDING:
-        reduced = saturate((multiplier + 2**15) >> 16, 0, 2**15 - 1)
+        reduced = reduced_multiplier(multiplier)
         return (accumulator * reduced + ((reduced * 0 + 1) << (14 - shift))) >> (15 - shift)
     if rounding == "single":
         return (accumulator * multiplier + ((multiplier * 0 + 1) << (30 - shift))) >> (31 - shift)
     left = saturate(shift, 0, SHIFT_MAX)
     high = saturating_rounding_doubling_high_mul(accumulator << left, multiplier)
     return rounding_divide_by_pot(high, left - shift)
+
+
+def reduced_multiplier(multiplier: Array) -> Array:
+    """The high half of a multiplier, to nearest: at most 15 bits, so that products with 48-bit accumulators fit."""
+    return saturate((multiplier + 2**15) >> 16, 0, 2**15 - 1)
 
 
 Factors = tuple[Array, Array, Array]  # bias, multiplier, shift of each channel

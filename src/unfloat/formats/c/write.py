@@ -1,0 +1,91 @@
+"""Write a Program as a folder of C99 that a microcontroller's firmware compiles in: the same bits, integers only.
+
+Several networks may be written to one folder. They share its `kernels/`, which are the engine's own scalar sources, its
+CMakeLists.txt, and a main.c that checks all of them in one arena.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from unfloat.formats.c.build import CMAKE
+from unfloat.formats.c.golden import golden, main
+from unfloat.formats.c.header import header
+from unfloat.formats.c.layer import Prepared
+from unfloat.formats.c.net import Net, make_net
+from unfloat.formats.c.network import network, weights
+from unfloat.formats.c.picture import loader
+from unfloat.formats.c.report import merged, report
+from unfloat.formats.c.sources import kernel_sources
+from unfloat.formats.c.text import identifier
+from unfloat.program.file import write_atomically
+from unfloat.program.program import Program
+from unfloat.program.verify import layer_macs, verify
+from unfloat.spec.errors import ExportError
+
+GOLDEN = "_golden.c"
+
+
+def write(
+    program: Program,
+    path: str | Path,
+    prepared: Sequence[Prepared],
+    *,
+    name: str | None = None,
+    picture: Any = None,
+    samples: int = 1,
+) -> None:
+    """Write a network into a folder, which is made if need be.
+
+    Args:
+        program: What to write; its batch becomes 1.
+        path: The folder.
+        prepared: What the engine's scalar level makes of each instruction.
+        name: Prefix of all symbols and files; the folder's own name if not given.
+        picture: The recipe's `[input]`, from which `<name>_load_rgb888` comes; None for none.
+        samples: How many golden inputs.
+
+    Raises:
+        ExportError: Operators are unknown here (the message lists all layers), the name is no identifier, or the folder
+            cannot be written.
+        InvalidProgramError: The Program breaks a rule.
+    """
+    verify(program)
+    folder = Path(path)
+    net = make_net(program, identifier(folder.resolve().name) if name is None else name, prepared)
+    _fill(folder, {**_network_files(net, picture, samples), **_shared_files(net, folder)})
+    old = folder / "REPORT.md"
+    section = report(net, layer_macs(program), folder)
+    _fill(folder, {"REPORT.md": merged(old.read_text(encoding="utf-8") if old.is_file() else "", section)})
+
+
+def _network_files(net: Net, picture: Any, samples: int) -> dict[str, str]:
+    declaration, definition = loader(net, picture)
+    macs = sum(layer_macs(net.program).values())
+    return {
+        f"{net.name}.h": header(net, macs, declaration),
+        f"{net.name}.c": network(net, definition),
+        f"{net.name}_weights.c": weights(net),
+        f"{net.name}{GOLDEN}": golden(net, samples),
+    }
+
+
+def _shared_files(net: Net, folder: Path) -> dict[str, str]:
+    """What belongs to all networks of the folder: kernels of this version for those written before too."""
+    names = {path.name.removesuffix(GOLDEN) for path in folder.glob(f"*{GOLDEN}")} | {net.name}
+    others = {f"{path.parent.name}__{path.stem}" for path in folder.glob("kernels/*/*.c")}
+    sources = kernel_sources(others | set(net.kernels))
+    files = {f"kernels/{path}": text for path, text in sources.items()}
+    return {"main.c": main(sorted(names)), "CMakeLists.txt": CMAKE, **files}
+
+
+def _fill(folder: Path, files: dict[str, str]) -> None:
+    for path, text in files.items():
+        target = folder / path
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ExportError(f"cannot write {target}: {error}") from error
+        write_atomically(target, text.encode())

@@ -1,0 +1,324 @@
+"""Exported C, compiled as strictly as can be and run: 0 mismatches with the interpreter on every target."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conformance.generate import DRAWS, Draw, all_cases, build
+from tests.formats.c_targets import CORTEX_M4, HOST, TARGETS, Target, build_and_run
+from tests.program.nets import small_net
+from unfloat.formats.c.no_float import SOFT_FLOAT, floats_in, prove
+from unfloat.formats.c.picture import pixel_table
+from unfloat.formats.c.report import merged
+from unfloat.formats.c.text import array, comment, identifier, identifiers, initialiser
+from unfloat.program.program import Program
+from unfloat.quant.recipe import InputSpec, Recipe
+from unfloat.spec.errors import ExportError
+
+CROSS = [pytest.param(t, id=t.name, marks=[] if t is HOST else pytest.mark.cross) for t in TARGETS]
+
+
+def side_by_side(programs: Sequence[Program]) -> Program:
+    """One Program that computes all of them, each from inputs of its own."""
+
+    def renamed(program: Program, prefix: str) -> Program:
+        def name(old: str) -> str:
+            return f"{prefix}{old}"
+
+        ports = [
+            tuple(replace(p, name=name(p.name), value=name(p.value)) for p in side)
+            for side in (program.inputs, program.outputs)
+        ]
+        tensors = {name(n): replace(t, name=name(n)) for n, t in program.tensors.items()}
+        instructions = tuple(
+            replace(i, name=name(i.name), inputs=tuple(map(name, i.inputs))) for i in program.instructions
+        )
+        return Program(ports[0], ports[1], tensors, instructions)
+
+    parts = [renamed(program, f"n{i}_") for i, program in enumerate(programs)]
+    outputs = tuple(port for part in parts for port in part.outputs)
+    return Program(
+        tuple(port for part in parts for port in part.inputs),
+        outputs,
+        {name: tensor for part in parts for name, tensor in part.tensors.items()},
+        tuple(instruction for part in parts for instruction in part.instructions),
+        ("tuple", len(outputs)),
+    )
+
+
+def cases(draw: Draw, step: int = 1) -> Program:
+    """Every conformance case, or every so many of them, under one draw."""
+    fitting = [(operator, case) for operator, case in all_cases() if draw.storage in operator.storages]
+    return side_by_side([build(operator, case, draw) for operator, case in fitting[::step]])
+
+
+def passes(folder: Path, target: Target, scratch: Path, optimize: str = "-O2") -> str:
+    outcome = build_and_run(folder, target, scratch, optimize)
+    assert outcome.status == 0, outcome.text
+    assert outcome.text.endswith("PASS\n")
+    return outcome.text
+
+
+@pytest.mark.parametrize("draw", DRAWS, ids=lambda d: d.name)
+def test_every_case_on_this_machine(draw: Draw, tmp_path: Path) -> None:
+    cases(draw).export(tmp_path, name="net", samples=3)
+    passes(tmp_path, HOST, tmp_path, "-O1")
+
+
+@pytest.mark.cross
+@pytest.mark.parametrize("scheme", ["int8", "uint8", "int16x8"])
+def test_every_case_on_a_microcontroller(scheme: str, tmp_path: Path) -> None:
+    cases(next(draw for draw in DRAWS if draw.name == scheme)).export(tmp_path, name="net")
+    passes(tmp_path, CORTEX_M4, tmp_path, "-Os")
+
+
+@pytest.mark.parametrize("target", CROSS)
+def test_networks_share_kernels_and_an_arena(target: Target, tmp_path: Path) -> None:
+    small_net().export(tmp_path, name="first", samples=3)
+    wide = next(draw for draw in DRAWS if draw.name == "int16x8")
+    cases(wide, 9).export(tmp_path, name="second")
+    text = passes(tmp_path, target, tmp_path)
+    assert text == "first: PASS (0)\nsecond: PASS (0)\nPASS\n"
+    report = (tmp_path / "REPORT.md").read_text()
+    assert report.startswith("# first\n")
+    assert "\n# second\n" in report
+
+
+def test_sanitized(tmp_path: Path) -> None:
+    small_net().export(tmp_path, name="net", samples=3)
+    sanitizer = replace(HOST, flags=("-fsanitize=address,undefined", "-fno-sanitize-recover=all"))
+    passes(tmp_path, sanitizer, tmp_path)
+
+
+def test_cmake_builds_and_checks(tmp_path: Path) -> None:
+    small_net().export(tmp_path / "net", to="c", name="kws")
+    for command in (["-S", "net", "-B", "build"], ["--build", "build"]):
+        subprocess.run(["cmake", *command], cwd=tmp_path, check=True, capture_output=True)
+    done = subprocess.run(["build/golden"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert done.stdout == "kws: PASS (0)\nPASS\n"
+
+
+def test_a_wrong_weight_fails(tmp_path: Path) -> None:
+    """The golden check can fail."""
+    net = small_net()
+    net.export(tmp_path, name="net", samples=3)
+    weights = tmp_path / "net_weights.c"
+    text = weights.read_text()
+    start = text.index("{\n", text.index("const int32_t net_fc_bias[5] = ")) + 2
+    weights.write_text(text[:start] + "    9999 + " + text[start:].lstrip())
+    outcome = build_and_run(tmp_path, HOST, tmp_path)
+    assert outcome.status == 1
+    assert outcome.text.endswith("FAIL\n")
+
+
+BORDER = """
+#include <stdio.h>
+#include <string.h>
+#include "net.h"
+
+static union { int64_t alignment; uint8_t bytes[NET_ARENA_BYTES + 8]; } arena;
+static int8_t x[NET_INPUT_X_COUNT], y[NET_OUTPUT_Y_COUNT], again[NET_OUTPUT_Y_COUNT];
+
+int main(void) {
+  for (int i = 0; i < NET_INPUT_X_COUNT; ++i) x[i] = (int8_t)(37 * i);
+  const net_inputs inputs = {.x = x}, none = {.x = NULL};
+  net_outputs outputs = {.y = y}, nowhere = {.y = NULL};
+  if (net_run(NULL, &inputs, &outputs) != NET_NULL_POINTER) return 1;
+  if (net_run(&arena, NULL, &outputs) != NET_NULL_POINTER) return 2;
+  if (net_run(&arena, &none, &outputs) != NET_NULL_POINTER) return 3;
+  if (net_run(&arena, &inputs, &nowhere) != NET_NULL_POINTER) return 4;
+  if (net_run(arena.bytes + 1, &inputs, &outputs) != NET_ARENA_MISALIGNED) return 5;
+  if (net_run_in(&arena, NET_ARENA_BYTES - 1, &inputs, &outputs) != NET_ARENA_TOO_SMALL) return 6;
+  if (net_run_in(&arena, NET_ARENA_BYTES, &inputs, &outputs) != NET_OK) return 7;
+  for (int i = 0; i < 8; ++i) if (arena.bytes[NET_ARENA_BYTES + i] != 0) return 8;
+  memcpy(net_input_x(&arena), x, sizeof x);
+  const net_inputs inside = {.x = net_input_x(&arena)};
+  net_outputs there = {.y = net_output_y(&arena)};
+  if (net_run(&arena, &inside, &there) != NET_OK) return 9;
+  memcpy(again, there.y, sizeof again);
+  if (memcmp(again, y, sizeof y) != 0) return 10;
+  return 0;
+}
+"""
+
+
+def test_the_border_refuses_and_takes_what_lies_in_the_arena(tmp_path: Path) -> None:
+    small_net().export(tmp_path, name="net")
+    (tmp_path / "main.c").write_text(BORDER)
+    (tmp_path / "net_golden.c").unlink()
+    assert build_and_run(tmp_path, HOST, tmp_path).status == 0
+
+
+def test_outputs_that_are_inputs_constants_or_repeated(tmp_path: Path) -> None:
+    net = small_net()
+    x, y = net.inputs[0], net.outputs[0]
+    outputs = (y, replace(y, name="again"), replace(x, name="image"), replace(y, name="Again"))
+    replace(net, outputs=outputs, structure=("tuple", 4)).export(tmp_path, name="net", samples=2)
+    passes(tmp_path, HOST, tmp_path)
+
+
+def test_a_constant_operand(tmp_path: Path) -> None:
+    draw = DRAWS[0]
+    pair = [build(o, c, draw) for o, c in all_cases() if o.name in ("add", "mul") and len(set(c.inputs)) == 1]
+    made = []
+    for program in pair:
+        tensor = program.tensors["x1"]
+        codes = np.random.default_rng(5).integers(-128, 128, (1, *tensor.shape[1:])).astype(np.int8)
+        constant = replace(tensor, shape=codes.shape, data=codes)
+        made.append(replace(program, inputs=program.inputs[:1], tensors={**program.tensors, "x1": constant}))
+    side_by_side(made).export(tmp_path, name="net", samples=3)
+    passes(tmp_path, HOST, tmp_path)
+
+
+# The picture ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+def test_pictures_load_as_the_float_border_has_them(order: str, tmp_path: Path) -> None:
+    """All 256 values of each channel, through the engine's border and through the exported table."""
+    spec = InputSpec((6, 5), (123.675, 116.28, 103.53), (58.395, 57.12, 57.375), order=order)
+    net = small_net()
+    net = replace(net, metadata={"recipe": replace(Recipe(), input=spec).to_toml()})
+    label = net.tensors["x"].qparams
+    net.export(tmp_path, name="net")
+    assert "net_load_rgb888(const uint8_t *pixels, int8_t *x);" in (tmp_path / "net.h").read_text()
+    pixels = np.arange(256, dtype=np.float32)[:, None, None, None]
+    planes = (np.broadcast_to(pixels, (256, 6, 5, 3)) - np.float32(spec.mean)) / np.float32(spec.std)
+    image = replace(net.inputs[0], name="image", permutation=(0, 1, 2, 3))
+    border = replace(net, outputs=(image, *net.outputs), structure=("tuple", 2)).compile()
+    reals = border(np.ascontiguousarray(planes.transpose(0, 3, 1, 2)))[0]  # dequantized codes
+    codes = np.rint(reals[:, 0, 0] / np.float32(label.scale[0])) + label.zero_point
+    np.testing.assert_array_equal(pixel_table(label, spec), codes.T)
+    main = """
+#include <stdio.h>
+#include "net.h"
+int main(void) {
+  for (int value = 0; value < 256; ++value) {
+    static uint8_t pixels[90];
+    static int8_t x[90];
+    for (int i = 0; i < 90; ++i) pixels[i] = (uint8_t)(value + i % 3);
+    net_load_rgb888(pixels, x);
+    printf("%d %d %d\\n", x[87], x[88], x[89]);
+  }
+  return 0;
+}
+"""
+    (tmp_path / "main.c").write_text(main)
+    (tmp_path / "net_golden.c").unlink()
+    found = np.array([line.split() for line in build_and_run(tmp_path, HOST, tmp_path).text.splitlines()], int)
+    source = [0, 1, 2] if order == "RGB" else [2, 1, 0]
+    expected = [[codes[(v + source[c]) % 256, c] for c in range(3)] for v in range(256)]
+    np.testing.assert_array_equal(found, expected)
+
+
+# What is written ------------------------------------------------------------------------------------------------------
+
+
+def test_unknown_operators_are_named_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from unfloat.formats.c import net as room
+
+    monkeypatch.setattr(room, "EMITTERS", {})
+    with pytest.raises(ExportError, match=r"(?s)a \(conv2d\).*sum \(add\).*fc \(fully_connected\)"):
+        small_net().export(tmp_path)
+
+
+def test_names(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="try 'key_words'"):
+        small_net().export(tmp_path, name="key-words")
+    small_net().export(tmp_path / "2nd net", to="c")
+    assert (tmp_path / "2nd net/_2nd_net.h").is_file()
+    with pytest.raises(ExportError, match="ends in /"):
+        small_net().export(tmp_path / "net.c")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExportError, match="cannot write"):
+        small_net().export(f"{tmp_path}/file/", to="c")
+
+
+def test_the_same_program_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        small_net().export(tmp_path / name, to="c", name="net")
+    files = [{p.relative_to(f): p.read_bytes() for p in f.rglob("*.*")} for f in (tmp_path / "a", tmp_path / "b")]
+    assert files[0] == files[1]
+
+
+def test_text() -> None:
+    assert identifier("conv1/weight:0") == "conv1_weight_0"
+    assert identifier("int") == "_int"
+    assert identifier("é") == "value"
+    assert list(identifiers(["a.b", "a_b", "A_b"]).values()) == ["a_b", "a_b_2", "A_b_3"]
+    assert initialiser({"a": [1, -2], "b": {"c": "d"}}) == "{.a = {1, -2}, .b = {.c = d}}"
+    assert array("x", np.array([[1], [-2]], np.int8)) == "const int8_t x[2] = {\n    1, -2,\n};\n"
+    assert comment("a\n*/ b\\") == "// a?*/ b"
+    assert merged("# b\n\nold\n", "# a\n\nnew\n") == "# a\n\nnew\n\n# b\n\nold\n"
+    assert merged("# a\n\nold\n", "# a\n\nnew\n") == "# a\n\nnew\n"
+
+
+# Integers only --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.cross
+def test_no_float_in_any_object(tmp_path: Path) -> None:
+    for draw in DRAWS[:1] + DRAWS[5:6] + DRAWS[11:12]:  # bytes, weights of 4 bits, words
+        cases(draw, 5).export(tmp_path, name=identifier(draw.name))
+    proof = prove(tmp_path)
+    assert proof.objects > 20
+    assert proof.instructions > 5000
+
+
+@pytest.mark.cross
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        ("int f(int x) { return (int)(x * 0.1f); }", "__aeabi_fmul"),
+        ("long long f(double x) { return (long long)x; }", "__aeabi_d2lz"),
+        ("double f(unsigned x) { return x; }", "__aeabi_ui2d"),
+        ("int f(float x, float y) { return x < y; }", "__aeabi_fcmplt"),
+    ],
+)
+def test_a_float_is_found(body: str, what: str, tmp_path: Path) -> None:
+    small_net().export(tmp_path, name="net")
+    broken = tmp_path / "kernels/add/scalar.c"
+    broken.write_text(f"{body}\n{broken.read_text()}")
+    with pytest.raises(ExportError, match=rf"add/scalar\.c: calls {what}"):
+        prove(tmp_path)
+
+
+@pytest.mark.cross
+def test_a_float_instruction_is_found(tmp_path: Path) -> None:
+    (tmp_path / "f.c").write_text(
+        "float f(float x, float y) { return x * y; }\nint g(int x) { return (int)(x * 0.5f); }\n"
+    )
+    flags = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", "-O2")
+    subprocess.run(["arm-none-eabi-gcc", *flags, "-c", "f.c", "-o", "f.o"], cwd=tmp_path, check=True)
+    assert any("vmul.f32" in what for what in floats_in(tmp_path / "f.o"))
+
+
+@pytest.mark.parametrize(
+    "symbol",
+    re.findall(
+        r"\w+",
+        """__aeabi_ldivmod __aeabi_lmul __aeabi_idiv __aeabi_uldivmod __aeabi_llsl memcpy
+    __divdi3 __ashldi3""",
+    ),
+)
+def test_integer_helpers_are_no_floats(symbol: str) -> None:
+    assert not SOFT_FLOAT.match(symbol)
+
+
+@pytest.mark.parametrize(
+    "symbol",
+    re.findall(
+        r"\w+",
+        """__aeabi_dadd __aeabi_cfcmple __aeabi_f2iz __aeabi_l2f __adddf3 __mulsf3
+    __floatsidf __fixunssfdi __ltdf2 __extendsfdf2 __truncdfsf2 expf""",
+    ),
+)
+def test_float_helpers_are_known(symbol: str) -> None:
+    assert SOFT_FLOAT.match(symbol)
