@@ -714,3 +714,235 @@ def softmax(x: Tensor, scale: float, *, signed: bool, beta: float = 1.0) -> Tens
     rows = [x.data[start : start + depth] for start in range(0, len(x.data), depth)]
     low = -128 if signed else 0
     return Tensor(x.shape, [code for row in rows for code in _softmax_row(row, multiplier, left_shift, low)])
+
+
+# functions of one value ----------------------------------------------------------------------------------------------
+
+SIGMOID_INTEGER_BITS = 4
+INT16_MIN = -(2**15)
+INT16_MAX = 2**15 - 1
+
+
+def _half_reciprocal(a: int) -> int:
+    """2 / (1 + a) of a Q0.31 in [0, 1), in Q2.29 (gemmlowp one_minus_x_over_one_plus_x_for_x_in_0_1)."""
+    d = (a + ONE_Q0_31 + 1) // 2
+    x = FORTY_EIGHT_SEVENTEENTHS_Q2_29 + _times(d, MINUS_THIRTY_TWO_SEVENTEENTHS_Q2_29)
+    for _ in range(3):
+        x += _saturating_shift_left(_times(x, ONE_Q2_29 - _times(d, x)), 2)
+    return x
+
+
+def fixed_logistic(a: int, integer_bits: int) -> int:
+    """1 / (1 + e^-a) in Q0.31 (Jacob et al. appendix A.1; gemmlowp logistic): mirrored below 0, one half at 0."""
+    if a == 0:
+        return 2**30
+    positive = one_over_one_plus_x(exp_on_negative_values(-abs(a), integer_bits))
+    return positive if a > 0 else ONE_Q0_31 - positive
+
+
+def fixed_tanh(a: int, integer_bits: int) -> int:
+    """tanh a = (1 - e^-2a) / (1 + e^-2a) in Q0.31 (Jacob et al. appendix A.1; gemmlowp tanh): odd.
+
+    Doubling a moves its binary point: the same integer, with one integer bit more.
+    """
+    if a == 0:
+        return 0
+    power = exp_on_negative_values(-abs(a), integer_bits + 1)
+    positive = _saturating_shift_left(_half_reciprocal(power) - ONE_Q2_29, 2)
+    return positive if a > 0 else -positive
+
+
+def _sigmoidal(x: Tensor, scale: float, zero_point: int, at_ends: Pair, inside: Callable[[int], int]) -> Tensor:
+    """A bounded function of scale * (x - zero_point): `at_ends` from 15 on, else `inside` of a Q4.27 (TFLite LOGISTIC).
+
+    TFLite's radius is 0 from a scale of 8 on, and its kernel then gives an end at 0 too; 0 is inside here.
+    """
+    multiplier, shift = _normalize(scale * 2 ** (31 - SIGMOID_INTEGER_BITS))
+    radius = (15 << (31 - SIGMOID_INTEGER_BITS)) >> shift
+
+    def element(index: Index) -> int:
+        step = x.at(*index) - zero_point
+        if step and abs(step) >= radius:
+            return at_ends[step > 0]
+        return clamp(inside(requantize(step, multiplier, shift, "double") if step else 0), *at_ends)
+
+    return Tensor.of(x.shape, element)
+
+
+def logistic(x: Tensor, scale: float, zero_point: int, *, signed: bool) -> Tensor:
+    """The logistic function in 256ths, from the least code on (TFLite LOGISTIC, the fixed-point reference)."""
+    low = -128 if signed else 0
+
+    def inside(a: int) -> int:
+        return rounding_divide_by_pot(fixed_logistic(a, SIGMOID_INTEGER_BITS), 23) + low
+
+    return _sigmoidal(x, scale, zero_point, (low, low + 255), inside)
+
+
+def tanh(x: Tensor, scale: float, zero_point: int, *, signed: bool) -> Tensor:
+    """tanh in 128ths about the middle code (TFLite TANH, the fixed-point reference)."""
+    middle = 0 if signed else 128
+
+    def inside(a: int) -> int:
+        return rounding_divide_by_pot(fixed_tanh(a, SIGMOID_INTEGER_BITS), 24) + middle
+
+    return _sigmoidal(x, scale, zero_point, (middle - 128, middle + 127), inside)
+
+
+def sigmoid_table() -> list[int]:
+    """2^16 / (1 + e^-(k / 24)) for k from 0 to 254, to nearest, then 2^16 - 1 (TFLite sigmoid_table_uint16).
+
+    Each is raised by half of what the straight line to the next one misses half-way.
+    """
+
+    def curve(k: float) -> float:
+        return 2**16 / (1 + math.exp(-k / 24))
+
+    def raised(k: int) -> float:
+        return curve(k) + (curve(k + 0.5) - (curve(k) + curve(k + 1)) / 2) / 2
+
+    return [*(math.floor(raised(k) + 0.5) for k in range(255)), 2**16 - 1]
+
+
+def _table_argument(code: int, scale: float) -> int:
+    """scale * code in 12288ths: the factor's 15 high bits, truncated, then one rounding (TFLite LOGISTIC on int16)."""
+    factor, shift = scale * 4096 * 3, 0
+    while factor <= INT16_MAX / 2 and shift <= 30:
+        factor, shift = factor * 2, shift + 1
+    half = 1 << (shift - 1) if shift > 0 else 0
+    return int32(code * math.floor(factor) + half) >> shift
+
+
+def logistic_int16(x: Tensor, scale: float) -> Tensor:
+    """The logistic function in 2^-15 by a table of 2^9 steps a segment (TFLite LOGISTIC on int16)."""
+    table = sigmoid_table()
+
+    def element(index: Index) -> int:
+        argument = _table_argument(x.at(*index), scale)
+        segment, rest = divmod(abs(argument), 2**9)
+        result = INT16_MAX << 10
+        if segment < 255:
+            result = (table[segment] << 9) + rest * (table[segment + 1] - table[segment])
+        return (result + 2**9 if argument >= 0 else 2**25 - result + 2**9 - 1) >> 10
+
+    return Tensor.of(x.shape, element)
+
+
+def tanh_int16(x: Tensor, scale: float) -> Tensor:
+    """tanh(x) = 2 / (1 + e^-2x) - 1 in 2^-15 by the same table, 2^8 steps a segment (TFLite TANH on int16)."""
+    table = sigmoid_table()
+
+    def element(index: Index) -> int:
+        argument = _table_argument(x.at(*index), scale)
+        segment, rest = divmod(abs(argument), 2**8)
+        result = 0xFFFF << 8
+        if segment < 255:
+            result = (table[segment] << 8) + rest * (table[segment + 1] - table[segment])
+        return (result - 2**23 + 2**7 if argument >= 0 else -result + 2**23 + 2**7 - 1) >> 8
+
+    return Tensor.of(x.shape, element)
+
+
+def _times_int16(a: int, b: int) -> int:
+    """SaturatingRoundingDoublingHighMul on 16 bits (gemmlowp); b is not negative, so nothing saturates."""
+    product = a * b
+    return truncating_divide(product + (2**14 if product >= 0 else 1 - 2**14), 2**15)
+
+
+def hard_swish(
+    x: Tensor, scale: float, zero_point: int, output_scale: float, output_zero_point: int, *, low: int, high: int
+) -> Tensor:
+    """x * relu6(x + 3) / 6 in 16-bit fixed point (TFLite HARD_SWISH)."""
+    fine = float32(float32(1 / 128) * scale)
+    to_output, output_exponent = _normalize(float32(fine / output_scale))
+    to_unit, unit_exponent = _normalize(float32(fine / float32(3 / 32768)))
+    _require(output_exponent <= 0, f"the output scale {output_scale} is too small for {scale}")
+    to_output, to_unit = (min((m + 2**15) >> 16, INT16_MAX) for m in (to_output, to_unit))
+
+    def element(index: Index) -> int:
+        raised = (x.at(*index) - zero_point) * 128
+        value = _times_int16(raised, to_output)
+        unit = raised
+        if unit_exponent > 0:
+            unit = clamp(unit << (unit_exponent - 1), INT16_MIN, INT16_MAX)
+        unit = _times_int16(unit, to_unit)
+        if unit_exponent > 0:
+            unit = clamp(unit << 1, INT16_MIN, INT16_MAX)
+        if unit_exponent < 0:
+            unit = rounding_divide_by_pot(unit, -unit_exponent)
+        share = (unit + 2**15) >> 1
+        product = truncating_divide(share * value, 2**15)  # toward zero, on purpose: it cancels the biases above
+        return clamp(rounding_divide_by_pot(product, -output_exponent) + output_zero_point, low, high)
+
+    return Tensor.of(x.shape, element)
+
+
+def gelu(
+    x: Tensor, scale: float, zero_point: int, output_scale: float, output_zero_point: int,
+    *, approximate: str, low: int, high: int,
+) -> Tensor:  # fmt: skip
+    """The nearest code of x * P(X <= x), X standard normal, or of its tanh approximation (Hendrycks and Gimpel, 2016)."""
+
+    def element(index: Index) -> int:
+        real = scale * (x.at(*index) - zero_point)
+        if approximate == "tanh":
+            value = real * 0.5 * (1 + math.tanh(math.sqrt(2 / math.pi) * (real + 0.044715 * real**3)))
+        else:
+            value = real * 0.5 * math.erfc(-real / math.sqrt(2))
+        return clamp(round_half_away(value / output_scale) + output_zero_point, low, high)
+
+    return Tensor.of(x.shape, element)
+
+
+def _two_slopes(
+    x: Tensor, zero_point: int, above: float, below: Callable[[Index], tuple[int, float]], output_zero_point: int,
+    clamp_min: int, clamp_max: int, rounding: Rounding,
+) -> Tensor:  # fmt: skip
+    """The step times `above` from 0 on; under it, times the integer and the real that `below` gives."""
+
+    def element(index: Index) -> int:
+        step = x.at(*index) - zero_point
+        whole, factor = (1, above) if step >= 0 else below(index)
+        multiplier, shift = quantize_multiplier(factor)
+        return _output_stage(step * whole, multiplier, shift, output_zero_point, clamp_min, clamp_max, rounding)
+
+    return Tensor.of(x.shape, element)
+
+
+def leaky_relu(
+    x: Tensor, slope: float, *, scales: tuple[float, float], zero_points: Pair, clamp_min: int, clamp_max: int,
+    rounding: Rounding,
+) -> Tensor:  # fmt: skip
+    """x from 0 on, slope * x below; scales and zero points are (x, output) (TFLite LEAKY_RELU).
+
+    The sign of the slope goes to the step.
+    """
+    scale, output_scale = scales
+    factor = scale * float32(slope) / output_scale
+    below = (-1 if factor < 0 else 1, abs(factor))
+    above = scale / output_scale
+    zero_point, output_zero_point = zero_points
+    return _two_slopes(x, zero_point, above, lambda _: below, output_zero_point, clamp_min, clamp_max, rounding)
+
+
+def absolute(
+    x: Tensor, *, scales: tuple[float, float], zero_points: Pair, clamp_min: int, clamp_max: int, rounding: Rounding
+) -> Tensor:
+    """|x|; scales and zero points are (x, output) (TFLite ABS)."""
+    factor = scales[0] / scales[1]
+    zero_point, output_zero_point = zero_points
+    return _two_slopes(x, zero_point, factor, lambda _: (-1, factor), output_zero_point, clamp_min, clamp_max, rounding)
+
+
+def prelu(
+    x: Tensor, slopes: Tensor, *, scales: tuple[float, float, float], zero_points: Triple, clamp_min: int,
+    clamp_max: int, rounding: Rounding,
+) -> Tensor:  # fmt: skip
+    """x from 0 on, its slope times x below; scales and zero points are (x, slopes, output) (TFLite PRELU)."""
+    scale, slope_scale, output_scale = scales
+    zero_point, slope_zero_point, output_zero_point = zero_points
+
+    def below(index: Index) -> tuple[int, float]:
+        return _at_broadcast(slopes, index) - slope_zero_point, scale * slope_scale / output_scale
+
+    return _two_slopes(x, zero_point, scale / output_scale, below, output_zero_point, clamp_min, clamp_max, rounding)

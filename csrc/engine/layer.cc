@@ -35,7 +35,7 @@ uf_storage storage_of(const Layer &layer) {
 const uf_kernel *choose_kernel(const Layer &layer, uf_level level) {
   const uf_storage storage = storage_of(layer);
   for (const Entry &entry : kKernels) {
-    if (layer.op != entry.family || entry.kernel->level > level) continue;
+    if (layer.family != entry.family || entry.kernel->level > level) continue;
     if (entry.kernel->storage != storage && entry.kernel->storage != UF_ANY_STORAGE) continue;
     if (entry.kernel->supports == nullptr || entry.kernel->supports(&layer.node)) return entry.kernel;
   }
@@ -82,6 +82,7 @@ std::unique_ptr<Layer> make_layer(const Instruction &instruction, const std::vec
   auto layer = std::make_unique<Layer>();
   layer->name = instruction.name;
   layer->op = instruction.op;
+  layer->family = instruction.op;
   bool all_constant = true;
   for (const int64_t index : instruction.inputs) {
     layer->operands.push_back(&tensor_at(tensors, index, layer->name));

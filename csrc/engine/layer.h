@@ -25,12 +25,13 @@ struct Tensor {
 struct Layer {
   std::string name;
   std::string op;
+  std::string family;  // of kernels: the operator's own, unless it shares another's
   const uf_kernel *kernel = nullptr;
   uf_node node = {};
   std::vector<const Tensor *> operands;
   const Tensor *output = nullptr;
   std::vector<const uf_tensor *> inputs;  // node.inputs
-  Buffer weight, bias, multiplier, shift, packed;
+  Buffer weight, bias, multiplier, shift, table, packed;
   Buffer indices;                 // of a gather
   const Layer *leader = nullptr;  // the layer that runs this one as its follower
   int64_t nanoseconds = 0;        // of the last profiled run; those of a follower are the leader's

@@ -151,6 +151,31 @@ void Loader::load_linear(const Shape &weight_shape, int32_t outputs) {
   linear.shift = reinterpret_cast<const int8_t *>(layer_.shift.data());
 }
 
+// A table of codes becomes one of bytes. Its entries are in the order of the codes' bytes; a byte of int8 is the code
+// plus 128.
+void Loader::load_table() {
+  const Array &table = constant("table");
+  const bool words = input().width == 2;
+  const int64_t count = words ? QMATH_SEGMENTS + 2 : 256;
+  require(table.dtype == DType::kInt16 && table.shape == Shape{count},
+          "its table must be int16 of shape [" + std::to_string(count) + "], found " + text(table.shape));
+  Buffer copy(table.data, static_cast<size_t>(count) * sizeof(int16_t));  // aligned, as the array may not be
+  const auto *entries = reinterpret_cast<const int16_t *>(copy.data());
+  uf_lookup &lookup = params().lookup;
+  if (words) {
+    layer_.table = std::move(copy);
+    lookup.ends = reinterpret_cast<const int16_t *>(layer_.table.data());
+    return;
+  }
+  layer_.table = Buffer(static_cast<size_t>(count));
+  for (int32_t byte = 0; byte < count; ++byte) {
+    const int32_t found = entries[(byte - input().offset) & UINT8_MAX] + output().offset;
+    require(0 <= found && found <= UINT8_MAX, "its table holds a number that is no code of its output");
+    layer_.table.data()[byte] = static_cast<uint8_t>(found);
+  }
+  lookup.bytes = layer_.table.data();
+}
+
 // Weights as int8: uint8 codes and their zero point both move down by 128.
 Buffer Loader::load_weight(const Shape &shape, int32_t *zero_point) const {
   const Array &weight = constant("weight");

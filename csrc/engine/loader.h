@@ -41,6 +41,10 @@ class Loader {
 
   // Keeps a list of `count` indices below `size` with the layer.
   const int32_t *indices(const std::string &name, int32_t count, int32_t size);
+  // The operator has no kernels of its own name.
+  void use_kernels_of(const char *family) { layer_.family = family; }
+
+  void load_table();  // lookup
 
   // Constants of a linear operator.
   void load_linear(const Shape &weight_shape, int32_t outputs);

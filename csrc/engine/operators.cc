@@ -128,6 +128,57 @@ void softmax(Loader &loader) {
   softmax.diff_min = loader.integer("diff_min", INT32_MIN, 0);
 }
 
+// --- functions of one value ---
+
+void load_elementwise(Loader &loader, const char *family) {
+  loader.require_inputs(1);
+  loader.require_activations();
+  loader.require(same_shape(loader.input(), loader.output()), "its input and output differ in shape");
+  loader.require(loader.input().width == loader.output().width, "its input and output differ in width");
+  loader.use_kernels_of(family);
+}
+
+void lookup(Loader &loader) {
+  load_elementwise(loader, "lookup");
+  loader.load_table();
+}
+
+void curve(Loader &loader) {
+  lookup(loader);
+  if (loader.input().width == 1) return;
+  qmath_curve &curve = loader.params().lookup.curve;
+  curve.multiplier = loader.integer("multiplier", 0, INT16_MAX);
+  curve.shift = loader.integer("shift", 0, 31);
+  curve.segment_bits = loader.integer("segment_bits", 8, 9);
+  curve.centre = loader.integer("centre", 0, 1 << 24);
+  curve.output_shift = loader.integer("output_shift", 8, 10);
+}
+
+void load_slopes(Loader &loader) {
+  uf_slopes &slopes = loader.params().slopes;
+  slopes.multiplier = loader.multiplier("multiplier");
+  slopes.shift = loader.shift("shift");
+  slopes.below_multiplier = loader.multiplier("below_multiplier");
+  slopes.below_shift = loader.shift("below_shift");
+  slopes.output = loader.output_stage();
+  loader.require(slopes.output.rounding != QMATH_ACC64, "its rounding must be 'double' or 'single'");
+}
+
+void slopes(Loader &loader) {
+  load_elementwise(loader, "slopes");
+  load_slopes(loader);
+  loader.params().slopes.below_sign = loader.integer("below_sign", -1, 1);
+  loader.params().slopes.input_zero_point[0] = loader.zero_point("input_zero_point", loader.input());
+}
+
+void prelu(Loader &loader) {
+  require_broadcast(loader);
+  loader.require(same_shape(loader.input(0), loader.output()), "its input and output differ in shape");
+  load_slopes(loader);
+  const auto zero_points = input_zero_points(loader);
+  for (size_t i = 0; i < 2; ++i) loader.params().slopes.input_zero_point[i] = zero_points[i];
+}
+
 // --- pooling, mean ---
 
 // How many bytes or int16 codes can be summed in 32 bits.
@@ -327,6 +378,7 @@ struct Operator {
 };
 
 constexpr Operator kOperators[] = {
+    {"abs", slopes},
     {"add", add},
     {"arg_max", arg_max},
     {"average_pool2d", pool2d},
@@ -335,6 +387,10 @@ constexpr Operator kOperators[] = {
     {"depthwise_conv2d", depthwise_conv2d},
     {"fully_connected", fully_connected},
     {"gather", gather},
+    {"gelu", lookup},
+    {"hard_swish", lookup},
+    {"leaky_relu", slopes},
+    {"logistic", curve},
     {"max_pool2d", pool2d},
     {"maximum", pairwise},
     {"mean", mean},
@@ -343,11 +399,13 @@ constexpr Operator kOperators[] = {
     {"pad", pad},
     {"reduce_max", reduce},
     {"reduce_min", reduce},
+    {"prelu", prelu},
     {"rescale", rescale},
     {"reshape", reshape},
     {"resize_bilinear", resize_bilinear},
     {"slice", slice},
     {"softmax", softmax},
+    {"tanh", curve},
     {"transpose", transpose},
 };
 

@@ -124,6 +124,22 @@ typedef struct {
 typedef struct {
   qmath_axis rows, columns;
 } uf_resize;
+// logistic, tanh, hard_swish, gelu: a table of all bytes; or of the ends of segments, for words (see
+// qmath_along_curve).
+typedef struct {
+  const uint8_t *bytes;  // [256], byte to byte
+  const int16_t *ends;   // [257]
+  qmath_curve curve;
+} uf_lookup;
+
+// leaky_relu, abs, prelu: one factor from 0 on and one below it, there of the step times the sign, or times the slope.
+typedef struct {
+  int32_t input_zero_point[2];  // prelu: of the value and of the slopes
+  int32_t multiplier, shift;
+  int32_t below_sign;
+  int32_t below_multiplier, below_shift;
+  uf_output output;
+} uf_slopes;
 
 typedef union {
   uf_linear linear;
@@ -133,6 +149,8 @@ typedef union {
   uf_move move;
   uf_softmax softmax;
   uf_resize resize;
+  uf_lookup lookup;
+  uf_slopes slopes;
 } uf_params;
 
 typedef struct uf_node uf_node;
@@ -156,13 +174,13 @@ struct uf_node {
 // Which tensors a kernel takes: of bytes, of words, or of either, mixed ones too.
 typedef enum { UF_BYTES, UF_WORDS, UF_ANY_STORAGE } uf_storage;
 
-// A kernel. The functions that may be NULL say so. The output overlaps no input, except that add, mul, rescale and
-// reshape may be given one of their inputs as the output. At load, in this order: supports, packed_size, pack,
-// scratch_size. Where packed_size() > 0 the engine frees `linear.weight` after pack(): run() must use `packed` for
-// weights; bias, multiplier and shift stay. None of the load-time answers may depend on the batch.
+// A kernel. The functions that may be NULL say so. The output overlaps no input, except that add, mul, rescale,
+// reshape, lookups and slopes may be given one of their inputs as the output. At load, in this order: supports,
+// packed_size, pack, scratch_size. Where packed_size() > 0 the engine frees `linear.weight` after pack(): run() must
+// use `packed` for weights; bias, multiplier and shift stay. None of the load-time answers may depend on the batch.
 typedef struct {
-  const char *name;                            // "<family>__<variant>", the family being the operator's name
-  uf_level level;                              // run() may use its instructions; the other functions too
+  const char *name;  // "<family>__<variant>", the family being the operator's name or the one its loader names
+  uf_level level;    // run() may use its instructions; the other functions too
   bool (*supports)(const uf_node *node);       // NULL: every node. False: the next kernel of the list is asked
   size_t (*packed_size)(const uf_node *node);  // NULL: nothing to pack
   void (*pack)(const uf_node *node, void *packed);

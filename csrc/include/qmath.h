@@ -157,6 +157,29 @@ static inline qmath_scaled qmath_reciprocal(int32_t total, int integer_bits) {
   return result;
 }
 
+// A curve through int16 codes: see qmath_along_curve. multiplier has 15 bits, shift is in [0, 31], segment_bits 8 or 9.
+typedef struct {
+  int32_t multiplier, shift;
+  int32_t segment_bits;
+  int32_t centre;
+  int32_t output_shift;
+} qmath_curve;
+
+enum { QMATH_SEGMENTS = 255 };
+
+// The curve at a code, straight between the ends of 255 segments and odd about its centre (eq. 47); ends[256] stands
+// for all that lies beyond.
+static inline int32_t qmath_along_curve(int32_t code, const int16_t *ends, const qmath_curve *curve) {
+  const int32_t half = (int32_t)((1u << curve->shift) >> 1);
+  const int32_t x = (code * curve->multiplier + half) >> curve->shift;
+  const int32_t magnitude = x < 0 ? -x : x, unit = 1 << curve->segment_bits, segment = magnitude >> curve->segment_bits;
+  const bool beyond = segment >= QMATH_SEGMENTS;
+  const int32_t rest = magnitude & (unit - 1);
+  const int32_t height =
+      beyond ? ends[QMATH_SEGMENTS + 1] * unit : ends[segment] * unit + rest * (ends[segment + 1] - ends[segment]);
+  return ((x < 0 ? -height - 1 : height) + curve->centre + (1 << (curve->output_shift - 1))) >> curve->output_shift;
+}
+
 // --- The border between float and codes, outside every instruction; exported C takes and gives codes. ---
 
 #ifdef UF_ENGINE

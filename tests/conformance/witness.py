@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -129,6 +130,42 @@ def _softmax(i: Instruction, operands: list[oracle.Tensor], program: Program) ->
     return oracle.softmax(operands[0], label.scale[0], signed=label.dtype == "int8")
 
 
+def _labels(i: Instruction, program: Program) -> tuple[list[float], list[int]]:
+    """Scales and zero points of the operands and of the output."""
+    labels = [program.tensors[name].qparams for name in (*i.inputs, i.name)]
+    return [label.scale[0] for label in labels], [label.zero_point for label in labels]
+
+
+def _sigmoidal(name: str) -> Callable[..., oracle.Tensor]:
+    def run(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
+        label = program.tensors[i.inputs[0]].qparams
+        if label.dtype == "int16":
+            return getattr(oracle, f"{name}_int16")(operands[0], label.scale[0])
+        return getattr(oracle, name)(operands[0], label.scale[0], label.zero_point, signed=label.dtype == "int8")
+
+    return run
+
+
+def _curved(function: Callable[..., oracle.Tensor]) -> Callable[..., oracle.Tensor]:
+    def run(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
+        (scale, output_scale), (zero_point, output_zero_point) = _labels(i, program)
+        label = program.tensors[i.name].qparams
+        where = (scale, zero_point, output_scale, output_zero_point)
+        return function(operands[0], *where, low=label.qmin, high=label.qmax, **i.attributes)
+
+    return run
+
+
+def _slopes(function: Callable[..., oracle.Tensor]) -> Callable[..., oracle.Tensor]:
+    def run(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
+        scales, zero_points = _labels(i, program)
+        slope = [math.ldexp(*i.attributes["slope"])] if "slope" in i.attributes else []
+        rest = {**_clamp(i), "rounding": i.attributes["rounding"]}
+        return function(*operands, *slope, scales=tuple(scales), zero_points=tuple(zero_points), **rest)
+
+    return run
+
+
 def _pad(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
     flat = i.attributes["paddings"]
     return oracle.pad(operands[0], list(zip(flat[::2], flat[1::2], strict=True)), i.attributes["value"])
@@ -170,4 +207,11 @@ _ORACLE: dict[str, Callable[[Instruction, list[oracle.Tensor], Program], oracle.
         bool(i.attributes["align_corners"]),
         bool(i.attributes["half_pixel_centers"]),
     ),
+    "logistic": _sigmoidal("logistic"),
+    "tanh": _sigmoidal("tanh"),
+    "hard_swish": _curved(oracle.hard_swish),
+    "gelu": _curved(oracle.gelu),
+    "leaky_relu": _slopes(oracle.leaky_relu),
+    "abs": _slopes(oracle.absolute),
+    "prelu": _slopes(oracle.prelu),
 }

@@ -14,6 +14,7 @@ from tests.peers.call import Peer, peer
 from tests.peers.programs import CASES, clamped_sum, hard_products, requantized, with_biases
 from tests.peers.protocol import Arrays
 from tests.program.nets import small_codes, small_net
+from unfloat.formats.tflite.table import WRITERS
 from unfloat.formats.tflite.write import to_bytes
 from unfloat.ir.graph import Clamp
 from unfloat.ops import REGISTRY
@@ -24,13 +25,16 @@ from unfloat.runtime.engine import Engine, levels
 from unfloat.spec.errors import ExportError
 from unfloat.spec.qparams import STORAGE, QParams, dequantize, quantize
 
-OPERATORS = [operator for operator in REGISTRY.values() if operator.integer_meaning is not None]
+OPERATORS = [operator for operator in REGISTRY.values() if operator.name in WRITERS]
+SIGMOIDS = ("logistic", "tanh")  # LiteRT makes their tables of bytes in floating point
 INT8 = [draw for draw in DRAWS if draw.scheme == "int8" and draw.rounding == "double"]
 UINT8 = [draw for draw in DRAWS if draw.scheme == "uint8" and draw.rounding == "double"]
 INT16 = [draw for draw in DRAWS if draw.scheme == "int16x8" and draw.rounding == "double"]
 NARROW = {"arg_max": ("int8", "uint8"), "resize_bilinear": ("int8",)}  # what the public kernels know, where it is less
 WIDE_OPERATORS = [o for o in OPERATORS if "int16" in o.storages and "int16" in NARROW.get(o.name, ("int16",))]
-UINT8_OPERATORS = [o for o in OPERATORS if "uint8" in NARROW.get(o.name, ("uint8",))]
+UINT8_OPERATORS = [
+    o for o in OPERATORS if "uint8" in NARROW.get(o.name, ("uint8",)) and o.name not in (*SIGMOIDS, "abs")
+]
 SAMPLES = 3
 CRASHING_SUM = 512  # of a softmax row's exponentials: the public kernels then shift by 32 bits and abort
 
@@ -102,14 +106,14 @@ def test_int8_in_tflite_micro(operator: Operator, tflm: Peer) -> None:
 
 @pytest.mark.parametrize("operator", OPERATORS, ids=lambda o: o.name)
 def test_int8_in_litert(operator: Operator, litert: Peer) -> None:
-    """Equal too, but for FULLY_CONNECTED, which LiteRT requantizes in floating point."""
+    """Equal too, but for FULLY_CONNECTED, requantized in floating point, and near ties of LOGISTIC and TANH."""
     jobs = jobs_of(operator, INT8)
-    if operator.name != "fully_connected":
+    if operator.name not in ("fully_connected", *SIGMOIDS):
         assert not differing(litert, jobs)
         return
     found = np.concatenate(gaps(litert, list(jobs.values())))
     assert np.abs(found).max() <= 1
-    assert np.count_nonzero(found) <= len(found) // 100
+    assert np.count_nonzero(found) <= len(found) // (40 if operator.name in SIGMOIDS else 100)
 
 
 @pytest.mark.parametrize("operator", UINT8_OPERATORS, ids=lambda o: o.name)
@@ -129,9 +133,10 @@ def test_int16_in_tflite_micro(operator: Operator, tflm: Peer) -> None:
 
 @pytest.mark.parametrize("operator", WIDE_OPERATORS, ids=lambda o: o.name)
 def test_int16_in_litert(operator: Operator, litert: Peer) -> None:
-    """Equal but for FULLY_CONNECTED, requantized in floating point, and MUL, whose factor is formed in float32."""
+    """Equal but for FULLY_CONNECTED, requantized in floating point, and factors formed in float32: MUL's and slopes'."""
     found = np.concatenate(gaps(litert, list(jobs_of(operator, INT16).values())))
-    most = {"fully_connected": len(found) // 40, "mul": len(found) // 100}.get(operator.name, 0)
+    shares = {"fully_connected": 40, "mul": 100, "leaky_relu": 500, "abs": 500}
+    most = len(found) // shares[operator.name] if operator.name in shares else 0
     assert np.abs(found).max() <= (1 if most else 0)
     assert np.count_nonzero(found) <= most
 

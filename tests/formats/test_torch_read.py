@@ -177,6 +177,49 @@ def test_cumulative_batch_norm_keeps_its_momentum():
         assert [n.norm.momentum for n in graph.nodes if n.norm] == [None]
 
 
+ACTIVATIONS = {
+    "sigmoid": (nn.Sigmoid, ["logistic"]),
+    "tanh": (nn.Tanh, ["tanh"]),
+    "silu": (nn.SiLU, ["logistic", "mul"]),
+    "hardswish": (nn.Hardswish, ["hard_swish"]),
+    "hardsigmoid": (nn.Hardsigmoid, ["constant", "add", "constant", "mul"]),
+    "gelu": (nn.GELU, ["gelu"]),
+    "gelu by tanh": (lambda: nn.GELU("tanh"), ["gelu"]),
+    "leaky relu": (lambda: nn.LeakyReLU(0.3), ["leaky_relu"]),
+    "leaky relu in place": (lambda: nn.LeakyReLU(-1.5, inplace=True), ["leaky_relu"]),
+    "prelu": (nn.PReLU, ["constant", "prelu"]),
+    "prelu of channels": (lambda: nn.PReLU(4), ["constant", "prelu"]),
+    "abs": (calls(torch.abs), ["abs"]),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation(name):
+    make, expected = ACTIVATIONS[name]
+    assert ops(check(make(), image())) == expected
+    between = check(nn.Sequential(nn.Conv2d(4, 4, 3), make(), nn.Conv2d(4, 2, 1)), image())
+    assert "transpose" not in ops(between)
+    if name != "prelu of channels":
+        check(make(), torch.randn(2, 5))
+
+
+def test_hard_squeeze_and_excite():
+    """A mean of each channel, through 1x1 convolutions, scales the channel."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.narrow, self.wide = nn.Conv2d(4, 2, 1), nn.Conv2d(2, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            share = functional.relu(self.narrow(x.mean((2, 3), keepdim=True)))
+            return x * functional.hardsigmoid(self.wide(share))
+
+    found = ops(check(nn.Sequential(nn.Conv2d(4, 4, 3), Block(), nn.Conv2d(4, 2, 1)), image()))
+    assert found.count("mul") == 2
+    assert "transpose" not in found
+
+
 CLAMPS = {
     "relu": nn.ReLU,
     "relu in place": lambda: nn.ReLU(inplace=True),
@@ -618,7 +661,7 @@ def test_constants_of_the_graph_travel_with_it():
 
 
 REFUSED = {
-    "silu": (nn.SiLU(), "aten.silu: there is no integer operator for it; try: train it with ReLU or ReLU6"),
+    "mish": (nn.Mish(), "aten.mish: there is no integer operator for it; try: train it with ReLU, SiLU or Hardswish"),
     "pad value": (
         Calls(lambda m, x: functional.pad(x, (1, 1), value=1.0)),
         "padding is with zeros, found the value 1.0",
@@ -682,7 +725,7 @@ def test_all_problems_are_listed_at_once():
     model = nn.Sequential(
         collections.OrderedDict(
             a=nn.Conv2d(4, 4, 1),
-            act=nn.GELU(),
+            act=nn.ELU(),
             up=nn.Upsample(scale_factor=2, mode="bicubic"),
             b=nn.Conv2d(4, 4, 1),
             pool=nn.MaxPool2d(2, dilation=2),

@@ -148,6 +148,15 @@ def _picked(r: Callable[[Tensor, str], Tensor], a: Tensor, b: Tensor, name: str)
     return torch.where(alike, (first + second) / 2, getattr(torch, name)(first, second))
 
 
+def _sloped(r: Callable[[Tensor, str], Tensor], a: Tensor) -> Tensor:
+    return functional.prelu(a, r(SLOPES.to(F64).reshape(1, 3, 1, 1), "prelu:constant").reshape(-1))
+
+
+def _swish(r: Callable[[Tensor, str], Tensor], a: Tensor) -> Tensor:
+    return a * r(a.sigmoid(), "silu:sigmoid")
+
+
+SLOPES = torch.tensor([0.2, -0.3, 1.4])
 SEVEN = torch.tensor(0.7, dtype=F64)
 OTHERS = {
     "add": Other(lambda a, b: a + b, "none", "add"),
@@ -181,6 +190,18 @@ OTHERS = {
     "amax": Other(lambda a: a.amax(3), "none", "reduce_max"),
     "amin": Other(lambda a: a.amin(1), "none", "reduce_min"),
     "bilinear": Other(lambda a: functional.interpolate(a, scale_factor=2, mode="bilinear"), "none", "resize_bilinear"),
+
+
+    "sigmoid": Other(lambda a: a.sigmoid(), "none", "logistic"),
+    "tanh": Other(lambda a: a.tanh(), "none", "tanh"),
+    "hardswish": Other(lambda a: functional.hardswish(a), "none", "hard_swish"),
+    "gelu": Other(lambda a: functional.gelu(a), "none", "gelu"),
+    "gelu by tanh": Other(lambda a: functional.gelu(a, approximate="tanh"), "none", "gelu"),
+    "silu": Other(lambda a: functional.silu(a), "none", "logistic", _swish),
+    "leaky relu": Other(lambda a: functional.leaky_relu(a, 0.2), "none", "leaky_relu"),
+    "leaky relu6": Other(lambda a: functional.leaky_relu(a, -0.4), "relu6", "leaky_relu"),
+    "abs": Other(lambda a: a.abs(), "none", "abs"),
+    "prelu": Other(lambda a: functional.prelu(a, SLOPES), "hardtanh", "prelu", _sloped),
 }
 ELSEWHERE = {"conv2d", "depthwise_conv2d", "fully_connected", "batch_norm", "dropout", "arg_max"}  # LINEAR; no gradient
 

@@ -204,4 +204,6 @@ RULES: Mapping[str, Rule] = {
     "reduce_max": _mean,
     "reduce_min": _mean,
     "slice": _slice,
+    **dict.fromkeys(("logistic", "tanh", "hard_swish", "gelu", "leaky_relu", "abs"), _elementwise),
+    "prelu": _broadcast,
 }

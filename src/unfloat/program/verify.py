@@ -23,7 +23,12 @@ from unfloat.spec.qparams import STORAGE
 
 MAX_RANK = 6
 MAX_ELEMENTS = 2**31 - 1  # a sample
-_CONSTANT_DTYPES = {"bias": np.dtype(np.int32), "multiplier": np.dtype(np.int32), "shift": np.dtype(np.int8)}
+_CONSTANT_DTYPES = {
+    "bias": np.dtype(np.int32),
+    "multiplier": np.dtype(np.int32),
+    "shift": np.dtype(np.int8),
+    "table": np.dtype(np.int16),
+}
 WIDE_BITS_OF_SUMS = 48
 _WIDE_DTYPES = {**_CONSTANT_DTYPES, "bias": np.dtype(np.int64)}
 

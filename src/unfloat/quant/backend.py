@@ -106,6 +106,10 @@ class TorchBackend:
         """See `Backend`."""
         return torch.exp(x)
 
+    def erf(self, x: torch.Tensor) -> torch.Tensor:
+        """See `Backend`."""
+        return torch.erf(x)
+
     def dropout(self, x: torch.Tensor, rate: float, channels: bool) -> torch.Tensor:
         """See `Backend`."""
         if not channels:

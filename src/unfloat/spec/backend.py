@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from unfloat.spec.activation import NORMAL_REACH, normal
 from unfloat.spec.fixedpoint import Addition, CodeRange, Factors, add, finish, requantize
 
 Array = Any
@@ -58,6 +59,9 @@ class Backend(Protocol):
 
     def exp(self, x: Array) -> Array:
         """The float exponential, for float meanings only."""
+
+    def erf(self, x: Array) -> Array:
+        """The float error function, for float meanings only."""
 
     def dropout(self, x: Array, rate: float, channels: bool) -> Array:
         """Zero values at random, or whole channels (the last axis), and scale the others up; for training only."""
@@ -137,6 +141,10 @@ class NumpyBackend:
     def exp(self, x: Array) -> Array:
         """See `Backend`."""
         return np.exp(x)
+
+    def erf(self, x: Array) -> Array:
+        """See `Backend`."""
+        return 2 * normal(np.clip(x * 2**0.5, -NORMAL_REACH, NORMAL_REACH)) - 1
 
     def dropout(self, x: Array, rate: float, channels: bool) -> Array:
         """See `Backend`. Nothing trains in NumPy."""

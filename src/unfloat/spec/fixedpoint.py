@@ -258,13 +258,23 @@ def _exp_on_quarter_interval(a: Array) -> Array:
 
 def one_over_one_plus_x(a: Array) -> Array:
     """`1 / (1 + a)` for a in [0, 1), Q0.31 to Q0.31: three Newton steps in Q2.29 (eq. 28); appendix A.1."""
+    return saturate(_reciprocal_of_half(a) << 1, INT32_MIN, INT32_MAX)
+
+
+def one_minus_x_over_one_plus_x(a: Array) -> Array:
+    """`(1 - a) / (1 + a)` for a in [0, 1), Q0.31 to Q0.31: `2 / (1 + a) - 1` (eq. 28 and 44); appendix A.1."""
+    return saturate((_reciprocal_of_half(a) - (1 << 29)) << 2, INT32_MIN, INT32_MAX)
+
+
+def _reciprocal_of_half(a: Array) -> Array:
+    """`2 / (1 + a)` in Q2.29, by Newton's iteration."""
     srdhm = saturating_rounding_doubling_high_mul
     half_denominator = _rounding_half_sum(a, INT32_MAX)
     x = 1515870810 + srdhm(half_denominator, -1010580540)
     for _ in range(3):
         one_minus_product = (1 << 29) - srdhm(half_denominator, x)
         x = x + saturate(srdhm(x, one_minus_product) << 2, INT32_MIN, INT32_MAX)
-    return saturate(x << 1, INT32_MIN, INT32_MAX)
+    return x
 
 
 def _rounding_half_sum(a: Array, b: int) -> Array:

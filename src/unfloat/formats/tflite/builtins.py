@@ -7,6 +7,7 @@ option raises it, the operator table says so.
 from __future__ import annotations
 
 BUILTINS = {
+    "ABS": ("AbsOptions", 2, 2, 3),
     "ADD": ("AddOptions", 2, 1, 3),
     "AVERAGE_POOL_2D": ("Pool2DOptions", 2, 1, 3),
     "CONCATENATION": ("ConcatenationOptions", 2, 1, 3),
@@ -14,6 +15,9 @@ BUILTINS = {
     "DEPTHWISE_CONV_2D": ("DepthwiseConv2DOptions", 3, 1, 5),
     "DEQUANTIZE": ("DequantizeOptions", 2, 1, 3),
     "FULLY_CONNECTED": ("FullyConnectedOptions", 4, 1, 7),
+    "HARD_SWISH": ("HardSwishOptions", 1, 1, 1),
+    "LEAKY_RELU": ("LeakyReluOptions", 2, 2, 2),
+    "LOGISTIC": ("", 2, 1, 3),
     "MAXIMUM": ("MaximumMinimumOptions", 2, 1, 4),
     "MAX_POOL_2D": ("Pool2DOptions", 2, 1, 3),
     "MEAN": ("ReducerOptions", 2, 1, 3),
@@ -21,9 +25,13 @@ BUILTINS = {
     "MUL": ("MulOptions", 2, 1, 4),
     "PAD": ("PadOptions", 2, 1, 3),
     "PADV2": ("PadV2Options", 2, 1, 3),
+    "PRELU": ("", 1, 1, 1),
     "QUANTIZE": ("QuantizeOptions", 1, 1, 2),
+    "RELU": ("", 2, 1, 2),
+    "RELU6": ("", 2, 1, 2),
     "RESHAPE": ("ReshapeOptions", 1, 1, 1),
     "SOFTMAX": ("SoftmaxOptions", 2, 1, 3),
+    "TANH": ("", 2, 1, 3),
     "TRANSPOSE": ("TransposeOptions", 2, 1, 5),
     # Codes that are chosen and compared.
     "ARG_MAX": ("ArgMaxOptions", 2, 1, 1),

@@ -138,14 +138,17 @@ class _Encoder:
         """An operator and its options."""
         inputs = self.numbers([-1 if name is None else self.index[name] for name in op.inputs], np.int32)
         outputs = self.numbers([self.index[name] for name in op.outputs], np.int32)
-        options = self.table(op.options, **{name: self.enumerated(value) for name, value in op.fields.items()})
+        options: dict[str, Any] = {}
+        if op.options:
+            fields = {name: self.enumerated(value) for name, value in op.fields.items()}
+            kind = self.enumerated(("BuiltinOptions", op.options))
+            options = {"BuiltinOptionsType": kind, "BuiltinOptions": self.table(op.options, **fields)}
         return self.table(
             "Operator",
             OpcodeIndex=self.codes.index((op.builtin, op.version)),
             Inputs=inputs,
             Outputs=outputs,
-            BuiltinOptionsType=self.enumerated(("BuiltinOptions", op.options)),
-            BuiltinOptions=options,
+            **options,
         )
 
     def signature(self) -> int:

@@ -60,7 +60,7 @@ class TfOperator:
         version: As TFLite's op_version table demands of the writer.
         inputs: Tensor names; None where an optional one is left out.
         outputs: Tensor names.
-        options: Name of the options' table.
+        options: Name of the options' table; "" for none.
         fields: The options, by the schema's names in camel case.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from unfloat.formats.torch import arithmetic, linear, movement, pooling, resize, selection
+from unfloat.formats.torch import activation, arithmetic, linear, movement, pooling, resize, selection
 
 Handler = Callable[..., Any]  # (Builder, x=..., the schema's other arguments by name) -> Operand, or a tuple of them
 
@@ -113,6 +113,16 @@ TABLE: Mapping[str, Handler] = {
     "upsample_bilinear2d": resize.bilinear,
     "upsample_nearest1d": resize.nearest,
     "upsample_nearest2d": resize.nearest,
+    # Functions of one value.
+    "abs": activation.absolute,
+    "gelu": activation.gelu,
+    "hardsigmoid": activation.hardsigmoid,
+    "hardswish": activation.hardswish,
+    "leaky_relu": activation.leaky_relu,
+    "prelu": activation.prelu,
+    "sigmoid": activation.sigmoid,
+    "silu": activation.silu,
+    "tanh": activation.tanh,
 }
 
 # Handlers that take parameters too: what a parameter may go through on its way into an operator.
@@ -121,9 +131,9 @@ _SHAPES = (movement.reshape, movement.nothing, movement.same_type)
 VIEWS = frozenset(name for name, handler in TABLE.items() if handler in (*_ORDERS, *_SHAPES))
 
 # Other operators that users meet, and what to try instead.
-_ACTIVATIONS = "silu gelu hardswish sigmoid hardsigmoid tanh elu mish softplus leaky_relu prelu"
+_ACTIVATIONS = "elu selu celu mish softplus"
 HINTS: Mapping[str, str] = {
-    **dict.fromkeys(_ACTIVATIONS.split(), "train it with ReLU or ReLU6"),
+    **dict.fromkeys(_ACTIVATIONS.split(), "train it with ReLU, SiLU or Hardswish"),
     **dict.fromkeys(["layer_norm", "group_norm", "instance_norm"], "train it with BatchNorm"),
     "log_softmax": "leave it to the loss, and return the logits",
     "sum": "use mean, which differs by a constant factor",

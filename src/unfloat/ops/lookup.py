@@ -1,0 +1,189 @@
+"""Functions of one code, looked up: logistic, tanh, hard-swish, GELU (eq. 43 to 47).
+
+The table is a constant that follows from the labels: the fixed-point function at all 256 codes, in the order of their
+bytes. For int16 codes, which are too many, it holds the ends of segments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from unfloat.ir.graph import Attributes
+from unfloat.ir.instruction import Instruction, Tensor
+from unfloat.ops._operator import Case, Domain, Operator, Params, QuantRecord
+from unfloat.ops._rescaling import scale_of
+from unfloat.spec.activation import (
+    Curve,
+    along_curve,
+    curve_input,
+    gelu_codes,
+    hard_swish_steps,
+    logistic_ends,
+    logistic_steps,
+    sigmoid_input,
+    tanh_steps,
+)
+from unfloat.spec.backend import Array, Backend
+from unfloat.spec.fixedpoint import saturate
+from unfloat.spec.qparams import STORAGE, QParams
+
+BYTE_CODES = 256
+LOGISTIC_LABELS = MappingProxyType(
+    {
+        "int8": QParams((2.0**-8,), -128),
+        "uint8": QParams((2.0**-8,), 0, "uint8"),
+        "int16": QParams((2.0**-15,), 0, "int16", 16),
+    }
+)
+TANH_LABELS = MappingProxyType(
+    {
+        "int8": QParams((2.0**-7,), 0),
+        "uint8": QParams((2.0**-7,), 128, "uint8"),
+        "int16": QParams((2.0**-15,), 0, "int16", 16),
+    }
+)
+BYTES = ("int8", "uint8")
+CURVE_FIELDS = {
+    "multiplier": Domain("int", 0, 2**15 - 1),
+    "shift": Domain("int", 0, 31),
+    "segment_bits": Domain("int", 0, 9),  # 0 where the table has all codes
+    "centre": Domain("int", 0, 2**24),
+    "output_shift": Domain("int", 0, 10),
+}
+NO_CURVE = Curve(0, 0, 0, 0, 0)
+
+
+def _steps(label: QParams) -> np.ndarray:
+    """`q - Z` of every code that a byte can hold, in the order of the bytes."""
+    codes = np.arange(BYTE_CODES, dtype=np.uint8).view(STORAGE[label.dtype])
+    return codes.astype(np.int64) - label.zero_point
+
+
+def _table(steps: np.ndarray, label: QParams) -> np.ndarray:
+    """Output steps as codes, saturated."""
+    return np.asarray(saturate(steps + label.zero_point, label.qmin, label.qmax), np.int16)
+
+
+def _derive_logistic(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
+    scale = scale_of(inputs[0])
+    if output.qparams.dtype == "int16":
+        return {**asdict(Curve(*curve_input(scale), 9, 2**24, 10)), "table": logistic_ends(2**15 - 2)}
+    steps = logistic_steps(_steps(inputs[0].qparams), sigmoid_input(scale))
+    return {**asdict(NO_CURVE), "table": _table(steps, output.qparams)}
+
+
+def _derive_tanh(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
+    """On 16 bits `2 logistic(2 x) - 1`: the logistic's ends, twice as dense."""
+    scale = scale_of(inputs[0])
+    if output.qparams.dtype == "int16":
+        return {**asdict(Curve(*curve_input(scale), 8, 0, 8)), "table": logistic_ends(2**15 - 1)}
+    steps = tanh_steps(_steps(inputs[0].qparams), sigmoid_input(scale))
+    return {**asdict(NO_CURVE), "table": _table(steps, output.qparams)}
+
+
+def _derive_hard_swish(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
+    steps = hard_swish_steps(_steps(inputs[0].qparams), scale_of(inputs[0]), scale_of(output))
+    return {"table": _table(steps, output.qparams)}
+
+
+def _derive_gelu(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
+    reals = _steps(inputs[0].qparams) * scale_of(inputs[0])
+    codes = gelu_codes(reals, instruction.attributes["approximate"], output.qparams)
+    return {"table": codes.astype(np.int16)}
+
+
+def _looked_up(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
+    return constants["table"][inputs[0] & (BYTE_CODES - 1)]
+
+
+def _curved(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
+    if not attributes["segment_bits"]:
+        return _looked_up(b, attributes, constants, inputs)
+    curve = Curve(**{name: attributes[name] for name in CURVE_FIELDS})
+    codes, table = (b.xp.astype(array, b.xp.int64) for array in (inputs[0], constants["table"]))
+    return along_curve(codes, table, curve)
+
+
+def _float_logistic(b: Backend, attributes: Attributes, inputs: Sequence[Array], params: Params) -> Array:
+    return (b.xp.tanh(inputs[0] / 2) + 1) / 2  # nothing overflows, in the gradient either
+
+
+def _float_hard_swish(b: Backend, attributes: Attributes, inputs: Sequence[Array], params: Params) -> Array:
+    return inputs[0] * b.xp.clip(inputs[0] + 3, 0, 6) / 6
+
+
+def _float_gelu(b: Backend, attributes: Attributes, inputs: Sequence[Array], params: Params) -> Array:
+    x = inputs[0]
+    if attributes["approximate"] == "tanh":
+        return x * (1 + b.xp.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))) / 2
+    return x * (1 + b.erf(x / 2**0.5)) / 2
+
+
+def cases() -> Iterator[Case]:
+    """Every code; tails; ranks 2 to 4."""
+    yield Case("all codes", ((16, 16),))
+    yield Case("more than there are", ((4, 5, 65),))
+    yield Case("one value", ((1,),))
+
+
+def gelu_cases() -> Iterator[Case]:
+    """Both forms."""
+    for approximate in ("none", "tanh"):
+        for case in cases():
+            yield Case(f"{approximate}, {case.label}", case.inputs, {"approximate": approximate})
+
+
+def _operator(name: str, summary: str, **rest: Any) -> Operator:
+    shared: dict[str, Any] = {"integer_meaning": _looked_up, "storages": BYTES, "cases": cases, **rest}
+    return Operator(
+        name=name,
+        summary=summary,
+        arity=(1, 1),
+        constants=("table",),
+        shape=lambda attributes, inputs, params: inputs[0],
+        in_place=True,
+        **shared,
+    )
+
+
+OPERATORS = (
+    _operator(
+        "logistic",
+        "The logistic function, output scale 1/256, or 1/32768 on 16 bits.",
+        fields=CURVE_FIELDS,
+        float_meaning=_float_logistic,
+        integer_meaning=_curved,
+        quant=QuantRecord(output="fixed", fixed=LOGISTIC_LABELS),
+        derive=_derive_logistic,
+        storages=tuple(STORAGE),
+    ),
+    _operator(
+        "tanh",
+        "The hyperbolic tangent, output scale 1/128, or 1/32768 on 16 bits.",
+        fields=CURVE_FIELDS,
+        float_meaning=lambda b, attributes, inputs, params: b.xp.tanh(inputs[0]),
+        integer_meaning=_curved,
+        quant=QuantRecord(output="fixed", fixed=TANH_LABELS),
+        derive=_derive_tanh,
+        storages=tuple(STORAGE),
+    ),
+    _operator(
+        "hard_swish",
+        "x min(max(x + 3, 0), 6) / 6.",
+        float_meaning=_float_hard_swish,
+        derive=_derive_hard_swish,
+    ),
+    _operator(
+        "gelu",
+        "x times the normal distribution function at x, or its tanh approximation.",
+        attributes={"approximate": Domain("name", choices=("none", "tanh"))},
+        float_meaning=_float_gelu,
+        derive=_derive_gelu,
+        cases=gelu_cases,
+    ),
+)
