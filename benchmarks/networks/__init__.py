@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 from .ds_cnn import ds_cnn
+from .efficientnet import efficientnet_b0
 from .efficientnet_lite import LITE_SIZES, efficientnet_lite, efficientnet_lite_imagenet
 from .inception_v3 import inception_v3
 from .mobilenet_v1 import mobilenet_v1, mobilenet_v1_025_imagenet, mobilenet_v1_vww
 from .mobilenet_v2 import mobilenet_v2, mobilenet_v2_imagenet
+from .mobilenet_v3 import mobilenet_v3_small
 from .resnet import resnet8, resnet18, resnet20, resnet50
 
 __all__ = ["NETWORKS", "PRETRAINED", "Network", "mobilenet_v1_025_imagenet", "randomize", "without_dropout"]
@@ -53,6 +55,8 @@ NETWORKS: dict[str, Network] = {
     },
     "inception_v3": Network(inception_v3, (3, 299, 299)),
     "ds_cnn": Network(ds_cnn, (1, 49, 10)),
+    "mobilenet_v3_small": Network(mobilenet_v3_small, (3, 32, 32)),
+    "efficientnet_b0": Network(efficientnet_b0, (3, 32, 32)),
 }
 """Networks with the random weights that PyTorch gives."""
 

@@ -13,6 +13,7 @@ from tests.peers.protocol import Arrays
 from unfloat.formats.tflite.activation import activation_codes
 from unfloat.formats.tflite.encode import encode
 from unfloat.formats.tflite.model import TfModel
+from unfloat.formats.tflite.read import from_bytes
 from unfloat.formats.tflite.scope import Scope
 from unfloat.formats.tflite.write import to_bytes
 from unfloat.ir.graph import BATCH, Clamp, Node, Port
@@ -132,6 +133,8 @@ def test_a_clamp_that_stands_alone_is_a_rescale(builtin: str, dtype: str, tflm: 
         codes = all_codes(program, rng)
         (answer,) = tflm([(file, codes)])
         assert np.array_equal(answer[0], interpret(program, codes)[0])
+        assert from_bytes(file).instructions[0].op == "rescale"
+        assert np.array_equal(answer[0], interpret(from_bytes(file), codes)[0])
 
 
 def _label(scale: float, zero_point: int = 0, dtype: str = "int8") -> QParams:
@@ -140,7 +143,7 @@ def _label(scale: float, zero_point: int = 0, dtype: str = "int8") -> QParams:
 
 REFUSED = {
     "a large step": ("logistic", {}, _label(8.0), "below 8.0"),
-    "unsigned codes": ("tanh", {}, _label(0.5, 3, "uint8"), "found uint8"),
+    "unsigned codes": ("tanh", {}, _label(0.5, 3, "uint8"), "floating point"),
     "unsigned codes, again": ("abs", {}, _label(0.5, 3, "uint8"), "found uint8"),
     "a tiny step": ("hard_swish", {}, _label(2.0**-23), "at least"),
     "no such operator": ("gelu", {"approximate": "none"}, _label(0.125), "no such operator"),

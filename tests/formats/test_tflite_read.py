@@ -19,6 +19,7 @@ from tests.program.nets import small_codes, small_net
 from unfloat.formats.tflite.encode import encode
 from unfloat.formats.tflite.model import Quantization, TfModel, TfOperator, TfTensor
 from unfloat.formats.tflite.read import from_bytes
+from unfloat.formats.tflite.table import WRITERS
 from unfloat.formats.tflite.write import to_bytes
 from unfloat.ops import REGISTRY
 from unfloat.ops._operator import Operator
@@ -27,7 +28,7 @@ from unfloat.program.program import Program
 from unfloat.runtime.engine import Engine
 from unfloat.spec.errors import InvalidProgramError, UnsupportedError
 
-OPERATORS = [operator for operator in REGISTRY.values() if operator.integer_meaning is not None]
+OPERATORS = [operator for operator in REGISTRY.values() if operator.name in WRITERS]
 DOUBLE = [draw for draw in DRAWS if draw.rounding == "double"]
 INT8, UINT8 = "int8", "uint8"
 

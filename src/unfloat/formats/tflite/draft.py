@@ -209,7 +209,9 @@ class Draft:
             self.define(output, "rescale", (value,), {**clamp, "rounding": "double"})
             return
         ends = {end: min(max(maker.attributes[end], low), high) for end in clamp}
-        self.alias(output, self._remade(output, ends))
+        made = self._remade(output, ends)
+        self.values = {name: found for name, found in self.values.items() if found != made}  # nothing else reads those
+        self.alias(output, made)
 
     def alias(self, output: str, value: str) -> None:
         """One of the file's activations is a value of the Program already, in its own shape or another."""

@@ -1,13 +1,19 @@
-"""LOGISTIC, TANH, HARD_SWISH, LEAKY_RELU, ABS, PRELU."""
+"""LOGISTIC, TANH, HARD_SWISH, LEAKY_RELU, ABS, PRELU; RELU, RELU6, RELU_N1_TO_1 that stand alone are read too."""
 
 from __future__ import annotations
 
-from unfloat.formats.tflite.activation import emit_plain
-from unfloat.formats.tflite.builtins import UnsayableError
+import math
+from collections.abc import Sequence
+
+from unfloat.formats.tflite.activation import activation_codes, emit_plain
+from unfloat.formats.tflite.builtins import UnreadableError, UnsayableError
+from unfloat.formats.tflite.draft import Draft, clamp_codes
+from unfloat.formats.tflite.model import TfOperator
 from unfloat.formats.tflite.scope import Scope
-from unfloat.formats.tflite.table._common import Writer, clamp_of
+from unfloat.formats.tflite.table._common import Reader, Writer, clamp_of, require_operands
 from unfloat.ir.instruction import Instruction
-from unfloat.ops.slopes import slope_value
+from unfloat.ops.slopes import slope_pair, slope_value
+from unfloat.spec.qparams import QParams
 
 SIGMOID_SCALE = 8.0  # from it on the public kernels take 0 for an end of the range
 HARD_SWISH_SCALE = 2.0**-22  # below it, or with an output scale 2^9 times the input's, they shift 16 bits by 16
@@ -15,27 +21,37 @@ HARD_SWISH_RATIO = 2.0**9
 PRELU_RANK = 4  # of PRELU in TensorFlow Lite Micro
 
 
-def _sigmoid(builtin: str) -> Writer:
+def _sigmoid_obstacle(labels: Sequence[QParams]) -> str:
+    """Why the kernels of LOGISTIC and TANH would not give the instruction's bits, or ""."""
+    if any(label.dtype == "uint8" for label in labels):
+        return "required int8 or int16 codes, found uint8, whose table the kernels make in floating point"
+    if labels[0].dtype == "int8" and labels[0].scale[0] >= SIGMOID_SCALE:
+        return f"required an input scale below {SIGMOID_SCALE}, found {labels[0].scale[0]}"
+    return ""
+
+
+def _hard_swish_obstacle(labels: Sequence[QParams]) -> str:
+    """The same for HARD_SWISH."""
+    scale, output_scale = (label.scale[0] for label in labels)
+    if scale >= HARD_SWISH_SCALE and output_scale <= HARD_SWISH_RATIO * scale:
+        return ""
+    required = f"an input scale of at least {HARD_SWISH_SCALE} and an output scale at most {HARD_SWISH_RATIO} times it"
+    return f"required {required}, found {scale} and {output_scale}"
+
+
+OBSTACLES = {"LOGISTIC": _sigmoid_obstacle, "TANH": _sigmoid_obstacle, "HARD_SWISH": _hard_swish_obstacle}
+
+
+def _writer(builtin: str) -> Writer:
+    """A writer of a function that is looked up."""
+
     def write(scope: Scope, i: Instruction) -> None:
-        label = scope.label(i.inputs[0])
-        if "uint8" in (label.dtype, scope.label(i.name).dtype):
-            raise UnsayableError(f"required int8 or int16, found uint8, whose {builtin} is made in floating point")
-        if label.dtype != "int16" and label.scale[0] >= SIGMOID_SCALE:
-            raise UnsayableError(f"required an input scale below {SIGMOID_SCALE}, found {label.scale[0]}")
-        scope.emit(builtin, i.inputs, i.name)
+        labels = [scope.label(name) for name in (i.inputs[0], i.name)]
+        if reason := OBSTACLES[builtin](labels):
+            raise UnsayableError(reason)
+        emit_plain(scope, builtin, i.inputs, i.name, (labels[1].qmin, labels[1].qmax))
 
     return write
-
-
-def _hard_swish(scope: Scope, i: Instruction) -> None:
-    label, output = scope.label(i.inputs[0]), scope.label(i.name)
-    scale, ratio = label.scale[0], output.scale[0] / label.scale[0]
-    if scale < HARD_SWISH_SCALE or ratio > HARD_SWISH_RATIO:
-        required = (
-            f"an input scale of at least {HARD_SWISH_SCALE} and an output scale at most {HARD_SWISH_RATIO} times it"
-        )
-        raise UnsayableError(f"required {required}, found {scale} and {output.scale[0]}")
-    emit_plain(scope, "HARD_SWISH", i.inputs, i.name, (output.qmin, output.qmax))
 
 
 def _leaky_relu(scope: Scope, i: Instruction) -> None:
@@ -44,7 +60,7 @@ def _leaky_relu(scope: Scope, i: Instruction) -> None:
 
 def _abs(scope: Scope, i: Instruction) -> None:
     if "uint8" in (scope.label(i.inputs[0]).dtype, scope.label(i.name).dtype):
-        raise UnsayableError("required int8 or int16, found uint8, which ABS does not take")
+        raise UnsayableError("required int8 or int16 codes, found uint8, which ABS does not take")
     emit_plain(scope, "ABS", i.inputs, i.name, clamp_of(i))
 
 
@@ -55,11 +71,75 @@ def _prelu(scope: Scope, i: Instruction) -> None:
     emit_plain(scope, "PRELU", i.inputs, i.name, clamp_of(i))
 
 
-WRITERS = {
-    "logistic": _sigmoid("LOGISTIC"),
-    "tanh": _sigmoid("TANH"),
-    "hard_swish": _hard_swish,
+WRITERS: dict[str, Writer] = {
+    "logistic": _writer("LOGISTIC"),
+    "tanh": _writer("TANH"),
+    "hard_swish": _writer("HARD_SWISH"),
     "leaky_relu": _leaky_relu,
     "abs": _abs,
     "prelu": _prelu,
+}
+
+
+def _reader(op: str) -> Reader:
+    """A reader of a function that is looked up."""
+
+    def read(draft: Draft, operator: TfOperator) -> None:
+        require_operands(operator, 1)
+        source, output = operator.inputs[0], operator.outputs[0]
+        if reason := OBSTACLES[operator.builtin]([draft.label(source), draft.label(output)]):
+            raise UnreadableError(reason)
+        draft.define(output, op, (draft.operand(source),), {})
+
+    return read
+
+
+def _read_leaky_relu(draft: Draft, operator: TfOperator) -> None:
+    require_operands(operator, 1)
+    slope = operator.fields.get("Alpha", 0.0)
+    if not isinstance(slope, int | float) or not math.isfinite(slope):
+        raise UnreadableError(f"required a finite alpha, found {slope}")
+    attributes = {"slope": slope_pair(slope), **clamp_codes(draft, operator)}
+    draft.define(operator.outputs[0], "leaky_relu", (draft.operand(operator.inputs[0]),), attributes)
+
+
+def _read_abs(draft: Draft, operator: TfOperator) -> None:
+    require_operands(operator, 1)
+    draft.define(operator.outputs[0], "abs", (draft.operand(operator.inputs[0]),), clamp_codes(draft, operator))
+
+
+def _read_prelu(draft: Draft, operator: TfOperator) -> None:
+    require_operands(operator, 2)
+    dtypes = {draft.label(name).dtype for name in (*operator.inputs, operator.outputs[0])}
+    if "int16" in dtypes:
+        raise UnreadableError("required codes of 8 bits, found int16")
+    rank = len(draft.shape(operator.outputs[0]))
+    operands = [draft.operand(name, rank) for name in operator.inputs]
+    draft.define(operator.outputs[0], "prelu", operands, clamp_codes(draft, operator))
+
+
+def _read_clamp(draft: Draft, operator: TfOperator) -> None:
+    """Under one label a clamp, joined to the operator before it where that has room; else QUANTIZE and a clamp.
+
+    Micro's RELU6 and RELU_N1_TO_1 do not look at another label; LiteRT's do, as the file means it.
+    """
+    require_operands(operator, 1)
+    source, output = draft.tensor(operator.inputs[0]).name, operator.outputs[0]
+    label = draft.label(output)
+    low, high = activation_codes(operator.builtin, label)
+    if label == draft.label(source):
+        draft.bounded(output, source, low, high)
+        return
+    attributes = {"clamp_min": low, "clamp_max": high, "rounding": "double"}
+    draft.define(output, "rescale", (draft.operand(source),), attributes)
+
+
+READERS: dict[str, Reader] = {
+    "LOGISTIC": _reader("logistic"),
+    "TANH": _reader("tanh"),
+    "HARD_SWISH": _reader("hard_swish"),
+    "LEAKY_RELU": _read_leaky_relu,
+    "ABS": _read_abs,
+    "PRELU": _read_prelu,
+    **dict.fromkeys(("RELU", "RELU6", "RELU_N1_TO_1"), _read_clamp),
 }
