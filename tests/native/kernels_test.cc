@@ -404,6 +404,54 @@ Case softmax(int64_t channels) {
   return test;
 }
 
+Case lookup(int64_t channels) {
+  Case test;
+  test.is_signed = draw(0, 1) == 1;
+  test.inputs = {image_of(channels)};
+  test.output = test.inputs[0];
+  const int64_t low = test.is_signed ? -128 : 0;
+  add_constant<int16_t>(&test, "table", DType::kInt16, {256}, low, low + 255);
+  return test;
+}
+
+// Any table at all, steeper than curves are.
+Case curve(int64_t channels) {
+  Case test;
+  test.words = test.words_out = true;
+  test.inputs = {image_of(channels)};
+  test.output = test.inputs[0];
+  add_constant<int16_t>(&test, "table", DType::kInt16, {257}, INT16_MIN, INT16_MAX);
+  auto &attributes = test.instruction.attributes;
+  attributes["multiplier"] = draw(0, INT16_MAX);
+  attributes["shift"] = draw(0, 31);
+  attributes["segment_bits"] = draw(8, 9);
+  attributes["centre"] = draw(0, 1 << 24);
+  attributes["output_shift"] = draw(8, 10);
+  return test;
+}
+
+void add_slopes(Case *test) {
+  auto &attributes = test->instruction.attributes;
+  for (const char *side : {"", "below_"}) {
+    attributes[std::string(side) + "multiplier"] = draw(1 << 30, INT32_MAX);
+    attributes[std::string(side) + "shift"] = draw(-12, 1);
+  }
+}
+
+Case slopes(int64_t channels) {
+  Case test = rescale(channels);
+  add_slopes(&test);
+  test.instruction.attributes["below_sign"] = draw(0, 1) == 0 ? int64_t{-1} : int64_t{1};
+  return test;
+}
+
+Case prelu(int64_t channels) {
+  Case test = mul(channels);
+  add_slopes(&test);
+  test.inputs[0] = test.output;
+  return test;
+}
+
 // Products whose sum exceeds int32, and a bias that brings every accumulator back: legal, as the accumulators fit.
 Case deep(const Shape &weight) {
   Case test;
@@ -525,6 +573,7 @@ const std::vector<std::pair<std::string, std::function<Case(int64_t)>>> kMakers 
     {"pad", pad},
     {"reduce_max", reduce},
     {"reduce_min", reduce},
+    {"leaky_relu", slopes},
     {"rescale", rescale},
     {"reshape", reshape},
     {"resize_bilinear", resize_bilinear},
@@ -678,6 +727,9 @@ int main(int argc, char **argv) {
         check(op, make(channels));
         if (op != "softmax") check(op, on_words(make(channels)));
       }
+      check("hard_swish", lookup(channels));
+      check("logistic", curve(channels));
+      check("prelu", prelu(channels));
       check("rescale", between_widths(rescale(channels)));
       check("conv2d", on_nibbles(conv2d(channels)));
       check("conv2d", on_nibbles(wide_conv2d(channels)));

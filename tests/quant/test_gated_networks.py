@@ -32,7 +32,7 @@ def test_trained_and_the_same_everywhere(name: str) -> None:
     student = unfloat.prepare(model, torch.randn(8, 3, 32, 32), progress=False)
     optimizer = torch.optim.SGD(student.parameters(), lr=0.02)
     losses = []
-    x, y = torch.randn(16, 3, 32, 32), torch.arange(16) % 10
+    x, y = torch.randn(8, 3, 32, 32), torch.arange(8)
     for _ in range(STEPS):
         loss = functional.cross_entropy(student.train()(x), y)
         optimizer.zero_grad()
