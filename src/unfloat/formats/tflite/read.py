@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from unfloat.formats.tflite.batching import undo
 from unfloat.formats.tflite.builtins import UnreadableError
 from unfloat.formats.tflite.decode import decode
 from unfloat.formats.tflite.draft import BatchTouchedError, Draft
@@ -45,7 +46,7 @@ def read(path: str | Path) -> Program:
 
 def from_bytes(content: bytes) -> Program:
     """The Program of a file's content; see `read`."""
-    model = decode(content)
+    model = undo(decode(content))
     try:
         program = _program(model, 0)
     except BatchTouchedError:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from unfloat.formats.tflite.builtins import MAX_RANK, UnsayableError
+from unfloat.formats.tflite.builtins import MAX_RANK, UnreadableError, UnsayableError
+from unfloat.formats.tflite.draft import Draft, number
+from unfloat.formats.tflite.model import TfOperator
 from unfloat.formats.tflite.scope import Scope
-from unfloat.formats.tflite.table._common import Writer, emit_reshape
+from unfloat.formats.tflite.table._common import Reader, Writer, emit_reshape, require_operands
 from unfloat.formats.tflite.table.selection import select
 from unfloat.ir.instruction import Instruction
+from unfloat.ops import REGISTRY
 
 
 def _pairwise(builtin: str) -> Writer:
@@ -74,4 +77,38 @@ WRITERS = {
     "reduce_max": _reduction("REDUCE_MAX", "MAXIMUM"),
     "reduce_min": _reduction("REDUCE_MIN", "MINIMUM"),
     "arg_max": _arg_max,
+}
+
+
+def _read_reduction(op: str) -> Reader:
+    def read(draft: Draft, operator: TfOperator) -> None:
+        source, axes = require_operands(operator, 2)
+        found = sorted({draft.axis(int(axis), source) for axis in draft.numbers(axes).reshape(-1)})
+        output = operator.outputs[0]
+        draft.require_same(output, draft.label(source))
+        made = tuple(size for axis, size in enumerate(draft.shape(source)) if axis not in found)
+        kept = tuple(1 if axis in found else size for axis, size in enumerate(draft.shape(source)))
+        keep = number(operator, "KeepDims")
+        attributes = {"axes": tuple(found), "keep_dims": keep}
+        draft.define(output, op, (draft.operand(source),), attributes, shape=kept if keep else made)
+
+    return read
+
+
+def _read_arg_max(draft: Draft, operator: TfOperator) -> None:
+    """Indices: plain int32 or int64 in the file, int16 codes of scale 1 in the Program."""
+    source, axis = require_operands(operator, 2)
+    output, found = operator.outputs[0], draft.axis(int(draft.numbers(axis).reshape(-1)[0]), source)
+    label = REGISTRY["arg_max"].quant.fixed["int16"]
+    if draft.shape(source)[found] > label.qmax + 1:
+        raise UnreadableError(f"required at most {label.qmax + 1} classes, found {draft.shape(source)[found]}")
+    made = tuple(size for d, size in enumerate(draft.shape(source)) if d != found)
+    value = draft.emit("arg_max", (draft.operand(source),), label, made, {"axis": found}, name=output)
+    draft.values[output] = draft.reshaped(value, draft.shape(output))
+
+
+READERS: dict[str, Reader] = {
+    "ARG_MAX": _read_arg_max,
+    "REDUCE_MAX": _read_reduction("reduce_max"),
+    "REDUCE_MIN": _read_reduction("reduce_min"),
 }

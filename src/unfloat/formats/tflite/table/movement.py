@@ -90,8 +90,9 @@ def _read_reshape(draft: Draft, operator: TfOperator) -> None:
 
 
 def _read_pad(draft: Draft, operator: TfOperator) -> None:
-    require_operands(operator, 2)
-    source, name = operator.inputs[0], operator.outputs[0]
+    """PADV2 names the border's code."""
+    source, _, border = require_operands(operator, 2, 3)
+    name = operator.outputs[0]
     pairs = draft.numbers(operator.inputs[1]).reshape(-1, 2)
     rank = len(draft.tensor(source).shape)
     if len(pairs) != rank or (pairs < 0).any():
@@ -103,8 +104,17 @@ def _read_pad(draft: Draft, operator: TfOperator) -> None:
     draft.require_same(name, draft.label(source))
     shape = draft.shape(source)
     made = (BATCH, *(size + int(pair.sum()) for size, pair in zip(shape[1:], pairs[1:], strict=True)))
-    paddings = tuple(int(cells) for cells in pairs.reshape(-1))
-    draft.define(name, "pad", (draft.operand(source),), {"paddings": paddings}, shape=made)
+    attributes: dict[str, object] = {"paddings": tuple(int(cells) for cells in pairs.reshape(-1))}
+    if border is not None:
+        draft.require_same(name, draft.label(border))
+        attributes["value"] = _code(draft.constant(border))
+    draft.define(name, "pad", (draft.operand(source),), attributes, shape=made)
+
+
+def _code(constant: np.ndarray) -> int:
+    if constant.size != 1:
+        raise UnreadableError(f"required one code for the border, found {constant.shape}")
+    return int(constant.reshape(-1)[0])
 
 
 def _read_transpose(draft: Draft, operator: TfOperator) -> None:
@@ -124,6 +134,7 @@ def _read_transpose(draft: Draft, operator: TfOperator) -> None:
 READERS: dict[str, Reader] = {
     "CONCATENATION": _read_concatenation,
     "PAD": _read_pad,
+    "PADV2": _read_pad,
     "RESHAPE": _read_reshape,
     "SQUEEZE": _read_reshape,
     "EXPAND_DIMS": _read_reshape,

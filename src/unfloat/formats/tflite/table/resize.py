@@ -1,11 +1,16 @@
-"""RESIZE_BILINEAR."""
+"""RESIZE_BILINEAR, and RESIZE_NEAREST_NEIGHBOR read: gathers of rows and of columns."""
 
 from __future__ import annotations
 
-from unfloat.formats.tflite.builtins import UnsayableError
+from unfloat.formats.tflite.builtins import UnreadableError, UnsayableError
+from unfloat.formats.tflite.draft import Draft, number
+from unfloat.formats.tflite.model import TfOperator
 from unfloat.formats.tflite.scope import Scope
+from unfloat.formats.tflite.table._common import Reader, require_operands
+from unfloat.formats.tflite.table.parts import choose
+from unfloat.ir.graph import BATCH
 from unfloat.ir.instruction import Instruction
-from unfloat.spec.resize import reads_past_the_end
+from unfloat.spec.resize import MOST_CELLS, nearest_indices, reads_past_the_end
 
 
 def _resize_bilinear(scope: Scope, i: Instruction) -> None:
@@ -22,3 +27,41 @@ def _resize_bilinear(scope: Scope, i: Instruction) -> None:
 
 
 WRITERS = {"resize_bilinear": _resize_bilinear}
+
+
+def _size(draft: Draft, operator: TfOperator) -> tuple[int, ...]:
+    """Rows and columns of the result."""
+    source, size = require_operands(operator, 2)
+    found = tuple(int(cells) for cells in draft.numbers(size).reshape(-1))
+    if len(found) != 2 or not 1 <= min(found) <= max(found) <= MOST_CELLS:
+        raise UnreadableError(f"required rows and columns, at most {MOST_CELLS}, found {found}")
+    draft.require_same(operator.outputs[0], draft.label(source))
+    return found
+
+
+def _modes(operator: TfOperator) -> tuple[bool, bool]:
+    return bool(number(operator, "AlignCorners")), bool(number(operator, "HalfPixelCenters"))
+
+
+def _read_bilinear(draft: Draft, operator: TfOperator) -> None:
+    """LiteRT's uint8 kernel blends in float: such a file has other bits there."""
+    size, (corners, centres), source = _size(draft, operator), _modes(operator), operator.inputs[0] or ""
+    if draft.label(source).dtype == "uint8" or (corners and centres):
+        raise UnreadableError("required int8 or int16 codes and one way of placing pixels, found another")
+    image = draft.image(source)
+    _, rows, columns, channels = draft.tensors[image].shape
+    if any(reads_past_the_end(*pair, corners, centres) for pair in zip((rows, columns), size, strict=True)):
+        raise UnreadableError(f"TFLite's kernel reads past the end of {rows} x {columns} pixels made {size}")
+    attributes = {"size": size, "align_corners": int(corners), "half_pixel_centers": int(centres)}
+    draft.define(operator.outputs[0], "resize_bilinear", (image,), attributes, shape=(BATCH, *size, channels))
+
+
+def _read_nearest(draft: Draft, operator: TfOperator) -> None:
+    size, modes, source = _size(draft, operator), _modes(operator), operator.inputs[0] or ""
+    image = draft.image(source)
+    shape = draft.tensors[image].shape
+    choices = {axis: nearest_indices(shape[axis], size[axis - 1], *modes) for axis in (1, 2)}
+    choose(draft, image, draft.label(source), operator.outputs[0], choices)
+
+
+READERS: dict[str, Reader] = {"RESIZE_BILINEAR": _read_bilinear, "RESIZE_NEAREST_NEIGHBOR": _read_nearest}

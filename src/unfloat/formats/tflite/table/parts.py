@@ -1,0 +1,239 @@
+"""SLICE, STRIDED_SLICE, REVERSE_V2, SPLIT, SPLIT_V, UNPACK, PACK, GATHER, MIRROR_PAD read: slices, gathers, joins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from unfloat.formats.tflite.builtins import UnreadableError
+from unfloat.formats.tflite.draft import Draft, number, text
+from unfloat.formats.tflite.model import TfOperator
+from unfloat.formats.tflite.table._common import Reader, require_operands
+from unfloat.ir.graph import BATCH, Shape
+from unfloat.spec.qparams import QParams
+
+Cells = tuple[int, int, int]  # begin, stride, size along an axis
+
+
+def take(draft: Draft, output: str, source: str | None, cells: Sequence[Cells]) -> None:
+    """An activation of the file is cells of another one, given for each of the file's dimensions."""
+    extents = draft.tensor(source).shape
+    if not draft.lead_of(source):
+        if cells[0] != (0, 1, extents[0]):
+            draft.axis(0, source)
+        cells = cells[1:]
+    shape = draft.shape(source)
+    draft.require_same(output, draft.label(source))
+    if all(axis == (0, 1, extent) for axis, extent in zip(cells, shape[1:], strict=True)):
+        draft.alias(output, draft.operand(source))
+        return
+    begin, stride, size = zip((0, 1, BATCH), *cells, strict=True)
+    attributes = {"begin": begin, "stride": stride, "size": size}
+    draft.define(output, "slice", (draft.operand(source),), attributes, shape=size)
+
+
+def _whole(draft: Draft, source: str | None) -> list[Cells]:
+    return [(0, 1, extent) for extent in draft.tensor(source).shape]
+
+
+def cells_of(cells: range, found: object) -> Cells:
+    """A range as begin, stride and size; it must not be empty."""
+    if not cells:
+        raise UnreadableError(f"required a slice that is not empty, found {found}")
+    return (cells[0], cells.step, len(cells)) if len(cells) > 1 else (cells[0], 1, 1)
+
+
+def _own_axis(draft: Draft, source: str | None, axis: int) -> int:
+    """A dimension as the file counts them, from the front."""
+    return draft.axis(axis, source) - draft.lead_of(source)
+
+
+def _read_slice(draft: Draft, operator: TfOperator) -> None:
+    source, *numbers = require_operands(operator, 3)
+    extents = draft.tensor(source).shape
+    begin, size = (draft.numbers(name).reshape(-1) for name in numbers)
+    if not len(begin) == len(size) == len(extents) or (begin < 0).any():
+        raise UnreadableError(f"required begin and size of {len(extents)} dimensions, found {begin}, {size}")
+    stops = [
+        extent if count == -1 else first + count for first, count, extent in zip(begin, size, extents, strict=True)
+    ]
+    if any(stop > extent for stop, extent in zip(stops, extents, strict=True)):
+        raise UnreadableError(f"required cells of {extents}, found {begin} and {size}")
+    found = (begin.tolist(), size.tolist())
+    take(
+        draft,
+        operator.outputs[0],
+        source,
+        [cells_of(range(int(a), int(b)), found) for a, b in zip(begin, stops, strict=True)],
+    )
+
+
+def _read_strided_slice(draft: Draft, operator: TfOperator) -> None:
+    """New axes and those that go are reshapes: the result's shape is in the file."""
+    source, *numbers = require_operands(operator, 4)
+    begin, end, stride = (draft.numbers(name).reshape(-1).tolist() for name in numbers)
+    if not len(begin) == len(end) == len(stride) or 0 in stride or number(operator, "Offset"):
+        raise UnreadableError(f"required begins, ends and strides alike, found {begin}, {end}, {stride}")
+    masks = {role: number(operator, f"{role}Mask") for role in ("Begin", "End", "Ellipsis", "NewAxis", "ShrinkAxis")}
+    extents, cells = list(draft.tensor(source).shape), []
+    for entry, bounds in enumerate(zip(begin, end, stride, strict=True)):
+        on = {role for role, mask in masks.items() if mask >> entry & 1}
+        if "Ellipsis" in on:
+            rest = range(entry + 1, len(begin))
+            kept = len(extents) - sum(not masks["NewAxis"] >> other & 1 for other in rest)
+            cells += [(0, 1, extents.pop(0)) for _ in range(max(kept, 0))]
+        elif "NewAxis" not in on:
+            if not extents:
+                raise UnreadableError(f"required at most {len(cells)} dimensions, found {len(begin)}")
+            cells.append(_entry(*bounds, extents.pop(0), on))
+    take(draft, operator.outputs[0], source, [*cells, *((0, 1, extent) for extent in extents)])
+
+
+def _entry(begin: int, end: int, stride: int, extent: int, on: set[str]) -> Cells:
+    """One axis; an axis that goes has one cell, wherever the end is."""
+    if "ShrinkAxis" in on:
+        if not -extent <= begin < extent:
+            raise UnreadableError(f"required an index into {extent} cells, found {begin}")
+        return begin % extent, 1, 1
+    cells = range(extent)[slice(None if "Begin" in on else begin, None if "End" in on else end, stride)]
+    return cells_of(cells, (begin, end, stride))
+
+
+def _read_reverse(draft: Draft, operator: TfOperator) -> None:
+    source, axes = require_operands(operator, 2)
+    cells = _whole(draft, source)
+    for axis in draft.numbers(axes).reshape(-1):
+        own = _own_axis(draft, source, int(axis))
+        extent = cells[own][2]
+        cells[own] = (extent - 1, -1, extent) if extent > 1 else (0, 1, 1)
+    take(draft, operator.outputs[0], source, cells)
+
+
+def _read_split(draft: Draft, operator: TfOperator) -> None:
+    axis, source = _operands(operator, 2)
+    own = _own_axis(draft, source, _one(draft, axis))
+    count, extent = len(operator.outputs), draft.tensor(source).shape[own]
+    if extent % count:
+        raise UnreadableError(f"required a size that {count} parts divide, found {extent}")
+    _part(draft, operator, source, own, [extent // count] * count)
+
+
+def _read_split_v(draft: Draft, operator: TfOperator) -> None:
+    """One size may be -1: what the others leave."""
+    source, sizes, axis = _operands(operator, 3)
+    own = _own_axis(draft, source, _one(draft, axis))
+    extent, found = draft.tensor(source).shape[own], [int(size) for size in draft.numbers(sizes).reshape(-1)]
+    wanted = [extent - sum(s for s in found if s != -1) if size == -1 else size for size in found]
+    if sum(wanted) != extent or min(wanted, default=0) < 1 or len(wanted) != len(operator.outputs):
+        raise UnreadableError(f"required sizes of {len(operator.outputs)} parts of {extent} cells, found {found}")
+    _part(draft, operator, source, own, wanted)
+
+
+def _read_unpack(draft: Draft, operator: TfOperator) -> None:
+    (source,) = _operands(operator, 1)
+    own = _own_axis(draft, source, number(operator, "Axis"))
+    extent = draft.tensor(source).shape[own]
+    if extent != len(operator.outputs):
+        raise UnreadableError(f"required {len(operator.outputs)} cells to unpack, found {extent}")
+    _part(draft, operator, source, own, [1] * extent)
+
+
+def _part(draft: Draft, operator: TfOperator, source: str | None, own: int, sizes: Sequence[int]) -> None:
+    first = 0
+    for output, size in zip(operator.outputs, sizes, strict=True):
+        cells = _whole(draft, source)
+        cells[own] = (first, 1, size)
+        take(draft, output, source, cells)
+        first += size
+
+
+def _operands(operator: TfOperator, count: int) -> tuple[str | None, ...]:
+    """Operands of an operator of any number of results."""
+    if len(operator.inputs) != count:
+        raise UnreadableError(f"required {count} operands, found {len(operator.inputs)}")
+    return operator.inputs
+
+
+def _one(draft: Draft, name: str | None) -> int:
+    found = draft.numbers(name)
+    if found.size != 1:
+        raise UnreadableError(f"required one number, found {found.shape}")
+    return int(found.reshape(-1)[0])
+
+
+def _read_pack(draft: Draft, operator: TfOperator) -> None:
+    require_operands(operator, 1, len(operator.inputs))
+    output = operator.outputs[0]
+    axis = draft.axis(number(operator, "Axis"), output)
+    row = tuple(1 if d == axis else size for d, size in enumerate(draft.shape(output)))
+    for source in operator.inputs:
+        draft.require_same(output, draft.label(source))
+    rows = [draft.reshaped(draft.operand(source), row) for source in operator.inputs]
+    draft.define(output, "concatenation", rows, {"axis": axis})
+
+
+def _read_gather(draft: Draft, operator: TfOperator) -> None:
+    """By a list of indices of any shape, whose dimensions take the place of the axis."""
+    source, indices = require_operands(operator, 2)
+    found = [int(index) for index in draft.numbers(indices).reshape(-1)]
+    axis = draft.axis(number(operator, "Axis"), source)
+    if number(operator, "BatchDims") or not found or not 0 <= min(found) <= max(found) < draft.shape(source)[axis]:
+        raise UnreadableError(f"required indices below {draft.shape(source)[axis]}, the same for all, found {found}")
+    draft.require_same(operator.outputs[0], draft.label(source))
+    made = chosen(draft.shape(source), axis, found)
+    draft.define(operator.outputs[0], "gather", (draft.operand(source),), _choice(axis, found), shape=made)
+
+
+def chosen(shape: Shape, axis: int, indices: Sequence[int]) -> Shape:
+    """The shape of a gather."""
+    return (*shape[:axis], len(indices), *shape[axis + 1 :])
+
+
+def _choice(axis: int, indices: Sequence[int]) -> dict[str, object]:
+    return {"axis": axis, "indices": tuple(indices)}
+
+
+def choose(draft: Draft, value: str, label: QParams, output: str, choices: Mapping[int, Sequence[int]]) -> None:
+    """Gather along several axes, those aside whose indices are all cells in order; the last one makes `output`."""
+    shape = draft.tensors[value].shape
+    needed = {axis: found for axis, found in choices.items() if list(found) != list(range(shape[axis]))}
+    for done, (axis, indices) in enumerate(needed.items(), 1):
+        shape = chosen(shape, axis, indices)
+        if done == len(needed):
+            draft.define(output, "gather", (value,), _choice(axis, indices), shape=shape)
+        else:
+            value = draft.emit("gather", (value,), label, shape, _choice(axis, indices))
+    if not needed:
+        draft.alias(output, value)
+
+
+def _read_mirror_pad(draft: Draft, operator: TfOperator) -> None:
+    """REFLECT leaves the edge cell out, SYMMETRIC repeats it."""
+    source, paddings = require_operands(operator, 2)
+    extents, pairs = draft.tensor(source).shape, draft.numbers(paddings).reshape(-1, 2)
+    skipped = 1 if text(operator, "Mode", "REFLECT") == "REFLECT" else 0
+    if len(pairs) != len(extents):
+        raise UnreadableError(f"required paddings of {len(extents)} dimensions, found {pairs.tolist()}")
+    choices = {}
+    for own, (extent, (before, after)) in enumerate(zip(extents, pairs.tolist(), strict=True)):
+        if not 0 <= min(before, after) <= max(before, after) <= extent - skipped:
+            raise UnreadableError(f"required a border of at most {extent - skipped} cells, found {before} and {after}")
+        if before or after:
+            cells = np.pad(np.arange(extent), (before, after), "reflect" if skipped else "symmetric")
+            choices[draft.axis(own, source)] = [int(cell) for cell in cells]
+    draft.require_same(operator.outputs[0], draft.label(source))
+    choose(draft, draft.operand(source), draft.label(source), operator.outputs[0], choices)
+
+
+READERS: dict[str, Reader] = {
+    "GATHER": _read_gather,
+    "MIRROR_PAD": _read_mirror_pad,
+    "PACK": _read_pack,
+    "REVERSE_V2": _read_reverse,
+    "SLICE": _read_slice,
+    "SPLIT": _read_split,
+    "SPLIT_V": _read_split_v,
+    "STRIDED_SLICE": _read_strided_slice,
+    "UNPACK": _read_unpack,
+}
