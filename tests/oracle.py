@@ -373,6 +373,23 @@ def add(
     return Tensor.of(_broadcast_shape(a.shape, b.shape), element)
 
 
+def sub(
+    a: Tensor, b: Tensor, *, zero_points: Triple, multipliers: Triple, shifts: Triple, left_shift: int = 20,
+    clamp_min: int, clamp_max: int, rounding: Rounding,
+) -> Tensor:  # fmt: skip
+    """a - b, as `add` but for the sign (TFLite SUB)."""
+    zero_a, zero_b, zero_output = zero_points
+
+    def element(index: Index) -> int:
+        lifted_a = (_at_broadcast(a, index) - zero_a) << left_shift
+        lifted_b = (_at_broadcast(b, index) - zero_b) << left_shift
+        total = requantize(lifted_a, multipliers[0], shifts[0], rounding)
+        total -= requantize(lifted_b, multipliers[1], shifts[1], rounding)
+        return _output_stage(total, multipliers[2], shifts[2], zero_output, clamp_min, clamp_max, rounding)
+
+    return Tensor.of(_broadcast_shape(a.shape, b.shape), element)
+
+
 def mul(
     a: Tensor, b: Tensor, *, zero_points: Triple, multiplier: int, shift: int,
     clamp_min: int, clamp_max: int, rounding: Rounding,
@@ -455,6 +472,19 @@ def mean(
     summed = tuple(n if axis in axes else 1 for axis, n in enumerate(x.shape))
     count = math.prod(summed)
     multiplier, shift = fold_mean(multiplier, shift, count)
+    return sum_over(
+        x, axes, multiplier, shift, input_zero_point=input_zero_point, output_zero_point=output_zero_point,
+        clamp_min=clamp_min, clamp_max=clamp_max, rounding=rounding,
+    )  # fmt: skip
+
+
+def sum_over(
+    x: Tensor, axes: Sequence[int], multiplier: int, shift: int, *, input_zero_point: int, output_zero_point: int,
+    clamp_min: int, clamp_max: int, rounding: Rounding,
+) -> Tensor:  # fmt: skip
+    """The sum over some axes, kept as axes of 1; the real multiplier is S_input / S_output (TFLite SUM)."""
+    summed = tuple(n if axis in axes else 1 for axis, n in enumerate(x.shape))
+    count = math.prod(summed)
 
     def element(index: Index) -> int:
         # On every axis either the output index or the offset is 0.

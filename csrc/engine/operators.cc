@@ -71,9 +71,10 @@ std::vector<int32_t> input_zero_points(const Loader &loader) {
   return zero_points;
 }
 
-void add(Loader &loader) {
+void load_addition(Loader &loader, int32_t sign) {
   require_broadcast(loader);
   uf_add &add = loader.params().add;
+  add.sign = sign;
   const bool words = loader.input(0).width == 2 || loader.input(1).width == 2;
   add.left_shift = loader.integer("left_shift", 0, words ? 15 : 22);  // 16 or 9 bits, lifted, stay inside 31
   const auto zero_points = input_zero_points(loader);
@@ -89,6 +90,10 @@ void add(Loader &loader) {
   add.output = loader.output_stage();
   loader.require(add.output.rounding != QMATH_ACC64, "its rounding must be 'double' or 'single'");
 }
+
+void add(Loader &loader) { load_addition(loader, 1); }
+
+void sub(Loader &loader) { load_addition(loader, -1); }
 
 void load_scale(Loader &loader) {
   uf_scale &scale = loader.params().scale;
@@ -161,12 +166,12 @@ void mean(Loader &loader) {
   mean.axes = 0;
   int64_t cells = 1;
   for (const int64_t axis : loader.integers("axes")) {
-    loader.require(0 < axis && axis < loader.input().rank, "an axis of a mean lies outside [1, rank)");
-    loader.require(!(mean.axes & (1u << axis)), "an axis of a mean occurs twice");
+    loader.require(0 < axis && axis < loader.input().rank, "a reduced axis lies outside [1, rank)");
+    loader.require(!(mean.axes & (1u << axis)), "a reduced axis occurs twice");
     mean.axes |= 1u << axis;
     cells *= loader.input().shape[axis];
   }
-  loader.require(cells <= most_cells(loader), "a mean over so many cells does not fit 32 bits");
+  loader.require(cells <= most_cells(loader), "a sum of so many cells does not fit 32 bits");
   loader.require(uf_size(&loader.input()) == uf_size(&loader.output()) * cells, "its output has the wrong size");
 }
 
@@ -348,6 +353,8 @@ constexpr Operator kOperators[] = {
     {"resize_bilinear", resize_bilinear},
     {"slice", slice},
     {"softmax", softmax},
+    {"sub", sub},
+    {"sum", mean},
     {"transpose", transpose},
 };
 

@@ -82,8 +82,9 @@ typedef struct {
   uf_output output;
 } uf_linear;
 
-// add: v_i = requantize((q_i - Z_i) << left_shift, ...); q = requantize(v_0 + v_1, ...).
+// add, sub: v_i = requantize((q_i - Z_i) << left_shift, ...); q = requantize(v_0 + sign * v_1, ...).
 typedef struct {
+  int32_t sign;  // 1, or -1 for a difference
   int32_t left_shift;
   int32_t input_zero_point[2];
   int32_t input_multiplier[2];
@@ -93,7 +94,7 @@ typedef struct {
   uf_output output;
 } uf_add;
 
-// mul, mean, rescale: one multiplier. mul has two inputs; `axes` (a bit for each axis) is mean's.
+// mul, mean, sum, rescale: one multiplier. mul has two inputs; `axes` (a bit for each axis) is that of mean and sum.
 typedef struct {
   int32_t input_zero_point[2];
   int32_t multiplier;
@@ -156,10 +157,10 @@ struct uf_node {
 // Which tensors a kernel takes: of bytes, of words, or of either, mixed ones too.
 typedef enum { UF_BYTES, UF_WORDS, UF_ANY_STORAGE } uf_storage;
 
-// A kernel. The functions that may be NULL say so. The output overlaps no input, except that add, mul, rescale and
-// reshape may be given one of their inputs as the output. At load, in this order: supports, packed_size, pack,
-// scratch_size. Where packed_size() > 0 the engine frees `linear.weight` after pack(): run() must use `packed` for
-// weights; bias, multiplier and shift stay. None of the load-time answers may depend on the batch.
+// A kernel. The functions that may be NULL say so. The output overlaps no input, except that add, sub, mul,
+// rescale and reshape may be given one of their inputs as the output. At load, in this order: supports, packed_size,
+// pack, scratch_size. Where packed_size() > 0 the engine frees `linear.weight` after pack(): run() must use `packed`
+// for weights; bias, multiplier and shift stay. None of the load-time answers may depend on the batch.
 typedef struct {
   const char *name;                            // "<family>__<variant>", the family being the operator's name
   uf_level level;                              // run() may use its instructions; the other functions too

@@ -66,17 +66,20 @@ def _linear(function: Callable[..., oracle.Tensor], *extra: str) -> Callable[...
     return run
 
 
-def _add(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
-    a = i.attributes
-    return oracle.add(
-        *operands,
-        zero_points=(*a["input_zero_points"], a["output_zero_point"]),
-        multipliers=(*a["input_multipliers"], a["output_multiplier"]),
-        shifts=(*a["input_shifts"], a["output_shift"]),
-        left_shift=a["left_shift"],
-        **_clamp(i),
-        rounding=a["rounding"],
-    )
+def _addition(function: Callable[..., oracle.Tensor]) -> Callable[..., oracle.Tensor]:
+    def run(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
+        a = i.attributes
+        return function(
+            *operands,
+            zero_points=(*a["input_zero_points"], a["output_zero_point"]),
+            multipliers=(*a["input_multipliers"], a["output_multiplier"]),
+            shifts=(*a["input_shifts"], a["output_shift"]),
+            left_shift=a["left_shift"],
+            **_clamp(i),
+            rounding=a["rounding"],
+        )
+
+    return run
 
 
 def _clamp(i: Instruction) -> dict[str, int]:
@@ -113,6 +116,11 @@ def _mean(i: Instruction, operands: list[oracle.Tensor], program: Program) -> or
     return oracle.mean(operands[0], i.attributes["axes"], multiplier, shift, **_zero_points(i), **_clamp(i))
 
 
+def _sum(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
+    a = i.attributes
+    return oracle.sum_over(operands[0], a["axes"], a["multiplier"], a["shift"], **_zero_points(i), **_clamp(i))
+
+
 def _pool(kind: str) -> Callable[..., oracle.Tensor]:
     def run(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
         window = [i.attributes[name] for name in ("kernel", "stride", "padding")]
@@ -144,7 +152,9 @@ _ORACLE: dict[str, Callable[[Instruction, list[oracle.Tensor], Program], oracle.
     "conv2d": _linear(oracle.conv2d, *_SPATIAL, "groups"),
     "depthwise_conv2d": _linear(oracle.depthwise_conv2d, *_SPATIAL),
     "fully_connected": _linear(oracle.fully_connected),
-    "add": _add,
+    "add": _addition(oracle.add),
+    "sub": _addition(oracle.sub),
+    "sum": _sum,
     "mul": _mul,
     "rescale": _rescale,
     "average_pool2d": _pool("average"),

@@ -24,6 +24,8 @@ BUILTINS = {
     "QUANTIZE": ("QuantizeOptions", 1, 1, 2),
     "RESHAPE": ("ReshapeOptions", 1, 1, 1),
     "SOFTMAX": ("SoftmaxOptions", 2, 1, 3),
+    "SUB": ("SubOptions", 2, 1, 5),
+    "SUM": ("ReducerOptions", 2, 1, 2),
     "TRANSPOSE": ("TransposeOptions", 2, 1, 5),
     # Codes that are chosen and compared.
     "ARG_MAX": ("ArgMaxOptions", 2, 1, 1),

@@ -1,4 +1,4 @@
-"""Elementwise operators: sums, products, clamps, softmax, dropout."""
+"""Elementwise operators: sums, differences, products, clamps, softmax, dropout."""
 
 from __future__ import annotations
 
@@ -22,10 +22,14 @@ def add(build: Builder, x: object, other: object, alpha: float = 1, **_: object)
 
 
 def sub(build: Builder, x: object, other: object, alpha: float = 1, **_: object) -> Value:
-    """aten.sub as the sum with the negated operand."""
+    """aten.sub; less a number or a buffer, as the sum with its negation."""
     if alpha != 1:
         raise RefusedError(f"a difference is read with alpha = 1, found {alpha}")
-    return _binary(build, "add", x, _negated(build, other))
+    if isinstance(other, int | float):
+        return _binary(build, "add", x, -other)
+    if isinstance(other, Weight) and other.tensor is not None:
+        return _binary(build, "add", x, build.array(_numpy(-other.tensor), "negated"))
+    return _binary(build, "sub", x, other)
 
 
 def rsub(build: Builder, x: object, other: object, alpha: float = 1, **_: object) -> Value:
@@ -52,16 +56,6 @@ def div(build: Builder, x: object, other: object, rounding_mode: str | None = No
 def neg(build: Builder, x: object, **_: object) -> Value:
     """aten.neg as a product with -1."""
     return _binary(build, "mul", x, -1.0)
-
-
-def _negated(build: Builder, operand: object) -> object:
-    if isinstance(operand, int | float):
-        return -operand
-    if isinstance(operand, Value):
-        return build.emit("mul", [operand, build.scalar(-1.0, len(operand.shape))], part="negated")
-    if isinstance(operand, Weight) and operand.tensor is not None:
-        return build.array(_numpy(-operand.tensor), "negated")
-    raise RefusedError("a parameter cannot be subtracted", "add it, and let it be trained with the other sign")
 
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:
