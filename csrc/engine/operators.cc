@@ -46,6 +46,17 @@ void fully_connected(Loader &loader) {
   loader.load_linear({outputs, depth}, outputs);
 }
 
+void transpose_conv2d(Loader &loader) {
+  loader.require_inputs(1);
+  loader.require_activations();
+  const Shape &weight = loader.constant("weight").shape;
+  loader.require(weight.size() == 4, "its weight must have 4 dimensions");
+  const auto kernel_h = static_cast<int32_t>(weight[1]), kernel_w = static_cast<int32_t>(weight[2]);
+  loader.params().linear.window = loader.transposed_window(kernel_h, kernel_w);
+  const int32_t outputs = loader.output().shape[3];
+  loader.load_linear({outputs, kernel_h, kernel_w, loader.input().shape[3]}, outputs);
+}
+
 // --- elementwise ---
 
 void require_broadcast(const Loader &loader) {
@@ -129,8 +140,67 @@ void softmax(Loader &loader) {
   loader.require(input.shape[input.rank - 1] <= kMaxClasses, "its last axis must have at most 4095 entries");
   uf_softmax &softmax = loader.params().softmax;
   softmax.multiplier = loader.multiplier("multiplier");
-  softmax.shift = loader.integer("shift", 0, 31);
+  const bool wide = input.width == 2;
+  loader.require(input.width == loader.output().width, "its input and output must have codes of one width");
+  softmax.shift = wide ? loader.integer("shift", -31, 15) : loader.integer("shift", 0, 31);
   softmax.diff_min = loader.integer("diff_min", INT32_MIN, 0);
+}
+
+void log_softmax(Loader &loader) {
+  softmax(loader);
+  uf_softmax &softmax = loader.params().softmax;
+  softmax.reverse_multiplier = loader.multiplier("reverse_multiplier");
+  softmax.reverse_shift = loader.integer("reverse_shift", -31, 0);
+}
+
+void l2_normalization(Loader &loader) {
+  loader.require_inputs(1);
+  loader.require_activations();
+  const uf_tensor &input = loader.input();
+  loader.require(input.rank >= 2 && same_shape(input, loader.output()), "its input and output differ in shape");
+  loader.require(input.shape[input.rank - 1] <= INT32_MAX / (UINT8_MAX * UINT8_MAX),
+                 "so many squares do not fit 32 bits");
+  loader.params().scale.input_zero_point[0] = loader.zero_point("input_zero_point", input);
+}
+
+// --- matrix products ---
+
+void batch_matmul(Loader &loader) {
+  loader.require_inputs(2);
+  loader.require_same_storage();
+  const uf_tensor &output = loader.output();
+  const int rank = output.rank;
+  loader.require(rank >= 3, "needs tensors of at least 3 dimensions");
+  const auto transpose = loader.integers("transpose", 2, 0, 1);
+  uf_scale &scale = loader.params().scale;
+  scale.axes = 0;
+  int32_t depth[2] = {0, 0};
+  for (size_t i = 0; i < 2; ++i) {
+    const uf_tensor &input = loader.input(i);
+    loader.require_rank(input, rank);
+    const int kept = rank - 2 + static_cast<int>(i), summed = rank - 1 - static_cast<int>(i);
+    const int swap = transpose[i] ? 1 : 0;
+    depth[i] = input.shape[swap ? kept : summed];
+    loader.require(input.shape[swap ? summed : kept] == output.shape[kept],
+                   "its factors do not give the output's shape");
+    for (int axis = 0; axis < rank - 2; ++axis) {
+      const int32_t size = input.shape[axis];
+      loader.require(size == 1 || size == output.shape[axis], "its factors do not broadcast to the output");
+    }
+    scale.axes |= static_cast<uint32_t>(swap) << i;
+  }
+  loader.require(depth[0] == depth[1], "its factors differ in depth");
+  scale.output = loader.output_stage();
+  const bool wide = output.width == 2;
+  loader.require((scale.output.rounding == QMATH_ACC64) == wide,
+                 "its rounding must be 'acc64' on int16 codes, and there alone");
+  scale.multiplier = loader.multiplier("multiplier");
+  if (wide) scale.multiplier = qmath_reduced_multiplier(scale.multiplier);
+  scale.shift = wide ? loader.integer("shift", -31, 7) : loader.shift("shift");
+  const int64_t most = wide ? (int64_t{1} << 47) / (int64_t{1} << 30) - 1 : INT32_MAX / (UINT8_MAX * UINT8_MAX);
+  loader.require(depth[0] <= most, "so deep a product does not fit its accumulator");
+  const auto zero_points = input_zero_points(loader);
+  for (size_t i = 0; i < 2; ++i) scale.input_zero_point[i] = zero_points[i];
 }
 
 // --- pooling, mean ---
@@ -335,11 +405,14 @@ constexpr Operator kOperators[] = {
     {"add", add},
     {"arg_max", arg_max},
     {"average_pool2d", pool2d},
+    {"batch_matmul", batch_matmul},
     {"concatenation", concatenation},
     {"conv2d", conv2d},
     {"depthwise_conv2d", depthwise_conv2d},
     {"fully_connected", fully_connected},
     {"gather", gather},
+    {"l2_normalization", l2_normalization},
+    {"log_softmax", log_softmax},
     {"max_pool2d", pool2d},
     {"maximum", pairwise},
     {"mean", mean},
@@ -356,6 +429,7 @@ constexpr Operator kOperators[] = {
     {"sub", sub},
     {"sum", mean},
     {"transpose", transpose},
+    {"transpose_conv2d", transpose_conv2d},
 };
 
 }  // namespace

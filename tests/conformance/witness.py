@@ -134,6 +134,8 @@ def _pool(kind: str) -> Callable[..., oracle.Tensor]:
 
 def _softmax(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
     label = program.tensors[i.inputs[0]].qparams
+    if label.dtype == "int16":
+        return oracle.softmax16(operands[0], label.scale[0])
     return oracle.softmax(operands[0], label.scale[0], signed=label.dtype == "int8")
 
 
@@ -147,11 +149,32 @@ def _slice(i: Instruction, operands: list[oracle.Tensor], program: Program) -> o
     return oracle.slice_cells(operands[0], i.attributes["begin"], i.attributes["stride"], size)
 
 
+def _log_softmax(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
+    return oracle.log_softmax(operands[0], program.tensors[i.inputs[0]].qparams.scale[0])
+
+
+def _l2_normalization(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
+    return oracle.l2_normalization(operands[0], program.tensors[i.inputs[0]].qparams.zero_point)
+
+
+def _batch_matmul(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
+    a = i.attributes
+    zero_points = (*a["input_zero_points"], a["output_zero_point"])
+    factor = (a["multiplier"], a["shift"])
+    return oracle.batch_matmul(
+        *operands, a["transpose"], *factor, zero_points=zero_points, **_clamp(i), rounding=a["rounding"]
+    )
+
+
 _SPATIAL = ("stride", "dilation", "padding")
 _ORACLE: dict[str, Callable[[Instruction, list[oracle.Tensor], Program], oracle.Tensor]] = {
     "conv2d": _linear(oracle.conv2d, *_SPATIAL, "groups"),
     "depthwise_conv2d": _linear(oracle.depthwise_conv2d, *_SPATIAL),
     "fully_connected": _linear(oracle.fully_connected),
+    "transpose_conv2d": _linear(oracle.transpose_conv2d, "stride", "crop", "size"),
+    "batch_matmul": _batch_matmul,
+    "log_softmax": _log_softmax,
+    "l2_normalization": _l2_normalization,
     "add": _addition(oracle.add),
     "sub": _addition(oracle.sub),
     "sum": _sum,

@@ -9,11 +9,14 @@ from __future__ import annotations
 BUILTINS = {
     "ADD": ("AddOptions", 2, 1, 3),
     "AVERAGE_POOL_2D": ("Pool2DOptions", 2, 1, 3),
+    "BATCH_MATMUL": ("BatchMatMulOptions", 2, 1, 3),
     "CONCATENATION": ("ConcatenationOptions", 2, 1, 3),
     "CONV_2D": ("Conv2DOptions", 3, 1, 4),
     "DEPTHWISE_CONV_2D": ("DepthwiseConv2DOptions", 3, 1, 5),
     "DEQUANTIZE": ("DequantizeOptions", 2, 1, 3),
     "FULLY_CONNECTED": ("FullyConnectedOptions", 4, 1, 7),
+    "L2_NORMALIZATION": ("L2NormOptions", 2, 1, 1),
+    "LOG_SOFTMAX": ("LogSoftmaxOptions", 2, 1, 1),
     "MAXIMUM": ("MaximumMinimumOptions", 2, 1, 4),
     "MAX_POOL_2D": ("Pool2DOptions", 2, 1, 3),
     "MEAN": ("ReducerOptions", 2, 1, 3),
@@ -26,6 +29,7 @@ BUILTINS = {
     "SOFTMAX": ("SoftmaxOptions", 2, 1, 3),
     "SUB": ("SubOptions", 2, 1, 5),
     "SUM": ("ReducerOptions", 2, 1, 2),
+    "TRANSPOSE_CONV": ("TransposeConvOptions", 3, 3, 3),
     "TRANSPOSE": ("TransposeOptions", 2, 1, 5),
     # Codes that are chosen and compared.
     "ARG_MAX": ("ArgMaxOptions", 2, 1, 1),
