@@ -336,6 +336,57 @@ def fully_connected(
     return Tensor.of((*x.shape[:-1], outputs), element)
 
 
+def transpose_conv2d(
+    x: Tensor, weight: Tensor, bias: Sequence[int], multiplier: Sequence[int], shift: Sequence[int], *,
+    stride: Pair, crop: Pair, size: Pair,
+    input_zero_point: int, weight_zero_point: int = 0, output_zero_point: int, clamp_min: int, clamp_max: int,
+    rounding: Rounding,
+) -> Tensor:  # fmt: skip
+    """Every input pixel adds its multiple of weight [outputs, height, width, channels] (TFLite TRANSPOSE_CONV).
+
+    Pixel (y, x) reaches from (y * stride - crop) on; what falls outside `size` is lost.
+    """
+    batch, height, width, channels = x.shape
+    outputs, kernel_height, kernel_width, depth = weight.shape
+    _require(channels == depth, f"a weight of depth {depth} does not fit {channels} channels")
+    _require_per_channel(outputs, bias, multiplier, shift)
+    sums = {index: bias[index[3]] for index in indices((batch, *size, outputs))}
+    for n, iy, ix, ky, kx in indices((batch, height, width, kernel_height, kernel_width)):
+        row, column = iy * stride[0] + ky - crop[0], ix * stride[1] + kx - crop[1]
+        if 0 <= row < size[0] and 0 <= column < size[1]:
+            for o, c in indices((outputs, depth)):
+                product = (weight.at(o, ky, kx, c) - weight_zero_point) * (x.at(n, iy, ix, c) - input_zero_point)
+                sums[n, row, column, o] += product
+
+    def element(index: Index) -> int:
+        o = index[3]
+        return _output_stage(sums[index], multiplier[o], shift[o], output_zero_point, clamp_min, clamp_max, rounding)  # type: ignore[index]
+
+    return Tensor.of((batch, *size, outputs), element)
+
+
+def batch_matmul(
+    a: Tensor, b: Tensor, transpose: Pair, multiplier: int, shift: int, *, zero_points: Triple,
+    clamp_min: int, clamp_max: int, rounding: Rounding,
+) -> Tensor:  # fmt: skip
+    """The product of the last two axes, either factor transposed first; zero points are (a, b, output) (TFLite BATCH_MATMUL)."""
+    zero_a, zero_b, zero_output = zero_points
+    rows = a.shape[-1] if transpose[0] else a.shape[-2]
+    depth = a.shape[-2] if transpose[0] else a.shape[-1]
+    columns = b.shape[-2] if transpose[1] else b.shape[-1]
+
+    def element(index: Index) -> int:
+        *batch, row, column = index
+        acc = 0
+        for k in range(depth):
+            first = _at_broadcast(a, (*batch, k, row) if transpose[0] else (*batch, row, k))
+            second = _at_broadcast(b, (*batch, column, k) if transpose[1] else (*batch, k, column))
+            acc += (first - zero_a) * (second - zero_b)
+        return _output_stage(acc, multiplier, shift, zero_output, clamp_min, clamp_max, rounding)
+
+    return Tensor.of((*_broadcast_shape(a.shape[:-2], b.shape[:-2]), rows, columns), element)
+
+
 # element by element ---------------------------------------------------------------------------------------------------
 
 
@@ -368,6 +419,23 @@ def add(
         lifted_b = (_at_broadcast(b, index) - zero_b) << left_shift
         total = requantize(lifted_a, multipliers[0], shifts[0], rounding)
         total += requantize(lifted_b, multipliers[1], shifts[1], rounding)
+        return _output_stage(total, multipliers[2], shifts[2], zero_output, clamp_min, clamp_max, rounding)
+
+    return Tensor.of(_broadcast_shape(a.shape, b.shape), element)
+
+
+def sub(
+    a: Tensor, b: Tensor, *, zero_points: Triple, multipliers: Triple, shifts: Triple, left_shift: int = 20,
+    clamp_min: int, clamp_max: int, rounding: Rounding,
+) -> Tensor:  # fmt: skip
+    """a - b, as `add` but for the sign (TFLite SUB)."""
+    zero_a, zero_b, zero_output = zero_points
+
+    def element(index: Index) -> int:
+        lifted_a = (_at_broadcast(a, index) - zero_a) << left_shift
+        lifted_b = (_at_broadcast(b, index) - zero_b) << left_shift
+        total = requantize(lifted_a, multipliers[0], shifts[0], rounding)
+        total -= requantize(lifted_b, multipliers[1], shifts[1], rounding)
         return _output_stage(total, multipliers[2], shifts[2], zero_output, clamp_min, clamp_max, rounding)
 
     return Tensor.of(_broadcast_shape(a.shape, b.shape), element)
@@ -455,6 +523,19 @@ def mean(
     summed = tuple(n if axis in axes else 1 for axis, n in enumerate(x.shape))
     count = math.prod(summed)
     multiplier, shift = fold_mean(multiplier, shift, count)
+    return sum_over(
+        x, axes, multiplier, shift, input_zero_point=input_zero_point, output_zero_point=output_zero_point,
+        clamp_min=clamp_min, clamp_max=clamp_max, rounding=rounding,
+    )  # fmt: skip
+
+
+def sum_over(
+    x: Tensor, axes: Sequence[int], multiplier: int, shift: int, *, input_zero_point: int, output_zero_point: int,
+    clamp_min: int, clamp_max: int, rounding: Rounding,
+) -> Tensor:  # fmt: skip
+    """The sum over some axes, kept as axes of 1; the real multiplier is S_input / S_output (TFLite SUM)."""
+    summed = tuple(n if axis in axes else 1 for axis, n in enumerate(x.shape))
+    count = math.prod(summed)
 
     def element(index: Index) -> int:
         # On every axis either the output index or the offset is 0.
@@ -946,3 +1027,152 @@ def prelu(
         return _at_broadcast(slopes, index) - slope_zero_point, scale * slope_scale / output_scale
 
     return _two_slopes(x, zero_point, scale / output_scale, below, output_zero_point, clamp_min, clamp_max, rounding)
+
+
+# softmax on int16 codes -----------------------------------------------------------------------------------------------
+
+TABLE_STEPS = 512
+
+
+def table(function: Callable[[float], float], low: float, high: float) -> list[int]:
+    """513 samples of a function in Q0.15, in single precision throughout (TFLite gen_lut).
+
+    Each but the last is lowered by half of what interpolation to its successor is off by in the middle.
+    """
+    step = (high - low) / TABLE_STEPS
+
+    def scaled(at: float) -> float:
+        return float32(function(at)) * 2**15
+
+    def sample(i: int) -> int:
+        here = round_half_away(scaled(low + i * step))
+        between = round_half_away(float32(scaled(low + (i + 1) * step) + here) / 2)
+        error = between - round_half_away(scaled(low + i * step + step / 2))
+        return clamp(here - round_half_away(error / 2), -(2**15), 2**15 - 1)
+
+    return [*(sample(i) for i in range(TABLE_STEPS)), clamp(round_half_away(scaled(high)), -(2**15), 2**15 - 1)]
+
+
+EXPONENTIALS = table(math.exp, -10.0, 0.0)
+RECIPROCALS = table(lambda x: 1 / (1 + x), 0.0, 1.0)
+
+
+def interpolate(points: Sequence[int], code: int) -> int:
+    """A table's value at an int16 code (TFLite LUTLookup)."""
+    low, high = points[256 + (code >> 7)], points[257 + (code >> 7)]
+    return low + (((high - low) * (code & 127) + 64) >> 7)
+
+
+def _softmax16_row(codes: Sequence[int], multiplier: int, shift: int) -> list[int]:
+    largest = max(codes)
+    steps = [requantize(code - largest, multiplier, shift, "double") for code in codes]
+    exponentials = [interpolate(EXPONENTIALS, clamp(s + 32767, -32768, 32767)) for s in steps]
+    total = int32(sum(exponentials))
+    zeros = 32 - total.bit_length()
+    beyond_one = (((total << (zeros - 1)) + 2**13) >> 14) - (2**15 + 2**16)
+    reciprocal = interpolate(RECIPROCALS, clamp(beyond_one, -32768, 32767))
+    return [clamp((e * reciprocal + 2 ** (30 - zeros)) >> (31 - zeros), 0, 32767) for e in exponentials]
+
+
+def softmax16(x: Tensor, scale: float, beta: float = 1.0) -> Tensor:
+    """Softmax of int16 codes, output scale 1/32768 (TFLite SOFTMAX, int16)."""
+    multiplier, shift = quantize_multiplier(scale * beta / (10.0 / 65535.0))
+    depth = x.shape[-1]
+    rows = [x.data[start : start + depth] for start in range(0, len(x.data), depth)]
+    return Tensor(x.shape, [code for row in rows for code in _softmax16_row(row, multiplier, shift)])
+
+
+# logarithm of softmax -------------------------------------------------------------------------------------------------
+
+ALPHA_N, ALPHA_D, ALPHA_I, ALPHA_F = (  # Q0.31; f = 2^(1/4)
+    117049297,  # 11/240 f
+    127690142,  # 1/20 f
+    1057819769,  # 2/f - f
+    638450708,  # 1/4 f
+)
+LN_2_Q0_31, SQRT_HALF_Q0_31, FOURTH_ROOT_OF_HALF_Q0_31 = 1488522236, 1518500250, 1805811301
+
+
+def _leading_zeros(x: int) -> int:
+    return 32 - int32(x).bit_length()
+
+
+def log_of_at_least_one(x: int) -> int:
+    """ln(x) of a Q12.19 of at least 1, in Q5.26 (gemmlowp log_x_for_x_greater_than_or_equal_to_1)."""
+    headroom_a = _leading_zeros(x) - 1
+    r_a = _saturating_shift_left(_times(_saturating_shift_left(x, headroom_a), SQRT_HALF_Q0_31), 1)
+    power_a = (SUM_INTEGER_BITS - headroom_a - 1) * 2**25 + 2**23  # Q6.25
+    headroom_b = _leading_zeros(_times(x, SQRT_HALF_Q0_31)) - 1
+    r_b = _saturating_shift_left(x, headroom_b)
+    power_b = (SUM_INTEGER_BITS - headroom_b) * 2**25 - 2**23
+    r, power = min(r_a, r_b), max(power_a, power_b)
+    p = (r + FOURTH_ROOT_OF_HALF_Q0_31 + 1) // 2
+    q = int32(2 * (r - FOURTH_ROOT_OF_HALF_Q0_31))
+    square = _times(q, q)
+    numerator = int32(_times(q, r) + _times(_times(q, square), ALPHA_N))
+    denominator = int32(_times(p, int32(ALPHA_I + q + _times(ALPHA_D, square))) + _times(ALPHA_F, q))
+    quotient = _times(rounding_divide_by_pot(numerator, 6), one_over_one_plus_x(denominator))
+    return _saturating_shift_left(int32(_times(power, LN_2_Q0_31) + quotient), 1)
+
+
+def _log_softmax_row(codes: Sequence[int], multiplier: int, left_shift: int) -> list[int]:
+    largest, radius = max(codes), softmax_radius(left_shift)
+    back = quantize_multiplier(2.0 ** (31 - left_shift) / multiplier)
+
+    def scaled(code: int) -> int:
+        return saturating_rounding_doubling_high_mul((code - largest) << left_shift, multiplier)
+
+    near = [code for code in codes if largest - code <= radius]
+    total = sum(rounding_divide_by_pot(exp_on_negative_values(scaled(c), DIFF_INTEGER_BITS), 12) for c in near)
+    log_sum = log_of_at_least_one(total)
+    least = max(-radius - 1, requantize(log_sum + INT32_MIN, *back, "double"))
+
+    def output(code: int) -> int:
+        if code - largest <= least:
+            return -128
+        return clamp(rounding_divide_by_pot(int32(scaled(code) - log_sum), 31 - 5 - 4) + 127, -128, 127)
+
+    return [output(code) for code in codes]
+
+
+def log_softmax(x: Tensor, scale: float) -> Tensor:
+    """ln of softmax of scale * x over the last axis; the output is (1/16, 127) (TFLite LOG_SOFTMAX, int8)."""
+    multiplier, left_shift = softmax_multiplier(scale)
+    depth = x.shape[-1]
+    rows = [x.data[start : start + depth] for start in range(0, len(x.data), depth)]
+    return Tensor(x.shape, [code for row in rows for code in _log_softmax_row(row, multiplier, left_shift)])
+
+
+# Euclidean norms ------------------------------------------------------------------------------------------------------
+
+
+def inverse_square_root(total: int) -> Pair:
+    """1 / sqrt(total) as (multiplier, shift) (TFLite GetInvSqrtQuantizedMultiplierExp)."""
+    if total <= 1:
+        return INT32_MAX, 0
+    right = 11
+    while total >= 2**29:
+        total //= 4
+        right += 1
+    while total < 2**27:
+        total *= 4
+        right -= 1
+    a = total >> 1  # Q3.28
+    half_a = rounding_divide_by_pot(a, 1)
+    x = 2**28
+    for _ in range(5):
+        cube = _saturating_shift_left(_times(_times(x, x), x), 6)
+        x = _saturating_shift_left(int32(_times(2**28 + 2**27, x) - _times(half_a, cube)), 3)
+    multiplier = _times(x, SQRT_HALF_Q0_31)
+    return (int32(multiplier << -right), 0) if right < 0 else (multiplier, -right)
+
+
+def l2_normalization(x: Tensor, zero_point: int) -> Tensor:
+    """Rows over their norms, in steps of 1/128 (TFLite L2_NORMALIZATION, int8)."""
+    depth = x.shape[-1]
+    codes = []
+    for start in range(0, len(x.data), depth):
+        steps = [code - zero_point for code in x.data[start : start + depth]]
+        multiplier, shift = inverse_square_root(int32(sum(s * s for s in steps)))
+        codes += [clamp(requantize(s, multiplier, shift + 7, "double"), -128, 127) for s in steps]
+    return Tensor(x.shape, codes)

@@ -124,6 +124,24 @@ uf_window Loader::window(int32_t kernel_h, int32_t kernel_w, bool dilated) const
   return {kernel_h, kernel_w, stride[0], stride[1], dilation[0], dilation[1], padding[0], padding[1]};
 }
 
+uf_window Loader::transposed_window(int32_t kernel_h, int32_t kernel_w) const {
+  require_rank(input(), 4);
+  require_rank(output(), 4);
+  require(kernel_h <= kMaxExtent && kernel_w <= kMaxExtent, "its kernel is too large");
+  const auto stride = integers("stride", 2, 1, kMaxExtent);
+  const auto crop = integers("crop", 2, 0, INT32_MAX);
+  const auto size = integers("size", 2, 1, INT32_MAX);
+  const int32_t kernel[] = {kernel_h, kernel_w};
+  for (size_t axis = 0; axis < 2; ++axis) {
+    const int64_t made = (int64_t{input().shape[axis + 1]} - 1) * stride[axis] + kernel[axis];
+    require(crop[axis] < made && int64_t{crop[axis]} + size[axis] < made + stride[axis],
+            "its crop leaves what it makes");
+    require(size[axis] == output().shape[axis + 1], "its size is not the output's");
+    require(made + stride[axis] <= INT32_MAX, "it makes too many rows");
+  }
+  return {kernel_h, kernel_w, stride[0], stride[1], 1, 1, crop[0], crop[1]};
+}
+
 const Array &Loader::constant(const std::string &name) const {
   const auto found = instruction_.constants.find(name);
   if (found == instruction_.constants.end()) fail("misses the constant '" + name + "'");

@@ -38,6 +38,7 @@ class Loader {
   int32_t shift(const std::string &name) const { return integer(name, -31, 30); }
   uf_output output_stage() const;  // zero point, clamps, rounding
   uf_window window(int32_t kernel_h, int32_t kernel_w, bool dilated) const;
+  uf_window transposed_window(int32_t kernel_h, int32_t kernel_w) const;
 
   // Keeps a list of `count` indices below `size` with the layer.
   const int32_t *indices(const std::string &name, int32_t count, int32_t size);

@@ -46,6 +46,17 @@ void fully_connected(Loader &loader) {
   loader.load_linear({outputs, depth}, outputs);
 }
 
+void transpose_conv2d(Loader &loader) {
+  loader.require_inputs(1);
+  loader.require_activations();
+  const Shape &weight = loader.constant("weight").shape;
+  loader.require(weight.size() == 4, "its weight must have 4 dimensions");
+  const auto kernel_h = static_cast<int32_t>(weight[1]), kernel_w = static_cast<int32_t>(weight[2]);
+  loader.params().linear.window = loader.transposed_window(kernel_h, kernel_w);
+  const int32_t outputs = loader.output().shape[3];
+  loader.load_linear({outputs, kernel_h, kernel_w, loader.input().shape[3]}, outputs);
+}
+
 // --- elementwise ---
 
 void require_broadcast(const Loader &loader) {
@@ -71,9 +82,10 @@ std::vector<int32_t> input_zero_points(const Loader &loader) {
   return zero_points;
 }
 
-void add(Loader &loader) {
+void load_addition(Loader &loader, int32_t sign) {
   require_broadcast(loader);
   uf_add &add = loader.params().add;
+  add.sign = sign;
   const bool words = loader.input(0).width == 2 || loader.input(1).width == 2;
   add.left_shift = loader.integer("left_shift", 0, words ? 15 : 22);  // 16 or 9 bits, lifted, stay inside 31
   const auto zero_points = input_zero_points(loader);
@@ -89,6 +101,10 @@ void add(Loader &loader) {
   add.output = loader.output_stage();
   loader.require(add.output.rounding != QMATH_ACC64, "its rounding must be 'double' or 'single'");
 }
+
+void add(Loader &loader) { load_addition(loader, 1); }
+
+void sub(Loader &loader) { load_addition(loader, -1); }
 
 void load_scale(Loader &loader) {
   uf_scale &scale = loader.params().scale;
@@ -124,7 +140,9 @@ void softmax(Loader &loader) {
   loader.require(input.shape[input.rank - 1] <= kMaxClasses, "its last axis must have at most 4095 entries");
   uf_softmax &softmax = loader.params().softmax;
   softmax.multiplier = loader.multiplier("multiplier");
-  softmax.shift = loader.integer("shift", 0, 31);
+  const bool wide = input.width == 2;
+  loader.require(input.width == loader.output().width, "its input and output must have codes of one width");
+  softmax.shift = wide ? loader.integer("shift", -31, 15) : loader.integer("shift", 0, 31);
   softmax.diff_min = loader.integer("diff_min", INT32_MIN, 0);
 }
 
@@ -179,6 +197,63 @@ void prelu(Loader &loader) {
   for (size_t i = 0; i < 2; ++i) loader.params().slopes.input_zero_point[i] = zero_points[i];
 }
 
+void log_softmax(Loader &loader) {
+  softmax(loader);
+  uf_softmax &softmax = loader.params().softmax;
+  softmax.reverse_multiplier = loader.multiplier("reverse_multiplier");
+  softmax.reverse_shift = loader.integer("reverse_shift", -31, 0);
+}
+
+void l2_normalization(Loader &loader) {
+  loader.require_inputs(1);
+  loader.require_activations();
+  const uf_tensor &input = loader.input();
+  loader.require(input.rank >= 2 && same_shape(input, loader.output()), "its input and output differ in shape");
+  loader.require(input.shape[input.rank - 1] <= INT32_MAX / (UINT8_MAX * UINT8_MAX),
+                 "so many squares do not fit 32 bits");
+  loader.params().scale.input_zero_point[0] = loader.zero_point("input_zero_point", input);
+}
+
+// --- matrix products ---
+
+void batch_matmul(Loader &loader) {
+  loader.require_inputs(2);
+  loader.require_same_storage();
+  const uf_tensor &output = loader.output();
+  const int rank = output.rank;
+  loader.require(rank >= 3, "needs tensors of at least 3 dimensions");
+  const auto transpose = loader.integers("transpose", 2, 0, 1);
+  uf_scale &scale = loader.params().scale;
+  scale.axes = 0;
+  int32_t depth[2] = {0, 0};
+  for (size_t i = 0; i < 2; ++i) {
+    const uf_tensor &input = loader.input(i);
+    loader.require_rank(input, rank);
+    const int kept = rank - 2 + static_cast<int>(i), summed = rank - 1 - static_cast<int>(i);
+    const int swap = transpose[i] ? 1 : 0;
+    depth[i] = input.shape[swap ? kept : summed];
+    loader.require(input.shape[swap ? summed : kept] == output.shape[kept],
+                   "its factors do not give the output's shape");
+    for (int axis = 0; axis < rank - 2; ++axis) {
+      const int32_t size = input.shape[axis];
+      loader.require(size == 1 || size == output.shape[axis], "its factors do not broadcast to the output");
+    }
+    scale.axes |= static_cast<uint32_t>(swap) << i;
+  }
+  loader.require(depth[0] == depth[1], "its factors differ in depth");
+  scale.output = loader.output_stage();
+  const bool wide = output.width == 2;
+  loader.require((scale.output.rounding == QMATH_ACC64) == wide,
+                 "its rounding must be 'acc64' on int16 codes, and there alone");
+  scale.multiplier = loader.multiplier("multiplier");
+  if (wide) scale.multiplier = qmath_reduced_multiplier(scale.multiplier);
+  scale.shift = wide ? loader.integer("shift", -31, 7) : loader.shift("shift");
+  const int64_t most = wide ? (int64_t{1} << 47) / (int64_t{1} << 30) - 1 : INT32_MAX / (UINT8_MAX * UINT8_MAX);
+  loader.require(depth[0] <= most, "so deep a product does not fit its accumulator");
+  const auto zero_points = input_zero_points(loader);
+  for (size_t i = 0; i < 2; ++i) scale.input_zero_point[i] = zero_points[i];
+}
+
 // --- pooling, mean ---
 
 // How many bytes or int16 codes can be summed in 32 bits.
@@ -212,12 +287,12 @@ void mean(Loader &loader) {
   mean.axes = 0;
   int64_t cells = 1;
   for (const int64_t axis : loader.integers("axes")) {
-    loader.require(0 < axis && axis < loader.input().rank, "an axis of a mean lies outside [1, rank)");
-    loader.require(!(mean.axes & (1u << axis)), "an axis of a mean occurs twice");
+    loader.require(0 < axis && axis < loader.input().rank, "a reduced axis lies outside [1, rank)");
+    loader.require(!(mean.axes & (1u << axis)), "a reduced axis occurs twice");
     mean.axes |= 1u << axis;
     cells *= loader.input().shape[axis];
   }
-  loader.require(cells <= most_cells(loader), "a mean over so many cells does not fit 32 bits");
+  loader.require(cells <= most_cells(loader), "a sum of so many cells does not fit 32 bits");
   loader.require(uf_size(&loader.input()) == uf_size(&loader.output()) * cells, "its output has the wrong size");
 }
 
@@ -382,6 +457,7 @@ constexpr Operator kOperators[] = {
     {"add", add},
     {"arg_max", arg_max},
     {"average_pool2d", pool2d},
+    {"batch_matmul", batch_matmul},
     {"concatenation", concatenation},
     {"conv2d", conv2d},
     {"depthwise_conv2d", depthwise_conv2d},
@@ -391,6 +467,8 @@ constexpr Operator kOperators[] = {
     {"hard_swish", lookup},
     {"leaky_relu", slopes},
     {"logistic", curve},
+    {"l2_normalization", l2_normalization},
+    {"log_softmax", log_softmax},
     {"max_pool2d", pool2d},
     {"maximum", pairwise},
     {"mean", mean},
@@ -406,7 +484,10 @@ constexpr Operator kOperators[] = {
     {"slice", slice},
     {"softmax", softmax},
     {"tanh", curve},
+    {"sub", sub},
+    {"sum", mean},
     {"transpose", transpose},
+    {"transpose_conv2d", transpose_conv2d},
 };
 
 }  // namespace

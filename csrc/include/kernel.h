@@ -67,10 +67,11 @@ typedef struct {
   int32_t pad_top, pad_left;
 } uf_window;
 
-// conv2d, depthwise_conv2d, fully_connected: acc = bias[o] + sum (w - weight_zero_point) * (x - input_zero_point).
-// Weights are signed; uint8 weights were shifted by -128 together with their zero point. Padding adds nothing.
+// conv2d, depthwise_conv2d, fully_connected, transpose_conv2d: acc = bias[o] + sum (w - weight_zero_point) * (x -
+// input_zero_point). Weights are signed; uint8 weights were shifted by -128 together with their zero point. Padding
+// adds nothing.
 typedef struct {
-  uf_window window;  // unused by fully_connected
+  uf_window window;  // unused by fully_connected; of transpose_conv2d the padding is what is cropped in front
   int32_t groups;    // conv2d only
   int32_t input_zero_point;
   int32_t weight_zero_point;
@@ -82,8 +83,9 @@ typedef struct {
   uf_output output;
 } uf_linear;
 
-// add: v_i = requantize((q_i - Z_i) << left_shift, ...); q = requantize(v_0 + v_1, ...).
+// add, sub: v_i = requantize((q_i - Z_i) << left_shift, ...); q = requantize(v_0 + sign * v_1, ...).
 typedef struct {
+  int32_t sign;  // 1, or -1 for a difference
   int32_t left_shift;
   int32_t input_zero_point[2];
   int32_t input_multiplier[2];
@@ -93,7 +95,9 @@ typedef struct {
   uf_output output;
 } uf_add;
 
-// mul, mean, rescale: one multiplier. mul has two inputs; `axes` (a bit for each axis) is mean's.
+// mul, mean, sum, rescale, batch_matmul: one multiplier, reduced to 15 bits for 64-bit accumulators. mul and
+// batch_matmul have two inputs. `axes` has a bit for each axis of mean and sum, and for each transposed input of
+// batch_matmul. l2_normalization has the zero point alone.
 typedef struct {
   int32_t input_zero_point[2];
   int32_t multiplier;
@@ -113,11 +117,12 @@ typedef struct {
   uint32_t axes;                     // reduce_max, reduce_min: a bit for each axis
 } uf_move;
 
-// softmax over the last axis, fixed point as in TFLite's reference kernel.
+// softmax and log_softmax over the last axis, fixed point as in TFLite's reference kernels.
 typedef struct {
   int32_t multiplier;
-  int32_t shift;     // to the left
-  int32_t diff_min;  // differences to the row's maximum below it give 0
+  int32_t shift;                              // to the left; of int16 codes, either way
+  int32_t diff_min;                           // differences to the row's maximum below it give 0
+  int32_t reverse_multiplier, reverse_shift;  // log_softmax: from Q5.26 to codes
 } uf_softmax;
 
 // resize_bilinear.
@@ -174,7 +179,7 @@ struct uf_node {
 // Which tensors a kernel takes: of bytes, of words, or of either, mixed ones too.
 typedef enum { UF_BYTES, UF_WORDS, UF_ANY_STORAGE } uf_storage;
 
-// A kernel. The functions that may be NULL say so. The output overlaps no input, except that add, mul, rescale,
+// A kernel. The functions that may be NULL say so. The output overlaps no input, except that add, sub, mul, rescale,
 // reshape, lookups and slopes may be given one of their inputs as the output. At load, in this order: supports,
 // packed_size, pack, scratch_size. Where packed_size() > 0 the engine frees `linear.weight` after pack(): run() must
 // use `packed` for weights; bias, multiplier and shift stay. None of the load-time answers may depend on the batch.

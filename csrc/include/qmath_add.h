@@ -1,4 +1,5 @@
-// An addition as a plane over its two bytes: output = clamp((a * factor[0] + b * factor[1] + constant) >> shift) (C99).
+// An addition, or a difference, as a plane over its two bytes: output = clamp((a * factor[0] + b * factor[1] +
+// constant) >> shift) (C99).
 //
 // An addition's output depends on two bytes, and is very nearly a plane over them: its roundings disturb the plane by
 // some millionths of a step. So a plane is sought that gives the exact output for each of the 65536 pairs. It nearly
@@ -31,7 +32,8 @@ static inline bool qmath_set_plane_factors(const qmath_addition *addition, qmath
     const int right = addition->fraction_bits[i] - plane->shift;
     if (right < 1 || right > 62) return false;
     plane->factor[i] = (addition->product[i] + ((int64_t)1 << (right - 1))) >> right;
-    if (plane->factor[i] > INT32_MAX - (1 << 16)) return false;  // the high half of more would be 2^15
+    const int64_t most = INT32_MAX - (1 << 16);  // the high half of more would be 2^15
+    if (plane->factor[i] > most || plane->factor[i] < -most) return false;
   }
   return true;
 }

@@ -67,17 +67,20 @@ def _linear(function: Callable[..., oracle.Tensor], *extra: str) -> Callable[...
     return run
 
 
-def _add(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
-    a = i.attributes
-    return oracle.add(
-        *operands,
-        zero_points=(*a["input_zero_points"], a["output_zero_point"]),
-        multipliers=(*a["input_multipliers"], a["output_multiplier"]),
-        shifts=(*a["input_shifts"], a["output_shift"]),
-        left_shift=a["left_shift"],
-        **_clamp(i),
-        rounding=a["rounding"],
-    )
+def _addition(function: Callable[..., oracle.Tensor]) -> Callable[..., oracle.Tensor]:
+    def run(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
+        a = i.attributes
+        return function(
+            *operands,
+            zero_points=(*a["input_zero_points"], a["output_zero_point"]),
+            multipliers=(*a["input_multipliers"], a["output_multiplier"]),
+            shifts=(*a["input_shifts"], a["output_shift"]),
+            left_shift=a["left_shift"],
+            **_clamp(i),
+            rounding=a["rounding"],
+        )
+
+    return run
 
 
 def _clamp(i: Instruction) -> dict[str, int]:
@@ -114,6 +117,11 @@ def _mean(i: Instruction, operands: list[oracle.Tensor], program: Program) -> or
     return oracle.mean(operands[0], i.attributes["axes"], multiplier, shift, **_zero_points(i), **_clamp(i))
 
 
+def _sum(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
+    a = i.attributes
+    return oracle.sum_over(operands[0], a["axes"], a["multiplier"], a["shift"], **_zero_points(i), **_clamp(i))
+
+
 def _pool(kind: str) -> Callable[..., oracle.Tensor]:
     def run(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
         window = [i.attributes[name] for name in ("kernel", "stride", "padding")]
@@ -127,6 +135,8 @@ def _pool(kind: str) -> Callable[..., oracle.Tensor]:
 
 def _softmax(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
     label = program.tensors[i.inputs[0]].qparams
+    if label.dtype == "int16":
+        return oracle.softmax16(operands[0], label.scale[0])
     return oracle.softmax(operands[0], label.scale[0], signed=label.dtype == "int8")
 
 
@@ -176,12 +186,35 @@ def _slice(i: Instruction, operands: list[oracle.Tensor], program: Program) -> o
     return oracle.slice_cells(operands[0], i.attributes["begin"], i.attributes["stride"], size)
 
 
+def _log_softmax(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
+    return oracle.log_softmax(operands[0], program.tensors[i.inputs[0]].qparams.scale[0])
+
+
+def _l2_normalization(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
+    return oracle.l2_normalization(operands[0], program.tensors[i.inputs[0]].qparams.zero_point)
+
+
+def _batch_matmul(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
+    a = i.attributes
+    zero_points = (*a["input_zero_points"], a["output_zero_point"])
+    factor = (a["multiplier"], a["shift"])
+    return oracle.batch_matmul(
+        *operands, a["transpose"], *factor, zero_points=zero_points, **_clamp(i), rounding=a["rounding"]
+    )
+
+
 _SPATIAL = ("stride", "dilation", "padding")
 _ORACLE: dict[str, Callable[[Instruction, list[oracle.Tensor], Program], oracle.Tensor]] = {
     "conv2d": _linear(oracle.conv2d, *_SPATIAL, "groups"),
     "depthwise_conv2d": _linear(oracle.depthwise_conv2d, *_SPATIAL),
     "fully_connected": _linear(oracle.fully_connected),
-    "add": _add,
+    "transpose_conv2d": _linear(oracle.transpose_conv2d, "stride", "crop", "size"),
+    "batch_matmul": _batch_matmul,
+    "log_softmax": _log_softmax,
+    "l2_normalization": _l2_normalization,
+    "add": _addition(oracle.add),
+    "sub": _addition(oracle.sub),
+    "sum": _sum,
     "mul": _mul,
     "rescale": _rescale,
     "average_pool2d": _pool("average"),

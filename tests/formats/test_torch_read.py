@@ -256,6 +256,8 @@ SUMS = {
     "mul": calls(lambda x, y: x * y),
     "mul in place": calls(lambda x, y: (x + 1).mul_(y)),
     "sub": calls(lambda x, y: x - y),
+    "sum": calls(lambda x, y: x.sum((2, 3), keepdim=True) + y),
+    "sub a parameter": lambda: Calls(lambda m, x, y: x - m.w + y, w=nn.Parameter(torch.randn(4, 1, 1))),
     "neg": calls(lambda x, y: -x + y),
     "scalars": calls(lambda x, y: (x * 2 + 0.5 - 1) / 3 + (1 - y)),
     "broadcast channels": calls(lambda x, y: x * y.mean((2, 3), keepdim=True)),
@@ -276,7 +278,7 @@ SUMS = {
 
 @pytest.mark.parametrize("name", SUMS)
 def test_arithmetic(name):
-    assert set(ops(check(SUMS[name](), image(), image()))) <= {"add", "mul", "constant", "mean"}
+    assert set(ops(check(SUMS[name](), image(), image()))) <= {"add", "sub", "mul", "constant", "mean", "sum"}
     between = Calls(
         lambda m, x, y: m.after(m.sum(m.before(x), y)),
         sum=SUMS[name](),

@@ -579,6 +579,8 @@ const std::vector<std::pair<std::string, std::function<Case(int64_t)>>> kMakers 
     {"resize_bilinear", resize_bilinear},
     {"slice", slice},
     {"softmax", softmax},
+    {"sub", add},
+    {"sum", mean},
     {"transpose", transpose},
 };
 

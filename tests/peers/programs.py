@@ -28,6 +28,8 @@ def ranked_cases(rank: int) -> Iterator[tuple[str, Case]]:
     for op in ("add", "mul"):
         yield op, Case(f"rank {rank}, one operand broadcast", (shape, last))
         yield op, Case(f"rank {rank}, both operands broadcast", ((1, *shape[1:]), (*shape[:-1], 1)))
+    yield "sub", Case(f"rank {rank}, one operand broadcast", (last, shape))
+    yield "sum", Case(f"rank {rank}, all axes", (shape,), {"axes": tuple(range(1, rank)), "keep_dims": 0})
     yield "rescale", Case(f"rank {rank}", (shape,))
     yield "rescale", Case(f"rank {rank}, with a clamp", (shape,), clamp=Clamp(-1.0, 1.0))
     yield "pad", Case(f"rank {rank}", (shape,), {"paddings": (0, 0, *(1, 2) * len(shape))})

@@ -137,10 +137,6 @@ class Other(NamedTuple):
         return self.reference(lambda x, name: rounded(x, labels[name]), *entered)
 
 
-def _subtracted(r: Callable[[Tensor, str], Tensor], a: Tensor, b: Tensor) -> Tensor:
-    return a + r(b * r(torch.tensor(-1.0, dtype=F64), "sub:constant"), "sub:negated")
-
-
 def _picked(r: Callable[[Tensor, str], Tensor], a: Tensor, b: Tensor, name: str) -> Tensor:
     """Codes that are equal share the gradient; in float64 they may differ by a rounding."""
     first, second = r(a, name), r(b, name)
@@ -161,7 +157,7 @@ SEVEN = torch.tensor(0.7, dtype=F64)
 OTHERS = {
     "add": Other(lambda a, b: a + b, "none", "add"),
     "add relu": Other(lambda a, b: a + b, "relu6", "add"),
-    "sub": Other(lambda a, b: a - b, "hardtanh", "add", _subtracted),
+    "sub": Other(lambda a, b: a - b, "hardtanh", "sub"),
     "add a constant": Other(lambda a: a + 0.7, "none", "constant", lambda r, a: a + r(SEVEN, "add:constant")),
     "add a mean": Other(
         lambda a, b: a + b.mean(3, keepdim=True),
@@ -178,6 +174,7 @@ OTHERS = {
         lambda a: functional.avg_pool2d(a, 3, 2, 1, count_include_pad=False), "none", "average_pool2d"
     ),
     "mean": Other(lambda a: a.mean(3), "none", "mean"),
+    "sum": Other(lambda a: a.sum(3), "none", "sum"),
     "softmax": Other(lambda a: a.flatten(1).softmax(1), "none", "softmax"),
     "pad": Other(lambda a: functional.pad(a, (1, 0, 2, 1)), "none", "pad"),
     "reshape": Other(lambda a: a.flatten(1), "none", "reshape"),
@@ -190,8 +187,6 @@ OTHERS = {
     "amax": Other(lambda a: a.amax(3), "none", "reduce_max"),
     "amin": Other(lambda a: a.amin(1), "none", "reduce_min"),
     "bilinear": Other(lambda a: functional.interpolate(a, scale_factor=2, mode="bilinear"), "none", "resize_bilinear"),
-
-
     "sigmoid": Other(lambda a: a.sigmoid(), "none", "logistic"),
     "tanh": Other(lambda a: a.tanh(), "none", "tanh"),
     "hardswish": Other(lambda a: functional.hardswish(a), "none", "hard_swish"),

@@ -1,5 +1,8 @@
 // Addition with two dot products for each 8 outputs (C11, AVX2; see plane.h).
 
+#define UF_VARIANT avx2
+#define UF_VARIANT_LEVEL UF_AVX2
+
 #include <immintrin.h>
 
 #include "plane.h"
@@ -57,12 +60,4 @@ static inline void add_bytes(const sums_type *with, const uint8_t *a, const uint
 
 #include "spans.h"
 
-const uf_kernel add__avx2 = {
-    .name = "add__avx2",
-    .level = UF_AVX2,
-    .supports = supports,
-    .packed_size = packed_size,
-    .pack = pack,
-    .run = run,
-    .span = span,
-};
+UF_DEFINE_KERNEL(UF_FAMILY, .supports = supports, .packed_size = packed_size, .pack = pack, .run = run, .span = span);

@@ -1,5 +1,8 @@
 // Addition with two dot products for each 16 outputs (C11, AVX-512 VNNI; see plane.h).
 
+#define UF_VARIANT avx512vnni
+#define UF_VARIANT_LEVEL UF_AVX512VNNI
+
 #include <immintrin.h>
 
 #include "plane.h"
@@ -29,12 +32,4 @@ static void span(const uf_node *node, const uint8_t *a, const uint8_t *b, uint8_
 
 static void run(const uf_node *node, int thread, int threads) { uf_broadcast_run(node, thread, threads, span); }
 
-const uf_kernel add__avx512vnni = {
-    .name = "add__avx512vnni",
-    .level = UF_AVX512VNNI,
-    .supports = supports,
-    .packed_size = packed_size,
-    .pack = pack,
-    .run = run,
-    .span = span,
-};
+UF_DEFINE_KERNEL(UF_FAMILY, .supports = supports, .packed_size = packed_size, .pack = pack, .run = run, .span = span);

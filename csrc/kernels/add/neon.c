@@ -1,5 +1,8 @@
 // Addition with two products for each half of a plane (C11, Arm's Advanced SIMD; see plane.h).
 
+#define UF_VARIANT neon
+#define UF_VARIANT_LEVEL UF_NEON
+
 #include <arm_neon.h>
 
 #include "plane.h"
@@ -54,12 +57,4 @@ static inline void add_bytes(const sums_type *with, const uint8_t *a, const uint
 
 #include "spans.h"
 
-const uf_kernel add__neon = {
-    .name = "add__neon",
-    .level = UF_NEON,
-    .supports = supports,
-    .packed_size = packed_size,
-    .pack = pack,
-    .run = run,
-    .span = span,
-};
+UF_DEFINE_KERNEL(UF_FAMILY, .supports = supports, .packed_size = packed_size, .pack = pack, .run = run, .span = span);

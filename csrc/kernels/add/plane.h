@@ -21,7 +21,7 @@ static bool find_plane(const uf_add *add, qmath_plane *plane) {
   qmath_addition addition = {
       .clamp_min = add->output.clamp_min, .clamp_max = add->output.clamp_max, .outputs = outputs};
   for (int i = 0; i < 2; ++i) {
-    addition.product[i] = (int64_t)add->input_multiplier[i] * add->multiplier;
+    addition.product[i] = (int64_t)add->input_multiplier[i] * add->multiplier * (i == 0 ? 1 : add->sign);
     addition.fraction_bits[i] = 62 - add->left_shift - add->input_shift[i] - add->shift;
   }
   compute_outputs(add, outputs);

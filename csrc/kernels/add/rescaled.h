@@ -5,6 +5,11 @@
 
 #include "kernel.h"
 
+// The operator of the kernels that follow: a difference is a sum whose second operand has another sign.
+#ifndef UF_FAMILY
+#define UF_FAMILY add
+#endif
+
 // The rescaling of an input depends on its byte alone, so it is made once for all 256 of them.
 typedef struct {
   int32_t of_byte[2][256];
@@ -14,8 +19,9 @@ static inline void uf_rescale_inputs(const uf_add *add, uf_rescaled *rescaled) {
   for (int i = 0; i < 2; ++i) {
     for (int32_t byte = 0; byte < 256; ++byte) {
       const int32_t lifted = qmath_shift_left(byte - add->input_zero_point[i], add->left_shift);
-      rescaled->of_byte[i][byte] =
+      const int32_t steps =
           qmath_requantize(lifted, add->input_multiplier[i], add->input_shift[i], add->output.rounding);
+      rescaled->of_byte[i][byte] = i == 0 ? steps : add->sign * steps;
     }
   }
 }

@@ -17,4 +17,4 @@ static void span(const uf_node *node, const uint8_t *a, const uint8_t *b, uint8_
 
 static void run(const uf_node *node, int thread, int threads) { uf_broadcast_run(node, thread, threads, span); }
 
-UF_DEFINE_KERNEL(add, .packed_size = packed_size, .pack = pack, .run = run, .span = span);
+UF_DEFINE_KERNEL(UF_FAMILY, .packed_size = packed_size, .pack = pack, .run = run, .span = span);

@@ -1,9 +1,14 @@
-// Mean over any axes but the batch: out = requantize(sum - N * Z), with 1/N inside the multiplier (eq. 25). The file
-// that includes it has defined CODE, the type of a byte or a word, and STORAGE.
+// Mean and sum over any axes but the batch: out = requantize(sum - N * Z), the mean with 1/N inside the multiplier
+// (eq. 25). The file that includes it has defined CODE, the type of a byte or a word, and STORAGE; the sum's files,
+// UF_FAMILY.
 
 #include <string.h>
 
 #include "kernel.h"
+
+#ifndef UF_FAMILY
+#define UF_FAMILY mean
+#endif
 
 static size_t scratch_size(const uf_node *node) {
   return (size_t)uf_volume(node->output, 1, node->output->rank) * sizeof(uint32_t);
@@ -64,4 +69,4 @@ static void run(const uf_node *node, int thread, int threads) {
   }
 }
 
-UF_DEFINE_KERNEL(mean, .storage = STORAGE, .scratch_size = scratch_size, .run = run);
+UF_DEFINE_KERNEL(UF_FAMILY, .storage = STORAGE, .scratch_size = scratch_size, .run = run);

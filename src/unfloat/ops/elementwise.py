@@ -1,4 +1,4 @@
-"""Add and multiply of two values, with broadcasting."""
+"""Add, subtract and multiply two values, with broadcasting."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from unfloat.ops._operator import CODES, MULTIPLIER, RESCALING, SHIFT, Case, Dom
 from unfloat.ops._rescaling import clamp_fields, code_span, requantize_single, scale_of, single_factor
 from unfloat.spec.backend import Array, Backend
 from unfloat.spec.errors import NumericDomainError
-from unfloat.spec.fixedpoint import ADD_LEFT_SHIFT, WIDE_ADD_LEFT_SHIFT, Addition, quantize_multiplier
+from unfloat.spec.fixedpoint import ADD_LEFT_SHIFT, WIDE_ADD_LEFT_SHIFT, Addition, quantize_multiplier, subtract
 from unfloat.spec.qparams import float32
 
 
@@ -76,6 +76,11 @@ def _add(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence
     return b.add(inputs, _addition(attributes), attributes["rounding"])
 
 
+def _sub(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
+    wide = [b.xp.astype(x, b.xp.int64) for x in inputs]  # products of two int32 values follow
+    return subtract(wide, _addition(attributes), attributes["rounding"])
+
+
 def _derive_mul(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
     """`M = (S1 * S2) / S_out` (eq. 22)."""
     factor = scale_of(inputs[0]) * scale_of(inputs[1]) / scale_of(output)
@@ -128,6 +133,20 @@ OPERATORS = (
         float_meaning=lambda b, attributes, inputs, params: inputs[0] + inputs[1],
         integer_meaning=_add,
         addition=_addition,
+        lower=_lower,
+        derive=_derive_add,
+        in_place=True,
+        cases=cases,
+    ),
+    Operator(
+        name="sub",
+        summary="The difference of two values, each rescaled to a common scale.",
+        arity=(2, 2),
+        fields=_ADD_FIELDS,
+        slots=frozenset({"clamp"}),
+        shape=broadcast_shape,
+        float_meaning=lambda b, attributes, inputs, params: inputs[0] - inputs[1],
+        integer_meaning=_sub,
         lower=_lower,
         derive=_derive_add,
         in_place=True,

@@ -1,4 +1,4 @@
-"""Average and maximum over windows, and the mean over the whole image."""
+"""Average and maximum over windows; mean and sum over whole axes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 from unfloat.ir.graph import Attributes, Shape
 from unfloat.ir.instruction import Instruction, Tensor
 from unfloat.ops._operator import PADDING, PAIR, RESCALING, Case, Domain, Operator, Params, QuantRecord, Request
-from unfloat.ops._rescaling import clamp_fields, code_span, requantize_single, scale_of
+from unfloat.ops._rescaling import clamp_fields, code_span, requantize_single, scale_of, single_factor
 from unfloat.ops._spatial import require_rank, windows
 from unfloat.spec.backend import Array, Backend
-from unfloat.spec.fixedpoint import average, fold_mean, quantize_multiplier
+from unfloat.spec.fixedpoint import average, fold_mean
 
 WINDOW = {"kernel": PAIR, "stride": PAIR, "padding": PADDING}
 
@@ -111,26 +111,35 @@ def _count(attributes: Attributes, shape: Shape) -> int:
     return math.prod(shape[axis] for axis in attributes["axes"])
 
 
-def _mean(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
+def _sum_float(b: Backend, attributes: Attributes, inputs: Sequence[Array], params: Params) -> Array:
+    return b.xp.sum(inputs[0], axis=attributes["axes"], keepdims=bool(attributes["keep_dims"]))
+
+
+def _sum(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
     total = b.xp.sum(
         inputs[0] - attributes["input_zero_point"], axis=attributes["axes"], keepdims=bool(attributes["keep_dims"])
     )
     return requantize_single(b, attributes, total)
 
 
-def _lower_mean(request: Request) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Any]]:
+def _lower_sum(request: Request) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Any]]:
     return {**request.attributes, **clamp_fields(request)}, {}, {}
 
 
 def _derive_mean(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
     """`S_in / S_out` with the division by the number of cells folded in (eq. 25)."""
-    pair = quantize_multiplier(scale_of(inputs[0]) / scale_of(output))
-    multiplier, shift = fold_mean(*pair, _count(instruction.attributes, inputs[0].shape))
-    zero_points = {"input_zero_point": inputs[0].qparams.zero_point, "output_zero_point": output.qparams.zero_point}
-    return {"multiplier": multiplier, "shift": shift, **zero_points}
+    total = _derive_sum(instruction, inputs, output)
+    multiplier, shift = fold_mean(total["multiplier"], total["shift"], _count(instruction.attributes, inputs[0].shape))
+    return {**total, "multiplier": multiplier, "shift": shift}
 
 
-def _mean_accumulators(instruction: Instruction, inputs: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _derive_sum(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
+    """`S_in / S_out`; the sum itself is that of eq. 25."""
+    factor = single_factor(scale_of(inputs[0]) / scale_of(output), output)
+    return {"input_zero_point": inputs[0].qparams.zero_point, **factor}
+
+
+def _sum_accumulators(instruction: Instruction, inputs: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     low, high = code_span(inputs[0])
     count = _count(instruction.attributes, inputs[0].shape)
     return np.array([low * count]), np.array([high * count]), np.array([max(instruction.attributes["shift"], 0)])
@@ -195,10 +204,25 @@ OPERATORS = (
         slots=frozenset(),
         shape=reduced_shape,
         float_meaning=_mean_float,
-        integer_meaning=_mean,
-        lower=_lower_mean,
+        integer_meaning=_sum,
+        lower=_lower_sum,
         derive=_derive_mean,
-        accumulators=_mean_accumulators,
+        accumulators=_sum_accumulators,
+        cases=mean_cases,
+    ),
+    Operator(
+        name="sum",
+        summary="The sum over whole axes.",
+        arity=(1, 1),
+        attributes={"axes": Domain("ints", 1, 5), "keep_dims": Domain("int", 0, 1)},
+        fields={"input_zero_point": RESCALING["output_zero_point"], **RESCALING},
+        slots=frozenset(),
+        shape=_mean_shape,
+        float_meaning=_sum_float,
+        integer_meaning=_sum,
+        lower=_lower_sum,
+        derive=_derive_sum,
+        accumulators=_sum_accumulators,
         cases=mean_cases,
     ),
 )

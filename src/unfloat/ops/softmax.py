@@ -1,4 +1,7 @@
-"""Softmax over the last axis in fixed point, no table and no float (eq. 26 to 30): TFLite's reference."""
+"""Softmax over the last axis in fixed point, no float: TFLite's reference.
+
+8 bits without a table (eq. 26 to 30), int16 with two of 513 points.
+"""
 
 from __future__ import annotations
 
@@ -16,25 +19,51 @@ from unfloat.spec.fixedpoint import (
     exp_on_negative_values,
     quantize_multiplier,
     reciprocal,
+    requantize,
     rounding_divide_by_pot,
     saturate,
     saturating_rounding_doubling_high_mul,
+    scalar_like,
 )
 from unfloat.spec.qparams import QParams
+from unfloat.spec.transcendental import exponential_table, interpolate, over_their_sum, reciprocal_table
 
 DIFFERENCE_BITS = 5  # differences are Q5.26: e^-32 is below every output code
 SUM_BITS = 12  # the sum is Q12.19: room for 4,095 classes, since each of equal ones rounds to 1
 OUTPUT_BITS = 8
-FIXED = MappingProxyType({"int8": QParams((2.0**-8,), -128), "uint8": QParams((2.0**-8,), 0, "uint8")})
+TABLE_RANGE = 10 / 65535  # the real that a step of the exponential's table stands for
+EVERY_DIFFERENCE = -(2**16 - 1)  # of int16 codes; the least difference of bytes is a multiple of 31
+FIXED = MappingProxyType(
+    {
+        "int8": QParams((2.0**-8,), -128),
+        "uint8": QParams((2.0**-8,), 0, "uint8"),
+        "int16": QParams((2.0**-15,), 0, "int16", 16),
+    }
+)
+FIELDS = {
+    "multiplier": MULTIPLIER,
+    "shift": Domain("int", -31, 31),
+    "diff_min": Domain("int", -(2**31), 0),
+    "output_zero_point": CODE,
+}
 
 
-def _shape(attributes: Attributes, inputs: Sequence[Shape], params: Mapping[str, Shape]) -> Shape:
+def softmax_shape(attributes: Attributes, inputs: Sequence[Shape], params: Mapping[str, Shape]) -> Shape:
+    """Of the input; its last axis has a limit."""
     if len(inputs[0]) < 2 or inputs[0][-1] >= 2**SUM_BITS:
         raise ValueError(f"softmax takes at most {2**SUM_BITS - 1} classes on the last axis, found shape {inputs[0]}")
     return inputs[0]
 
 
 def _derive(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
+    """The factor from codes to Q5.26; of int16 codes, to steps of a table over [-10, 0] (eq. 30)."""
+    if output.qparams.dtype != "int16":
+        return derive_differences(instruction, inputs, output)
+    multiplier, shift = quantize_multiplier(scale_of(inputs[0]) / TABLE_RANGE, most=15)
+    return {"multiplier": multiplier, "shift": shift, "diff_min": EVERY_DIFFERENCE, "output_zero_point": 0}
+
+
+def derive_differences(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
     """The factor from codes to Q5.26, and the least difference whose exponential is not zero."""
     factor = min(scale_of(inputs[0]) * 2 ** (31 - DIFFERENCE_BITS), 2**31 - 1.0)
     multiplier, shift = quantize_multiplier(factor, most=31)
@@ -49,7 +78,22 @@ def _derive(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) 
 
 
 def _integer(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
-    x = b.xp.astype(inputs[0], b.xp.int64)  # products of two int32 values follow
+    return (_wide if attributes["diff_min"] == EVERY_DIFFERENCE else _narrow)(b, attributes, inputs[0])
+
+
+def _wide(b: Backend, attributes: Attributes, codes: Array) -> Array:
+    """int16: exponentials and the reciprocal of their sum from tables, Q0.15 (eq. 30)."""
+    x = b.xp.astype(codes, b.xp.int64)
+    exp, reciprocals = (b.constant(table) for table in (exponential_table(), reciprocal_table()))
+    difference = x - b.xp.max(x, axis=-1, keepdims=True)
+    factor = (scalar_like(x, attributes["multiplier"]), scalar_like(x, attributes["shift"]))
+    steps = requantize(difference, *factor, "double")
+    terms = interpolate(exp, saturate(steps + 2**15 - 1, -(2**15), 2**15 - 1))
+    return over_their_sum(b.xp.astype(terms, b.xp.int64), reciprocals)
+
+
+def _narrow(b: Backend, attributes: Attributes, codes: Array) -> Array:
+    x = b.xp.astype(codes, b.xp.int64)  # products of two int32 values follow
     difference = x - b.xp.max(x, axis=-1, keepdims=True)
     inside = difference >= attributes["diff_min"]
     difference = b.xp.where(inside, difference, difference * 0)
@@ -78,19 +122,13 @@ def cases() -> Iterator[Case]:
 OPERATORS = (
     Operator(
         name="softmax",
-        summary="The softmax over the last axis, output scale 1/256.",
+        summary="The softmax over the last axis, output scale 1/256, or 1/32768.",
         arity=(1, 1),
-        fields={
-            "multiplier": MULTIPLIER,
-            "shift": Domain("int", 0, 31),
-            "diff_min": Domain("int", -(2**31), 0),
-            "output_zero_point": CODE,
-        },
-        shape=_shape,
+        fields=FIELDS,
+        shape=softmax_shape,
         float_meaning=_float,
         integer_meaning=_integer,
         quant=QuantRecord(output="fixed", fixed=FIXED),
-        storages=("int8", "uint8"),
         derive=_derive,
         cases=cases,
     ),

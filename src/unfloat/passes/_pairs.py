@@ -12,7 +12,7 @@ from unfloat.ir.graph import Clamp, Graph, Node, Param
 from unfloat.ops import REGISTRY
 
 # What commutes with a positive scale for each channel (the last axis), as far as `_passed` agrees.
-TRANSPARENT = frozenset({"rescale", "dropout", "max_pool2d", "average_pool2d", "mean", "pad", "reshape"})
+TRANSPARENT = frozenset({"rescale", "dropout", "max_pool2d", "average_pool2d", "mean", "sum", "pad", "reshape"})
 INPUT_AXIS = {"conv2d": 3, "depthwise_conv2d": 2, "fully_connected": 1}  # of the weight
 UNBOUNDED = Clamp(-np.inf, np.inf)
 
@@ -119,7 +119,7 @@ def _passed(node: Node, shape: tuple[int, ...], channels: np.ndarray) -> np.ndar
     """
     if node.op not in TRANSPARENT:
         return None
-    if node.op == "mean":
+    if node.op in ("mean", "sum"):
         return None if len(shape) - 1 in node.attributes["axes"] else channels
     if node.op == "pad":
         return None if any(node.attributes["paddings"][-2:]) else channels

@@ -73,6 +73,19 @@ def _broadcast(sinker: Sinker, node: Node) -> None:
     sinker.pending[node.name] = Pending(node.name, order)
 
 
+def _batch_matmul(sinker: Sinker, node: Node) -> None:
+    """A factor whose last two axes alone are exchanged is multiplied as it is stored."""
+    inputs, flags = [], []
+    for name, flag in zip(node.inputs, node.attributes["transpose"], strict=True):
+        pending = sinker.unfolded(name)
+        plain = identity(len(pending.axes))
+        exchanged = pending.axes == (*plain[:-2], plain[-1], plain[-2])
+        inputs.append(pending.value if exchanged else sinker.settled(name))
+        flags.append(1 - flag if exchanged else flag)
+    sinker.emit(replace(node, inputs=tuple(inputs), attributes={"transpose": tuple(flags)}))
+    sinker.pending[node.name] = Pending(node.name, identity(len(node.shape)))
+
+
 def _concatenation(sinker: Sinker, node: Node) -> None:
     order = _common_order(sinker, node)
     inputs = tuple(sinker.settled(name, order) for name in node.inputs)
@@ -191,12 +204,17 @@ RULES: Mapping[str, Rule] = {
     "dropout": _dropout,
     "batch_norm": _channelwise,
     "softmax": _channelwise,
+    "log_softmax": _channelwise,
+    "l2_normalization": _channelwise,
     "fully_connected": _fully_connected,
     "add": _broadcast,
+    "sub": _broadcast,
     "mul": _broadcast,
+    "batch_matmul": _batch_matmul,
     "concatenation": _concatenation,
     "pad": _pad,
     "mean": _mean,
+    "sum": _mean,
     "arg_max": _arg_max,
     "gather": _gather,
     "maximum": _broadcast,

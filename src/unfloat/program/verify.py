@@ -276,7 +276,7 @@ def _accumulator_bound(
 ) -> LayerBound | None:
     if operator.accumulators is None:
         return None
-    if _is_wide(instruction):
+    if _is_wide(instruction) and "bias" in instruction.constants:
         _check_wide_bias(instruction.constants["bias"], where)  # first: the sums below are of 64 bits
     low, high, shift = operator.accumulators(instruction, inputs)
     least, greatest = int(low.min()), int(high.max())
@@ -306,7 +306,8 @@ def _check_wide_accumulators(instruction: Instruction, low: np.ndarray, high: np
     least, greatest = int(low.min()), int(high.max())
     fits = max(-least, greatest) <= WIDE_ACCUMULATOR_MAX  # low <= high, and neither wraps, as the bias fits
     _require(fits, where, "accumulators that fit 48 bits", f"[{least}, {greatest}]; the layer is too deep")
-    multiplier, shift = (instruction.constants[role].astype(np.int64) for role in ("multiplier", "shift"))
+    numbers = {**instruction.attributes, **instruction.constants}
+    multiplier, shift = (np.asarray(numbers[role], np.int64) for role in ("multiplier", "shift"))
     ends = requantize(np.stack([low, high]), multiplier, shift, WIDE_ROUNDING)
     fits = bool(((ends >= INT32_MIN) & (ends <= INT32_MAX)).all())
     found = f"[{int(ends.min())}, {int(ends.max())}]; the output's range is too small"

@@ -121,7 +121,7 @@ class TorchBackend:
         self, accumulator: torch.Tensor, multiplier: torch.Tensor, shift: torch.Tensor, rounding: str
     ) -> torch.Tensor:
         """See `Backend`: int64 arithmetic on any device; on a CPU the native kernel, through views that share memory."""
-        if not native_on(accumulator.device):
+        if rounding == WIDE_ROUNDING or not native_on(accumulator.device):
             acc, m, s = (t.to(torch.int64) for t in (accumulator, multiplier, shift))
             return requantize(acc, m, s, rounding).to(torch.int32)
         out = accumulator.to(torch.int32, copy=True, memory_format=torch.contiguous_format)

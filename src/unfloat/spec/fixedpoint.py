@@ -189,10 +189,24 @@ class Addition:
 
 def add(inputs: Sequence[Array], by: Addition, rounding: str) -> Array:
     """`clamp(Z + requantize(sum of requantize((q - Z_i) << left_shift)))`: TFLite's rule (eq. 21)."""
-    total: Array = 0
-    for x, zero_point, multiplier, shift in zip(inputs, by.zero_points, by.multipliers, by.shifts, strict=True):
-        raised = (x - zero_point) << by.left_shift
-        total = total + requantize(raised, scalar_like(x, multiplier), scalar_like(x, shift), rounding)
+    first, second = _on_common_scale(inputs, by, rounding)
+    return _from_common_scale(first + second, by, rounding)
+
+
+def subtract(inputs: Sequence[Array], by: Addition, rounding: str) -> Array:
+    """`add` with the difference of the rescaled operands (eq. 21)."""
+    first, second = _on_common_scale(inputs, by, rounding)
+    return _from_common_scale(first - second, by, rounding)
+
+
+def _on_common_scale(inputs: Sequence[Array], by: Addition, rounding: str) -> list[Array]:
+    return [
+        requantize((x - zero_point) << by.left_shift, scalar_like(x, multiplier), scalar_like(x, shift), rounding)
+        for x, zero_point, multiplier, shift in zip(inputs, by.zero_points, by.multipliers, by.shifts, strict=True)
+    ]
+
+
+def _from_common_scale(total: Array, by: Addition, rounding: str) -> Array:
     multiplier, shift = by.factor
     zero_point, low, high = by.codes
     steps = requantize(total, scalar_like(total, multiplier), scalar_like(total, shift), rounding)

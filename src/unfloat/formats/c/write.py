@@ -20,9 +20,10 @@ from unfloat.formats.c.picture import loader
 from unfloat.formats.c.report import merged, report
 from unfloat.formats.c.sources import kernel_sources
 from unfloat.formats.c.text import identifier
+from unfloat.program.certificate import verify
 from unfloat.program.file import write_atomically
 from unfloat.program.program import Program
-from unfloat.program.verify import layer_macs, verify
+from unfloat.program.verify import layer_macs
 from unfloat.spec.errors import ExportError
 
 GOLDEN = "_golden.c"

@@ -14,7 +14,7 @@ from unfloat.ir.instruction import Instruction
 from unfloat.spec.fixedpoint import WIDE_ROUNDING, quantize_multiplier
 from unfloat.spec.qparams import QParams
 
-LINEAR = ("conv2d", "depthwise_conv2d", "fully_connected")
+LINEAR = ("conv2d", "depthwise_conv2d", "fully_connected", "transpose_conv2d")
 
 
 def obstacle(instruction: Instruction, inputs: Sequence[QParams], output: QParams) -> str:

@@ -1,4 +1,4 @@
-"""Elementwise operators: sums, products, clamps, softmax, dropout."""
+"""Elementwise operators: sums, differences, products, clamps, softmax, dropout."""
 
 from __future__ import annotations
 
@@ -22,10 +22,14 @@ def add(build: Builder, x: object, other: object, alpha: float = 1, **_: object)
 
 
 def sub(build: Builder, x: object, other: object, alpha: float = 1, **_: object) -> Value:
-    """aten.sub as the sum with the negated operand."""
+    """aten.sub; less a number or a buffer, as the sum with its negation."""
     if alpha != 1:
         raise RefusedError(f"a difference is read with alpha = 1, found {alpha}")
-    return _binary(build, "add", x, _negated(build, other))
+    if isinstance(other, int | float):
+        return _binary(build, "add", x, -other)
+    if isinstance(other, Weight) and other.tensor is not None:
+        return _binary(build, "add", x, build.array(_numpy(-other.tensor), "negated"))
+    return _binary(build, "sub", x, other)
 
 
 def rsub(build: Builder, x: object, other: object, alpha: float = 1, **_: object) -> Value:
@@ -33,9 +37,9 @@ def rsub(build: Builder, x: object, other: object, alpha: float = 1, **_: object
     return sub(build, other, x, alpha)
 
 
-def mul(build: Builder, x: object, other: object, **_: object) -> Value:
+def mul(build: Builder, x: object, other: object, part: str = "", **_: object) -> Value:
     """aten.mul of values, parameters and numbers."""
-    return _binary(build, "mul", x, other)
+    return _binary(build, "mul", x, other, part)
 
 
 def div(build: Builder, x: object, other: object, rounding_mode: str | None = None, **_: object) -> Value:
@@ -54,27 +58,17 @@ def neg(build: Builder, x: object, **_: object) -> Value:
     return _binary(build, "mul", x, -1.0)
 
 
-def _negated(build: Builder, operand: object) -> object:
-    if isinstance(operand, int | float):
-        return -operand
-    if isinstance(operand, Value):
-        return build.emit("mul", [operand, build.scalar(-1.0, len(operand.shape))], part="negated")
-    if isinstance(operand, Weight) and operand.tensor is not None:
-        return build.array(_numpy(-operand.tensor), "negated")
-    raise RefusedError("a parameter cannot be subtracted", "add it, and let it be trained with the other sign")
-
-
 def _numpy(tensor: torch.Tensor) -> np.ndarray:
     return np.asarray(tensor.detach().to(torch.float32).cpu())
 
 
-def _binary(build: Builder, op: str, first: object, second: object) -> Value:
+def _binary(build: Builder, op: str, first: object, second: object, part: str = "") -> Value:
     """The node; numbers and parameters become constants of the value's rank."""
     values = [operand for operand in (first, second) if isinstance(operand, Value)]
     if not values:
         need_value(first)
     rank = len(values[0].shape)
-    return build.emit(op, [_operand(build, first, rank), _operand(build, second, rank)])
+    return build.emit(op, [_operand(build, first, rank), _operand(build, second, rank)], part=part)
 
 
 def _operand(build: Builder, operand: object, rank: int) -> Value:
@@ -114,19 +108,29 @@ def _clamp(build: Builder, x: object, low: object, high: object) -> Value:
     return build.emit("rescale", [need_value(x)], clamp=Clamp(float(low) if low < high else high, high))
 
 
-def softmax(build: Builder, x: object, dim: int, **_: object) -> Operand:
-    """aten.softmax, over the axis brought last."""
+def softmax(build: Builder, x: object, dim: int, part: str = "", **_: object) -> Operand:
+    """aten.softmax."""
+    return _along_last(build, "softmax", x, dim, part)
+
+
+def log_softmax(build: Builder, x: object, dim: int, **_: object) -> Operand:
+    """aten.log_softmax."""
+    return _along_last(build, "log_softmax", x, dim, "")
+
+
+def _along_last(build: Builder, op: str, x: object, dim: int, part: str) -> Operand:
+    """The node, over the axis brought last."""
     value = need_value(x)
     rank = len(value.shape)
     axis = dim % rank
     if axis == 0:
-        raise RefusedError("a softmax may not run over the batch")
+        raise RefusedError(f"a {op} may not run over the batch")
     if axis == rank - 1:
-        return build.emit("softmax", [value])
+        return build.emit(op, [value], part=part)
     last = [*(a for a in range(rank) if a != axis), axis]
     moved = build.emit("transpose", [value], {"permutation": tuple(last)}, part="last")
     back = sorted(range(rank), key=last.__getitem__)
-    return build.transpose(build.emit("softmax", [moved]), back, "back")
+    return build.transpose(build.emit(op, [moved], part=part), back, "back")
 
 
 def dropout(build: Builder, x: object, p: float, train: bool, **_: object) -> Operand:

@@ -29,12 +29,14 @@ def convolution(
     dilation: Sequence[int],
     groups: int,
     transposed: bool = False,
+    output_padding: Sequence[int] = (0,),
     **_: object,
 ) -> Value:
     """aten.conv1d, conv2d, convolution: one dimension is a height of 1."""
-    image, kernel = need_value(x), need_weight(weight, "its weight")
     if transposed:
-        raise RefusedError("there is no transposed convolution")
+        assert not isinstance(padding, str)
+        return transpose_convolution(build, x, weight, bias, stride, padding, output_padding, groups, dilation)
+    image, kernel = need_value(x), need_weight(weight, "its weight")
     if len(kernel.shape) not in (3, 4):
         raise RefusedError(f"a convolution has one or two dimensions, found a weight of shape {kernel.shape}")
     rank = len(image.shape)
@@ -47,6 +49,43 @@ def convolution(
     steps, gaps = _of_rank(stride, rank), _of_rank(dilation, rank)
     attributes = {"stride": steps, "dilation": gaps, "padding": _padding(padding, kernel, gaps, rank)}
     out = _convolution(build, flat, kernel, optional_weight(bias, "its bias"), attributes, groups)
+    if rank == 3:
+        out = build.reshape_value(out, (BATCH, *out.shape[2:]), "sequence")
+    return build.channels_first(out)
+
+
+def transpose_convolution(
+    build: Builder,
+    x: object,
+    weight: object,
+    bias: object,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    output_padding: Sequence[int],
+    groups: int,
+    dilation: Sequence[int],
+    **_: object,
+) -> Value:
+    """aten.conv_transpose1d, conv_transpose2d: padding is cropped off, output_padding is cropped less behind."""
+    image, kernel = need_value(x), need_weight(weight, "its weight")
+    if groups != 1 or any(step != 1 for step in pair(dilation)):
+        raise RefusedError(
+            f"a transposed convolution has one group and dilation 1, found {groups}, {list(pair(dilation))}"
+        )
+    rank = len(image.shape)
+    if rank not in (3, 4) or rank != len(kernel.shape):
+        raise RefusedError(f"its input must have a batch and channels before the image, found {rank} dimensions")
+    flat = build.channels_last(image)
+    if rank == 3:
+        kernel = kernel.reshaped((*kernel.shape[:2], 1, kernel.shape[2]))
+        flat = build.reshape_value(flat, (BATCH, 1, *flat.shape[1:]), "image")
+    steps, crop, extra = _of_rank(stride, rank), _of_rank(padding, rank, 0), _of_rank(output_padding, rank, 0)
+    size = tuple(
+        (extent - 1) * step + taps - 2 * cut + more
+        for extent, step, taps, cut, more in zip(flat.shape[1:3], steps, kernel.shape[2:], crop, extra, strict=True)
+    )
+    params = {"weight": kernel.permuted((1, 2, 3, 0)), "bias": optional_weight(bias, "its bias")}
+    out = build.emit("transpose_conv2d", [flat], {"stride": steps, "crop": crop, "size": size}, params)
     if rank == 3:
         out = build.reshape_value(out, (BATCH, *out.shape[2:]), "sequence")
     return build.channels_first(out)
@@ -85,14 +124,6 @@ def linear(build: Builder, x: object, weight: object, bias: object = None, **_: 
     """aten.linear: weight [N, K]."""
     params = {"weight": need_weight(weight, "its weight"), "bias": optional_weight(bias, "its bias")}
     return build.emit("fully_connected", [need_value(x)], params=params)
-
-
-def matmul(build: Builder, x: object, other: object = None, mat2: object = None, **_: object) -> Value:
-    """aten.matmul and mm with a parameter [K, N] on the right."""
-    weight = need_weight(mat2 if other is None else other, "the second factor of a matrix product")
-    if len(weight.shape) != 2:
-        raise RefusedError(f"the second factor must have two dimensions, found shape {weight.shape}")
-    return linear(build, x, weight.permuted((1, 0)))
 
 
 def addmm(

@@ -87,11 +87,20 @@ def _equal_windows(build: Builder, value: Value, output_size: Sequence[int | Non
 
 def mean(build: Builder, x: object, dim: Sequence[int] | None = None, keepdim: bool = False, **_: object) -> Value:
     """aten.mean.dim over axes other than the batch."""
+    return _reduced(build, "mean", x, dim, keepdim)
+
+
+def total(build: Builder, x: object, dim: Sequence[int] | None = None, keepdim: bool = False, **_: object) -> Value:
+    """aten.sum.dim_IntList over axes other than the batch."""
+    return _reduced(build, "sum", x, dim, keepdim)
+
+
+def _reduced(build: Builder, op: str, x: object, dim: Sequence[int] | None, keepdim: bool) -> Value:
     value = need_value(x)
     axes = tuple(sorted(axis % len(value.shape) for axis in dim or range(len(value.shape))))
     if 0 in axes:
-        raise RefusedError("a mean may not run over the batch", "name the axes: x.mean((2, 3))")
-    return build.emit("mean", [value], {"axes": axes, "keep_dims": int(keepdim)})
+        raise RefusedError(f"a {op} may not run over the batch", f"name the axes: x.{op}((2, 3))")
+    return build.emit(op, [value], {"axes": axes, "keep_dims": int(keepdim)})
 
 
 class _Image:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from unfloat.formats.torch import activation, arithmetic, linear, movement, pooling, resize, selection
+from unfloat.formats.torch import activation, arithmetic, attention, linear, movement, pooling, resize, selection
 
 Handler = Callable[..., Any]  # (Builder, x=..., the schema's other arguments by name) -> Operand, or a tuple of them
 
 TABLE: Mapping[str, Handler] = {
     "_adaptive_avg_pool2d": pooling.adaptive_average_pool,
+    "_log_softmax": arithmetic.log_softmax,
     "_native_batch_norm_legit_no_training": linear.batch_norm_inference,
     "_softmax": arithmetic.softmax,
     "_to_copy": movement.same_type,
@@ -26,6 +27,7 @@ TABLE: Mapping[str, Handler] = {
     "avg_pool1d": pooling.average_pool,
     "avg_pool2d": pooling.average_pool,
     "batch_norm": linear.batch_norm,
+    "bmm": attention.matmul,
     "cat": movement.concatenate,
     "channel_shuffle": movement.channel_shuffle,
     "clamp": arithmetic.clamp,
@@ -39,6 +41,8 @@ TABLE: Mapping[str, Handler] = {
     "contiguous": movement.nothing,
     "conv1d": linear.convolution,
     "conv2d": linear.convolution,
+    "conv_transpose1d": linear.transpose_convolution,
+    "conv_transpose2d": linear.transpose_convolution,
     "convolution": linear.convolution,
     "detach": movement.nothing,
     "div": arithmetic.div,
@@ -49,13 +53,14 @@ TABLE: Mapping[str, Handler] = {
     "hardtanh": arithmetic.hardtanh,
     "lift_fresh_copy": movement.nothing,
     "linear": linear.linear,
+    "log_softmax": arithmetic.log_softmax,
     "mT": movement.last_two,
-    "matmul": linear.matmul,
+    "matmul": attention.matmul,
     "max_pool1d": pooling.max_pool,
     "max_pool2d": pooling.max_pool,
     "max_pool2d_with_indices": pooling.max_pool_with_indices,
     "mean": pooling.mean,
-    "mm": linear.matmul,
+    "mm": attention.matmul,
     "mul": arithmetic.mul,
     "native_channel_shuffle": movement.channel_shuffle,
     "neg": arithmetic.neg,
@@ -66,9 +71,11 @@ TABLE: Mapping[str, Handler] = {
     "reshape": movement.reshape,
     "reshape_as": movement.reshape,
     "rsub": arithmetic.rsub,
+    "scaled_dot_product_attention": attention.attention,
     "softmax": arithmetic.softmax,
     "squeeze": movement.reshape,
     "sub": arithmetic.sub,
+    "sum": pooling.total,
     "swapaxes": movement.transpose,
     "swapdims": movement.transpose,
     "t": movement.last_two,
@@ -135,6 +142,4 @@ _ACTIVATIONS = "elu selu celu mish softplus"
 HINTS: Mapping[str, str] = {
     **dict.fromkeys(_ACTIVATIONS.split(), "train it with ReLU, SiLU or Hardswish"),
     **dict.fromkeys(["layer_norm", "group_norm", "instance_norm"], "train it with BatchNorm"),
-    "log_softmax": "leave it to the loss, and return the logits",
-    "sum": "use mean, which differs by a constant factor",
 }

@@ -1,19 +1,22 @@
-"""ADD, MUL, QUANTIZE between codes, MEAN."""
+"""ADD, SUB, MUL, QUANTIZE between codes, MEAN, SUM."""
 
 from __future__ import annotations
 
 from unfloat.formats.tflite.activation import emit_fused, emit_plain
-from unfloat.formats.tflite.builtins import UnreadableError
+from unfloat.formats.tflite.builtins import UnreadableError, UnsayableError
 from unfloat.formats.tflite.draft import Draft, clamp_codes, number
 from unfloat.formats.tflite.model import Field, TfOperator
 from unfloat.formats.tflite.scope import Scope
-from unfloat.formats.tflite.table._common import Reader, clamp_of, require_operands
+from unfloat.formats.tflite.table._common import Reader, Writer, clamp_of, require_operands
 from unfloat.ir.instruction import Instruction
 
 
-def _add(scope: Scope, i: Instruction) -> None:
-    fields: dict[str, Field] = {"PotScaleInt16": False} if scope.is_wide(i.name) else {}
-    emit_fused(scope, "ADD", i.inputs, i.name, clamp_of(i), version=None, **fields)
+def _addition(builtin: str) -> Writer:
+    def write(scope: Scope, i: Instruction) -> None:
+        fields: dict[str, Field] = {"PotScaleInt16": False} if scope.is_wide(i.name) else {}
+        emit_fused(scope, builtin, i.inputs, i.name, clamp_of(i), version=None, **fields)
+
+    return write
 
 
 def _mul(scope: Scope, i: Instruction) -> None:
@@ -25,12 +28,29 @@ def _rescale(scope: Scope, i: Instruction) -> None:
     emit_plain(scope, "QUANTIZE", i.inputs, i.name, clamp_of(i))
 
 
-def _mean(scope: Scope, i: Instruction) -> None:
-    inputs = (*i.inputs, scope.numbers(f"{i.name}/axes", i.attributes["axes"]))
-    emit_plain(scope, "MEAN", inputs, i.name, clamp_of(i), KeepDims=bool(i.attributes["keep_dims"]))
+def _reduction(builtin: str) -> Writer:
+    def write(scope: Scope, i: Instruction) -> None:
+        inputs = (*i.inputs, scope.numbers(f"{i.name}/axes", i.attributes["axes"]))
+        emit_plain(scope, builtin, inputs, i.name, clamp_of(i), KeepDims=bool(i.attributes["keep_dims"]))
+
+    return write
 
 
-WRITERS = {"add": _add, "mul": _mul, "rescale": _rescale, "mean": _mean}
+def _sum(scope: Scope, i: Instruction) -> None:
+    label = scope.label(i.name)
+    if label.dtype == "uint8" and label == scope.label(i.inputs[0]):
+        raise UnsayableError("LiteRT adds uint8 codes as they are where input and output have one scale and zero point")
+    _reduction("SUM")(scope, i)
+
+
+WRITERS = {
+    "add": _addition("ADD"),
+    "sub": _addition("SUB"),
+    "mul": _mul,
+    "rescale": _rescale,
+    "mean": _reduction("MEAN"),
+    "sum": _sum,
+}
 
 
 def _read_pair(op: str) -> Reader:
@@ -45,11 +65,16 @@ def _read_pair(op: str) -> Reader:
     return read
 
 
-def _read_add(draft: Draft, operator: TfOperator) -> None:
-    """int16 sums of the general rule; the older one shifts scales that are powers of two."""
-    if draft.label(operator.outputs[0]).dtype == "int16" and number(operator, "PotScaleInt16", 1):
-        raise UnreadableError("required pot_scale_int16 = false for int16 codes, found scales that are powers of two")
-    _read_pair("add")(draft, operator)
+def _read_addition(op: str) -> Reader:
+    """int16 sums and differences of the general rule; the older one shifts scales that are powers of two."""
+
+    def read(draft: Draft, operator: TfOperator) -> None:
+        if draft.label(operator.outputs[0]).dtype == "int16" and number(operator, "PotScaleInt16", 1):
+            reason = "required pot_scale_int16 = false for int16 codes, found scales that are powers of two"
+            raise UnreadableError(reason)
+        _read_pair(op)(draft, operator)
+
+    return read
 
 
 def _read_quantize(draft: Draft, operator: TfOperator) -> None:
@@ -57,18 +82,23 @@ def _read_quantize(draft: Draft, operator: TfOperator) -> None:
     draft.define(operator.outputs[0], "rescale", (draft.operand(operator.inputs[0]),), clamp_codes(draft, operator))
 
 
-def _read_mean(draft: Draft, operator: TfOperator) -> None:
-    require_operands(operator, 2)
-    source, axes = operator.inputs
-    found = sorted({draft.axis(int(axis), source) for axis in draft.numbers(axes).reshape(-1)})
-    keep = number(operator, "KeepDims")
-    attributes = {"axes": tuple(found), "keep_dims": keep, **clamp_codes(draft, operator)}
-    draft.define(operator.outputs[0], "mean", (draft.operand(source),), attributes)
+def _read_reduction(op: str) -> Reader:
+    def read(draft: Draft, operator: TfOperator) -> None:
+        require_operands(operator, 2)
+        source, axes = operator.inputs
+        found = sorted({draft.axis(int(axis), source) for axis in draft.numbers(axes).reshape(-1)})
+        keep = number(operator, "KeepDims")
+        attributes = {"axes": tuple(found), "keep_dims": keep, **clamp_codes(draft, operator)}
+        draft.define(operator.outputs[0], op, (draft.operand(source),), attributes)
+
+    return read
 
 
 READERS: dict[str, Reader] = {
-    "ADD": _read_add,
+    "ADD": _read_addition("add"),
+    "SUB": _read_addition("sub"),
     "MUL": _read_pair("mul"),
     "QUANTIZE": _read_quantize,
-    "MEAN": _read_mean,
+    "MEAN": _read_reduction("mean"),
+    "SUM": _read_reduction("sum"),
 }

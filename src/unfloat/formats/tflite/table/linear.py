@@ -22,7 +22,7 @@ from unfloat.spec.fixedpoint import WIDE_ROUNDING
 from unfloat.spec.qparams import QParams, positive_scale
 
 
-def _weights(scope: Scope, i: Instruction, weight: np.ndarray, label: QParams) -> tuple[str, str]:
+def weights_of(scope: Scope, i: Instruction, weight: np.ndarray, label: QParams) -> tuple[str, str]:
     """The constants of a linear instruction: the weight, and the bias with its scale `S_in * S_w`."""
     stored = (scope.label(i.inputs[0]).dtype, label.dtype, scope.label(i.name).dtype)
     if len(set(stored)) > 1 and stored != ("int16", "int8", "int16"):
@@ -43,7 +43,7 @@ def _dilations(i: Instruction) -> dict[str, Field]:
 def _conv2d(scope: Scope, i: Instruction) -> None:
     weight = i.constants["weight"]
     source, padding = framed(scope, i, (weight.shape[1], weight.shape[2]))
-    inputs = (source, *_weights(scope, i, weight, i.labels["weight"]))
+    inputs = (source, *weights_of(scope, i, weight, i.labels["weight"]))
     version = 6 if i.attributes["groups"] > 1 else None
     fields = {**strides(i, padding), **_dilations(i)}
     emit_fused(scope, "CONV_2D", inputs, i.name, clamp_of(i), version=version, **fields)
@@ -53,7 +53,7 @@ def _depthwise_conv2d(scope: Scope, i: Instruction) -> None:
     """TFLite's weight is [1, height, width, channels]."""
     weight, label = i.constants["weight"], i.labels["weight"]
     source, padding = framed(scope, i, (weight.shape[0], weight.shape[1]))
-    inputs = (source, *_weights(scope, i, weight[None], label if label.axis is None else replace(label, axis=3)))
+    inputs = (source, *weights_of(scope, i, weight[None], label if label.axis is None else replace(label, axis=3)))
     version = 2 if label.dtype == "uint8" and i.attributes["dilation"] != (1, 1) else None
     fields = {**strides(i, padding), **_dilations(i), "DepthMultiplier": weight.shape[2] // scope.shape(source)[3]}
     emit_fused(scope, "DEPTHWISE_CONV_2D", inputs, i.name, clamp_of(i), version=version, **fields)
@@ -63,7 +63,7 @@ def _fully_connected(scope: Scope, i: Instruction) -> None:
     if scope.label(i.name).dtype == "uint8":
         _pointwise(scope, i)
         return
-    inputs = (*i.inputs, *_weights(scope, i, i.constants["weight"], i.labels["weight"]))
+    inputs = (*i.inputs, *weights_of(scope, i, i.constants["weight"], i.labels["weight"]))
     keep = len(scope.shape(i.name)) > 2
     version = 5 if keep and not scope.is_wide(i.name) else None
     emit_fused(scope, "FULLY_CONNECTED", inputs, i.name, clamp_of(i), version=version, KeepNumDims=keep)
@@ -78,7 +78,7 @@ def _pointwise(scope: Scope, i: Instruction) -> None:
     rows = math.prod(shape[:-1])
     source = scope.between(f"{i.name}/pixels", i.inputs[0], (1, rows, 1, weight.shape[1]))
     target = scope.between(f"{i.name}/convolved", i.name, (1, rows, 1, weight.shape[0]))
-    constants = _weights(scope, i, weight[:, None, None], i.labels["weight"])
+    constants = weights_of(scope, i, weight[:, None, None], i.labels["weight"])
     emit_reshape(scope, i.inputs[0], source)
     fields: dict[str, Field] = {"Padding": ("Padding", "VALID"), "StrideH": 1, "StrideW": 1}
     emit_fused(scope, "CONV_2D", (source, *constants), target, clamp_of(i), version=None, **fields)
@@ -88,7 +88,7 @@ def _pointwise(scope: Scope, i: Instruction) -> None:
 WRITERS = {"conv2d": _conv2d, "depthwise_conv2d": _depthwise_conv2d, "fully_connected": _fully_connected}
 
 
-def _read_linear(
+def read_linear(
     draft: Draft,
     operator: TfOperator,
     source: str,
@@ -118,7 +118,7 @@ def _bias(draft: Draft, operator: TfOperator, channels: int) -> np.ndarray:
     return bias.reshape(-1)
 
 
-def _read_weight(draft: Draft, operator: TfOperator, rank: int, axis: int) -> tuple[np.ndarray, QParams]:
+def read_weight(draft: Draft, operator: TfOperator, rank: int, axis: int) -> tuple[np.ndarray, QParams]:
     """A weight's codes and label, which has one scale or one for each index along `axis`."""
     require_operands(operator, 2, 3)
     codes, label = draft.constant(operator.inputs[1]), draft.label(operator.inputs[1])
@@ -140,28 +140,28 @@ def _window(draft: Draft, operator: TfOperator, kernel: Shape) -> dict[str, obje
 
 
 def _read_conv2d(draft: Draft, operator: TfOperator) -> None:
-    codes, label = _read_weight(draft, operator, 4, 0)
+    codes, label = read_weight(draft, operator, 4, 0)
     source = draft.image(operator.inputs[0])
     channels = draft.tensors[source].shape[3]
     if channels % codes.shape[3]:
         raise UnreadableError(f"required a weight for a part of {channels} channels, found {codes.shape}")
     attributes = {**_window(draft, operator, codes.shape[1:3]), "groups": channels // codes.shape[3]}
-    _read_linear(draft, operator, source, (codes, label), attributes, _image_shape(draft, operator))
+    read_linear(draft, operator, source, (codes, label), attributes, _image_shape(draft, operator))
 
 
 def _read_depthwise_conv2d(draft: Draft, operator: TfOperator) -> None:
-    codes, label = _read_weight(draft, operator, 4, 3)
+    codes, label = read_weight(draft, operator, 4, 3)
     source = draft.image(operator.inputs[0])
     if codes.shape[0] != 1:
         raise UnreadableError(f"required a weight of [1, height, width, channels], found {codes.shape}")
     weight = (codes[0], label if label.axis is None else replace(label, axis=2))
     attributes = _window(draft, operator, codes.shape[1:3])
-    _read_linear(draft, operator, source, weight, attributes, _image_shape(draft, operator))
+    read_linear(draft, operator, source, weight, attributes, _image_shape(draft, operator))
 
 
 def _read_fully_connected(draft: Draft, operator: TfOperator) -> None:
     """Rows of the weight's depth, however the input's dimensions cut them."""
-    codes, label = _read_weight(draft, operator, 2, 0)
+    codes, label = read_weight(draft, operator, 2, 0)
     source = draft.operand(operator.inputs[0])
     shape = draft.tensors[source].shape
     depth, outputs = codes.shape[1], codes.shape[0]
@@ -174,13 +174,14 @@ def _read_fully_connected(draft: Draft, operator: TfOperator) -> None:
     elif len(shape) == 1:
         raise UnreadableError("required the weight's rows inside a sample, found them along the batch")
     made = (*draft.tensors[source].shape[:-1], outputs)
-    _read_linear(draft, operator, source, (codes, label), {}, made)
+    read_linear(draft, operator, source, (codes, label), {}, made)
 
 
 OPERATORS = {
     "CONV_2D": "conv2d",
     "DEPTHWISE_CONV_2D": "depthwise_conv2d",
     "FULLY_CONNECTED": "fully_connected",
+    "TRANSPOSE_CONV": "transpose_conv2d",
 }
 READERS = {
     "CONV_2D": _read_conv2d,

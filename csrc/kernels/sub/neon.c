@@ -1,0 +1,4 @@
+// The kernel of the addition: the sign of the second operand is a parameter.
+
+#define UF_FAMILY sub
+#include "../add/neon.c"
