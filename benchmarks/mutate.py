@@ -168,7 +168,7 @@ MUTATIONS = [
         ("upper clamp off by one", "raised > high ? high", "raised > high + 1 ? high", ""),
     ),
     *in_file(
-        "csrc/kernels/softmax/scalar.c",
+        "csrc/kernels/softmax/differences.h",
         "hard_cases",
         ("one bit less in the sum", "SUM_INTEGER_BITS = 12", "SUM_INTEGER_BITS = 13", "softmax_near_misses"),
     ),

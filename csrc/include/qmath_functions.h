@@ -58,7 +58,7 @@ static inline qmath_factor qmath_inverse_square_root(int32_t total) {
 
 // --- Tables over the int16 codes: 512 segments, linear between their ends. ---
 
-enum { QMATH_TABLE = 513, QMATH_SEGMENTS = 512 };
+enum { QMATH_TABLE = 513, QMATH_TABLE_STEPS = 512 };
 
 // A positive integer to 24 significant bits, ties to even: what a float32 keeps of it.
 static inline int64_t qmath_significant24(int64_t x) {
@@ -75,11 +75,11 @@ static inline int32_t qmath_table_sample(int32_t value) {
 
 // Samples of values in Q0 at the ends and middles of all segments, each lowered by half the error of interpolating in
 // the middle of the segment that it begins. TFLite makes them in float32, so 24 bits of each number count.
-static inline void qmath_set_table(const int32_t values[2 * QMATH_SEGMENTS + 1], int16_t table[QMATH_TABLE]) {
+static inline void qmath_set_table(const int32_t values[2 * QMATH_TABLE_STEPS + 1], int16_t table[QMATH_TABLE]) {
   for (int i = 0; i < QMATH_TABLE; ++i) {
     const int32_t sample = qmath_table_sample(values[2 * i]);
     int32_t error = 0;
-    if (i < QMATH_SEGMENTS) {
+    if (i < QMATH_TABLE_STEPS) {
       const int64_t next = qmath_significant24(values[2 * i + 2]);
       const int64_t ends = qmath_significant24(next + (int64_t)sample * (1 << 16));
       error = (int32_t)((ends + (1 << 16)) >> 17) - qmath_table_sample(values[2 * i + 1]);
@@ -90,25 +90,25 @@ static inline void qmath_set_table(const int32_t values[2 * QMATH_SEGMENTS + 1],
 
 // exp on [-10, 0], Q0.15.
 static inline void qmath_set_exponential_table(int16_t table[QMATH_TABLE]) {
-  int32_t values[2 * QMATH_SEGMENTS + 1];
-  for (int i = 0; i <= 2 * QMATH_SEGMENTS; ++i) {
-    values[i] = qmath_exp_on_negative_values((i - 2 * QMATH_SEGMENTS) * (10 << 16), 5);
+  int32_t values[2 * QMATH_TABLE_STEPS + 1];
+  for (int i = 0; i <= 2 * QMATH_TABLE_STEPS; ++i) {
+    values[i] = qmath_exp_on_negative_values((i - 2 * QMATH_TABLE_STEPS) * (10 << 16), 5);
   }
   qmath_set_table(values, table);
 }
 
 // 1 / (1 + x) on [0, 1], Q0.15.
 static inline void qmath_set_reciprocal_table(int16_t table[QMATH_TABLE]) {
-  int32_t values[2 * QMATH_SEGMENTS + 1];
-  for (int i = 0; i <= 2 * QMATH_SEGMENTS; ++i) {
-    const int64_t twice = ((int64_t)(2 * QMATH_SEGMENTS) << 32) / (2 * QMATH_SEGMENTS + i);
+  int32_t values[2 * QMATH_TABLE_STEPS + 1];
+  for (int i = 0; i <= 2 * QMATH_TABLE_STEPS; ++i) {
+    const int64_t twice = ((int64_t)(2 * QMATH_TABLE_STEPS) << 32) / (2 * QMATH_TABLE_STEPS + i);
     values[i] = qmath_saturate((twice + 1) / 2);
   }
   qmath_set_table(values, table);
 }
 
 static inline int32_t qmath_interpolate(const int16_t *table, int32_t code) {
-  const int segment = (code >> 7) + QMATH_SEGMENTS / 2;
+  const int segment = (code >> 7) + QMATH_TABLE_STEPS / 2;
   return table[segment] + (((table[segment + 1] - table[segment]) * (code & 127) + 64) >> 7);
 }
 

