@@ -3,7 +3,7 @@
 The same bits means: in TensorFlow Lite Micro's reference kernels (CMSIS-NN's defaults) for int8 and int16, and in
 LiteRT's reference kernels for uint8, which Micro does not know. Where LiteRT runs an int8 or int16 file, a code may
 differ by one: it requantizes FULLY_CONNECTED in floating point, so does it make the tables of LOGISTIC and TANH, and it
-forms the factors of MUL, LEAKY_RELU and ABS in float32. Micro runs grouped convolutions too.
+forms the factors of MUL, LEAKY_RELU, ABS and HARD_SWISH in float32. Micro runs grouped convolutions too.
 """
 
 from __future__ import annotations
