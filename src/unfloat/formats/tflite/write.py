@@ -36,8 +36,8 @@ def write(program: Program, path: str | Path, *, float_border: bool = False) -> 
         program: What to write; its batch becomes 1.
         path: Where to.
         float_border: Take and give float32 in the Program's inner layout (NHWC): QUANTIZE at the entry, DEQUANTIZE at
-            the exit. Otherwise the border is codes. QUANTIZE overflows for reals past 2^31 scales, infinities among
-            them, where the engine's border saturates.
+            the exit, but for indices, which are int32. Otherwise the border is codes. QUANTIZE overflows for reals past
+            2^31 scales, infinities among them, where the engine's border saturates.
 
     Raises:
         ExportError: TFLite cannot say some instructions (the message lists all), or the path cannot be written.
@@ -88,7 +88,7 @@ def _exits(scope: Scope, program: Program, float_border: bool) -> Iterator[tuple
     free = {instruction.name for instruction in program.instructions}
     for port in program.outputs:
         name = port.value
-        if float_border:
+        if float_border and scope.tensors[name].quantization is not None:
             name = scope.real(f"{port.value}/float", scope.shape(port.value))
             scope.emit("DEQUANTIZE", (port.value,), name)
         elif name not in free:
