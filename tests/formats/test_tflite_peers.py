@@ -95,7 +95,8 @@ def crashes(operator: Operator, program: Program, inputs: Arrays) -> bool:
     """Whether the public softmax kernels would abort on these codes."""
     if operator.name != "softmax":
         return False
-    reals = dequantize(inputs[0], program.tensors["x0"].qparams).astype(np.float64)
+    mantissa, exponent = program.instructions[0].attributes.get("beta", (1, 0))
+    reals = dequantize(inputs[0], program.tensors["x0"].qparams).astype(np.float64) * mantissa * 2.0**exponent
     sums = np.exp(reals - reals.max(axis=-1, keepdims=True)).sum(axis=-1)
     return bool(sums.max() > CRASHING_SUM - 1)
 
