@@ -32,9 +32,8 @@ UINT8 = [draw for draw in DRAWS if draw.scheme == "uint8" and draw.rounding == "
 INT16 = [draw for draw in DRAWS if draw.scheme == "int16x8" and draw.rounding == "double"]
 NARROW = {"arg_max": ("int8", "uint8"), "resize_bilinear": ("int8",)}  # what the public kernels know, where it is less
 WIDE_OPERATORS = [o for o in OPERATORS if "int16" in o.storages and "int16" in NARROW.get(o.name, ("int16",))]
-UINT8_OPERATORS = [
-    o for o in OPERATORS if "uint8" in NARROW.get(o.name, ("uint8",)) and o.name not in (*SIGMOIDS, "abs")
-]
+BYTES_OPERATORS = [o for o in OPERATORS if "uint8" in o.storages and "uint8" in NARROW.get(o.name, ("uint8",))]
+UINT8_OPERATORS = [o for o in BYTES_OPERATORS if o.name not in (*SIGMOIDS, "abs")]
 SAMPLES = 3
 UNSCALED_IN_LITERT = {"sum"}  # it adds int8 and int16 codes as they are, in as many bits
 CRASHING_SUM = 512  # of a softmax row's exponentials: the public kernels then shift by 32 bits and abort
