@@ -78,10 +78,15 @@ def test_every_case_on_this_machine(draw: Draw, tmp_path: Path) -> None:
 
 
 @pytest.mark.cross
-@pytest.mark.parametrize("scheme", ["int8", "uint8", "int16x8"])
-def test_every_case_on_a_microcontroller(scheme: str, tmp_path: Path) -> None:
-    cases(next(draw for draw in DRAWS if draw.name == scheme)).export(tmp_path, name="net")
-    passes(tmp_path, CORTEX_M4, tmp_path, "-Os")
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [(target, name) for target in (CORTEX_M4, CORTEX_M55) for name in ("int8", "int8-ties", "int8-single", "uint8")]
+    + [(CORTEX_M4, "int16x8")],  # Helium has no loops of its own for words
+    ids=lambda x: getattr(x, "name", x),
+)
+def test_every_case_on_a_microcontroller(target: Target, name: str, tmp_path: Path) -> None:
+    cases(next(draw for draw in DRAWS if draw.name == name)).export(tmp_path, name="net")
+    passes(tmp_path, target, tmp_path, "-Os")
 
 
 @pytest.mark.parametrize("target", CROSS)
