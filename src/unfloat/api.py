@@ -273,10 +273,18 @@ def writer_for(path: str | Path, to: str | None = None) -> Callable[..., None]:
 
 
 def _write_tflite(program: Program, path: str | Path, **options: Any) -> None:
+    _require_options("tflite", options, "float_border")
     _room("unfloat.formats.tflite.write", "tflite").write(program, path, **options)
 
 
+def _require_options(to: str, options: dict[str, Any], *known: str) -> None:
+    for option in options:
+        if option not in known:
+            raise ExportError(f"the format {to} takes the options {', '.join(known)}, found {option}")
+
+
 def _write_c(program: Program, path: str | Path, **options: Any) -> None:
+    _require_options("c", options, "name", "samples")
     from unfloat.formats.c.layer import Prepared
     from unfloat.formats.c.write import write
 

@@ -250,6 +250,9 @@ def test_names(tmp_path: Path) -> None:
     assert (tmp_path / "2nd net/_2nd_net.h").is_file()
     with pytest.raises(ExportError, match="ends in /"):
         small_net().export(tmp_path / "net.c")
+    for path, option in (("net.tflite", {"name": "net"}), ("net/", {"float_border": True})):
+        with pytest.raises(ExportError, match=f"takes the options .*, found {next(iter(option))}"):
+            small_net().export(f"{tmp_path}/{path}", **option)
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match="cannot write"):
         small_net().export(f"{tmp_path}/file/", to="c")
