@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from unfloat.formats.tflite.activation import activation_codes, emit_plain
+from unfloat.formats.tflite.activation import emit_plain
 from unfloat.formats.tflite.builtins import UnreadableError, UnsayableError
-from unfloat.formats.tflite.draft import Draft, clamp_codes
+from unfloat.formats.tflite.draft import Draft
 from unfloat.formats.tflite.model import TfOperator
 from unfloat.formats.tflite.scope import Scope
 from unfloat.formats.tflite.table._common import Reader, Writer, clamp_of, require_operands
@@ -130,13 +130,13 @@ def _read_leaky_relu(draft: Draft, operator: TfOperator) -> None:
     labels = [draft.label(name) for name in (operator.inputs[0], operator.outputs[0])]
     if reason := _leaky_relu_obstacle(labels, slope):
         raise UnreadableError(reason)
-    attributes = {"slope": slope_pair(slope), **clamp_codes(draft, operator)}
+    attributes = {"slope": slope_pair(slope), **draft.clamp(operator)}
     draft.define(operator.outputs[0], "leaky_relu", (draft.operand(operator.inputs[0]),), attributes)
 
 
 def _read_abs(draft: Draft, operator: TfOperator) -> None:
     require_operands(operator, 1)
-    draft.define(operator.outputs[0], "abs", (draft.operand(operator.inputs[0]),), clamp_codes(draft, operator))
+    draft.define(operator.outputs[0], "abs", (draft.operand(operator.inputs[0]),), draft.clamp(operator))
 
 
 def _read_prelu(draft: Draft, operator: TfOperator) -> None:
@@ -146,7 +146,7 @@ def _read_prelu(draft: Draft, operator: TfOperator) -> None:
         raise UnreadableError("required codes of 8 bits, found int16")
     rank = len(draft.shape(operator.outputs[0]))
     operands = [draft.operand(name, rank) for name in operator.inputs]
-    draft.define(operator.outputs[0], "prelu", operands, clamp_codes(draft, operator))
+    draft.define(operator.outputs[0], "prelu", operands, draft.clamp(operator))
 
 
 def _read_clamp(draft: Draft, operator: TfOperator) -> None:
@@ -156,13 +156,11 @@ def _read_clamp(draft: Draft, operator: TfOperator) -> None:
     """
     require_operands(operator, 1)
     source, output = draft.tensor(operator.inputs[0]).name, operator.outputs[0]
-    label = draft.label(output)
-    low, high = activation_codes(operator.builtin, label)
-    if label == draft.label(source):
-        draft.bounded(output, source, low, high)
+    clamp = draft.clamp_by(operator.builtin, output)
+    if draft.label(output) == draft.label(source):
+        draft.narrowed(output, source, clamp)
         return
-    attributes = {"clamp_min": low, "clamp_max": high, "rounding": "double"}
-    draft.define(output, "rescale", (draft.operand(source),), attributes)
+    draft.define(output, "rescale", (draft.operand(source),), clamp)
 
 
 READERS: dict[str, Reader] = {
