@@ -19,12 +19,12 @@ lint: $(STAMP)-test            ## style, types, import directions, native format
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.c' 'csrc/*.h' 'csrc/*.cc' 'tests/native/*' 'benchmarks/*.c' 'benchmarks/*.cc')
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.c' 'csrc/*.h' 'csrc/*.cc' 'tests/native/*' 'benchmarks/*.c' 'benchmarks/*.cc' 'fuzz/*.cc')
 
 format: $(STAMP)-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.c' 'csrc/*.h' 'csrc/*.cc' 'tests/native/*' 'benchmarks/*.c' 'benchmarks/*.cc')
+	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.c' 'csrc/*.h' 'csrc/*.cc' 'tests/native/*' 'benchmarks/*.c' 'benchmarks/*.cc' 'fuzz/*.cc')
 
 bench: $(STAMP)-demo           ## speed beside other runtimes, one process each, in turns
 	$(BIN)/python -m benchmarks.speed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from unfloat.formats.tflite.activation import activation_codes
 from unfloat.formats.tflite.builtins import UnreadableError
-from unfloat.formats.tflite.model import Field, TfModel, TfOperator, TfTensor
+from unfloat.formats.tflite.model import LEAST_ALLOWANCE, MOST_SHARING, Field, TfModel, TfOperator, TfTensor, apart
 from unfloat.ir.graph import BATCH, EMPTY, Shape
 from unfloat.ir.instruction import Instruction, Tensor
 from unfloat.ops import REGISTRY
@@ -19,6 +20,7 @@ from unfloat.spec.errors import NumericDomainError
 from unfloat.spec.qparams import STORAGE, WIDE_BITS, QParams
 
 IMAGE_RANK = 4
+INDEX_BYTES = 36  # of one in a list
 
 
 class BatchTouchedError(UnreadableError):
@@ -41,6 +43,9 @@ class Draft:
         self.tensors: dict[str, Tensor] = {}
         self.instructions: list[Instruction] = []
         self.values: dict[str, str] = {}  # of the file's activations: the Program's value
+        self.readers = Counter(name for operator in model.operators for name in operator.inputs)
+        held = sum(tensor.data.nbytes for tensor in model.tensors.values() if tensor.data is not None)
+        self.allowance = MOST_SHARING * max(held, LEAST_ALLOWANCE)  # bytes that may be made of the file's constants
         self.known: dict[str, np.ndarray] = {}  # of the file's shapes and indices: their numbers
 
     # --- the file's tensors ---
@@ -96,6 +101,7 @@ class Draft:
         tensor = self.tensor(name)
         if tensor.data is None:
             raise UnreadableError(f"required a constant, found that {tensor.name} is computed")
+        self.spend(tensor.data.nbytes)
         return tensor.data
 
     def numbers(self, name: str | None) -> np.ndarray:
@@ -104,7 +110,20 @@ class Draft:
         found = self.known.get(tensor.name, tensor.data)
         if found is None or found.dtype.kind not in "iu":
             raise UnreadableError(f"required integers known beforehand, found {tensor.dtype} computed in {tensor.name}")
+        self.spend(found.nbytes)
         return found
+
+    def spend(self, size: int) -> None:
+        """Count bytes that are made of the file's constants, or of indices that its shapes imply.
+
+        Operators may share a constant, and a few bytes may ask for a row of indices as long as an axis: both are
+        bounded by the constants that the file holds.
+        """
+        self.allowance -= size
+        if self.allowance < 0:
+            raise UnreadableError(
+                f"required constants and indices of no more than {MOST_SHARING} times those in the file"
+            )
 
     # --- the Program's values ---
 
@@ -149,9 +168,7 @@ class Draft:
 
     def unused(self, name: str) -> str:
         """The name, or one made of it that no value has."""
-        while name in self.tensors:
-            name += "_"
-        return name
+        return apart(name, self.tensors)
 
     def emit(
         self,
@@ -241,7 +258,7 @@ class Draft:
     def is_shared(self, value: str) -> bool:
         """Whether more than one operator, or an output, reads a value under any of the file's names for it."""
         names = {name for name, found in self.values.items() if found == value}
-        inside = sum(name in names for operator in self.model.operators for name in operator.inputs)
+        inside = sum(self.readers[name] for name in names)
         return inside + 2 * any(name in names for _, name in self.model.outputs) > 1
 
     def require_same(self, output: str, label: QParams) -> None:
