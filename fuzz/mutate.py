@@ -31,7 +31,8 @@ SCALES = (0.0, -1.0, 1e-45, 2.0**-126, 0.5, 1.0, 3e38, float("inf"), float("nan"
 
 def mutate(kind: str, content: bytes, seed: int) -> bytes | None:
     """A changed file of a format, "unfloat" or "tflite"; None where the frame is damaged already."""
-    return MUTATORS[kind](content, random.Random(seed))
+    with np.errstate(all="ignore"):
+        return MUTATORS[kind](content, random.Random(seed))
 
 
 def _unfloat(content: bytes, rng: random.Random) -> bytes | None:

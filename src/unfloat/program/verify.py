@@ -23,7 +23,7 @@ from unfloat.spec.qparams import STORAGE
 
 MAX_RANK = 6
 MAX_ELEMENTS = 2**31 - 1  # a sample
-MAX_INSTRUCTIONS = 2**14  # planning memory takes time of their square
+MAX_INSTRUCTIONS = 2**13  # planning memory takes time of their square
 _CONSTANT_DTYPES = {
     "bias": np.dtype(np.int32),
     "multiplier": np.dtype(np.int32),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, TypeVar
@@ -97,12 +97,23 @@ class _Decoder:
         )
         if max(len(inputs), len(outputs)) > MOST_OPERATORS:
             raise InvalidProgramError(f"subgraph: required at most {MOST_OPERATORS} inputs or outputs, found more")
+        found = tuple(self.operator(f"operator {i}", op, names) for i, op in enumerate(operators))
+        self.require_one_maker(found, {*inputs, *(tensor.name for tensor in tensors if tensor.data is not None)})
         return TfModel(
             {tensor.name: tensor for tensor in tensors},
-            tuple(self.operator(f"operator {i}", op, names) for i, op in enumerate(operators)),
+            found,
             tuple(zip(self.signature_names("Inputs", inputs, names), inputs, strict=True)),
             tuple(zip(self.signature_names("Outputs", outputs, names), outputs, strict=True)),
         )
+
+    def require_one_maker(self, operators: Sequence[TfOperator], made: set[str]) -> None:
+        """Each tensor is an input of the network, a constant, or the result of one operator."""
+        for i, operator in enumerate(operators):
+            for name in operator.outputs:
+                if name in made:
+                    field = f"operator {i} ({operator.builtin}) outputs"
+                    raise InvalidProgramError(f"{field}: required a tensor that nothing else makes, found {name}")
+                made.add(name)
 
     def spend(self, field: str, size: int) -> None:
         """Count bytes that are read: tables may share vectors and names, and few bytes must not become much work."""

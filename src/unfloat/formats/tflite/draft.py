@@ -113,6 +113,13 @@ class Draft:
         self.spend(found.nbytes)
         return found
 
+    def pairs(self, name: str | None, count: int) -> np.ndarray:
+        """Numbers before and after each of `count` dimensions, none negative: int64 [count, 2]."""
+        found = self.numbers(name).astype(np.int64)
+        if found.size != 2 * count or (found < 0).any():
+            raise UnreadableError(f"required a pair of paddings for each of {count} dimensions, found {found.tolist()}")
+        return found.reshape(count, 2)
+
     def spend(self, size: int) -> None:
         """Count bytes that are made of the file's constants, or of indices that its shapes imply.
 

@@ -214,10 +214,9 @@ def choose(draft: Draft, value: str, label: QParams, output: str, choices: Mappi
 def _read_mirror_pad(draft: Draft, operator: TfOperator) -> None:
     """REFLECT leaves the edge cell out, SYMMETRIC repeats it."""
     source, paddings = require_operands(operator, 2)
-    extents, pairs = draft.tensor(source).shape, draft.numbers(paddings).reshape(-1, 2)
+    extents = draft.tensor(source).shape
+    pairs = draft.pairs(paddings, len(extents))
     skipped = 1 if text(operator, "Mode", "REFLECT") == "REFLECT" else 0
-    if len(pairs) != len(extents):
-        raise UnreadableError(f"required paddings of {len(extents)} dimensions, found {pairs.tolist()}")
     choices = {}
     for own, (extent, (before, after)) in enumerate(zip(extents, pairs.tolist(), strict=True)):
         if not 0 <= min(before, after) <= max(before, after) <= extent - skipped:
