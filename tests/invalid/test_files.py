@@ -11,11 +11,12 @@ from fuzz.corpus import WRITERS, programs, truncations, valid
 
 import unfloat
 from tests.program.nets import small_net
+from unfloat.cli.data import read_model
 from unfloat.formats.tflite.survey import survey
 from unfloat.formats.tflite.table import WRITERS as SAYABLE
 from unfloat.ops import REGISTRY
 from unfloat.program.file import to_bytes
-from unfloat.spec.errors import InvalidProgramError, UnsupportedError
+from unfloat.spec.errors import InvalidProgramError, UnfloatError, UnsupportedError
 
 REFUSALS = (InvalidProgramError, UnsupportedError)
 HOSTILE = [(kind, name) for kind, attacks in ATTACKS.items() for name in attacks]
@@ -88,3 +89,18 @@ def test_a_path_that_is_no_file_is_not_waited_for(suffix: str, tmp_path: Path) -
 
 def test_a_good_file_stays_good(tmp_path: Path) -> None:
     assert load("unfloat", edited(to_bytes(small_net()), lambda d, a: None), tmp_path).digest() == small_net().digest()
+
+
+def test_a_model_that_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "net.pt2")
+    for name in ("net.pt2", "none.pt2"):
+        with pytest.raises(UnfloatError, match=r"not a loadable \.pt2 file"):
+            read_model(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("cut", [0, 10, 400])
+def test_a_damaged_model_is_refused(cut: int, tmp_path: Path) -> None:
+    path = tmp_path / "net.pt2"
+    path.write_bytes((b"PK\3\4" + bytes(range(256)) * 4)[:cut])
+    with pytest.raises(UnfloatError, match=r"not a loadable \.pt2 file"):
+        read_model(str(path))
