@@ -123,6 +123,16 @@ def _doubling() -> bytes:
     return encode(TfModel(tensors, operators, (("x", "x"),), (("y", "x"),)), "")
 
 
+def _foreign_options() -> bytes:
+    """A RESHAPE whose options say that they are BUCKETIZE's, hence that their vector holds floats."""
+    nan = int.from_bytes(struct.pack("<f", float("nan")), "little")
+    out = codes("y", 1, 5)
+    content = bytearray(net("RESHAPE", "ReshapeOptions", codes("x", 1, 4), y=out, NewShape=(nan,)))
+    table = _first_operator(tflite.Model.GetRootAs(content))._tab
+    content[table.Pos + table.Offset(10)] = tflite.BuiltinOptions.BucketizeOptions
+    return bytes(content)
+
+
 def _cycle() -> bytes:
     tensors = {name: codes(name, 1, 4) for name in "xab"}
     operators = (
@@ -244,6 +254,7 @@ TFLITE: dict[str, Attack] = {
         lambda: net("RELU", "", TfTensor("x", (1, 4), "int8", Quantization((1.0,), 2**40))),
         "a zero point must be",
     ),
+    "options of another operator, with NaN": (_foreign_options, "required as many values"),
     "a fold without operands": (
         lambda: encode(
             TfModel(

@@ -293,7 +293,7 @@ class _Decoder:
     def option(self, field: str, table: Any, options: str, name: str) -> Field:
         """One of the options."""
         if hasattr(table, f"{name}AsNumpy"):
-            return tuple(int(number) for number in self.vector(f"{field} {name}", table, name))
+            return tuple(self.vector(f"{field} {name}", table, name).tolist())
         with _reading(f"{field} {name}"):
             value: int | float = getattr(table, name)()
         enumeration = MODES.get(options) if name == "Mode" else ENUMERATIONS.get(name)

@@ -17,7 +17,7 @@ MOST_OPERANDS = 1 << 15  # operands and results of all operators
 MOST_RANK = 8
 MOST_SHARING = 16  # how often a file's bytes may be read, or stand in its tensors: work stays in the file's size
 LEAST_ALLOWANCE = 1 << 16  # bytes that the smallest file may have read
-Field = int | float | tuple[str, str] | tuple[int, ...]  # a number, (enumeration, member) by their names, or a vector
+Field = int | float | tuple[str, str] | tuple[float, ...]  # a number, (enumeration, member) by their names, or a vector
 
 
 @dataclass(frozen=True)
