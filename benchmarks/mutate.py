@@ -98,6 +98,20 @@ MUTATIONS = [
         "UF_WORD_CHUNK = 1 << 30",
         "tests/runtime/test_native_build.py::test_native_tests_pass_under_sanitizers",
     ),
+    Mutation(
+        "resize: ties up",
+        "csrc/include/qmath_resize.h",
+        "(sum < 0 ? sum - half : sum + half)",
+        "(sum + half)",
+        f"{LADDER}::test_ladder",
+    ),
+    Mutation(
+        "resize: half a pixel forgotten",
+        "src/unfloat/spec/resize.py",
+        "scale // 2 - ONE // 2 if half_pixel_centers else 0",
+        "0",
+        f"{LADDER}::test_ladder",
+    ),
     *in_file(
         "src/unfloat/spec/fixedpoint.py",
         "fixedpoint",

@@ -934,9 +934,9 @@ def hard_swish(
     x: Tensor, scale: float, zero_point: int, output_scale: float, output_zero_point: int, *, low: int, high: int
 ) -> Tensor:
     """x * relu6(x + 3) / 6 in 16-bit fixed point (TFLite HARD_SWISH)."""
-    fine = float32(float32(1 / 128) * scale)
-    to_output, output_exponent = _normalize(float32(fine / output_scale))
-    to_unit, unit_exponent = _normalize(float32(fine / float32(3 / 32768)))
+    fine = scale / 128
+    to_output, output_exponent = _normalize(fine / output_scale)
+    to_unit, unit_exponent = _normalize(fine / (3 / 32768))
     _require(output_exponent <= 0, f"the output scale {output_scale} is too small for {scale}")
     to_output, to_unit = (min((m + 2**15) >> 16, INT16_MAX) for m in (to_output, to_unit))
 

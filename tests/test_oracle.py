@@ -681,6 +681,37 @@ def test_reshape() -> None:
         oracle.reshape(x, (4, 2))
 
 
+def test_slice_cells() -> None:
+    assert oracle.slice_cells(count_up(1, 6), (0, 5), (1, -2), (1, 3)) == tensor((1, 3), 5, 3, 1)
+    assert oracle.slice_cells(count_up(2, 3), (0, 1), (1, 1), (2, 2)) == tensor((2, 2), 1, 2, 4, 5)
+    with pytest.raises(IndexError):
+        oracle.slice_cells(count_up(1, 6), (0, 4), (1, 2), (1, 2))
+
+
+def test_gather() -> None:
+    assert oracle.gather(count_up(2, 3), 1, (2, 0, 0)) == tensor((2, 3), 2, 0, 0, 5, 3, 3)
+
+
+def test_extremes() -> None:
+    a, b = tensor((2, 2), 1, -2, 3, 4), tensor((1, 2), 2, 0)
+    assert oracle.extreme(a, b, max) == tensor((2, 2), 2, 0, 3, 4)
+    assert oracle.extreme(a, b, min) == tensor((2, 2), 1, -2, 2, 0)
+    assert oracle.reduce_extreme(a, (1,), max) == tensor((2, 1), 1, 4)
+    assert oracle.reduce_extreme(a, (0, 1), min) == tensor((1, 1), -2)
+
+
+def test_arg_max_is_the_first_of_equals() -> None:
+    assert oracle.arg_max(tensor((2, 3), 5, 7, 7, 1, 0, 1), 1) == tensor((2,), 1, 0)
+
+
+def test_resize_bilinear() -> None:
+    """Edges repeat, the middle blends, and ties go away from code 0."""
+    row = tensor((1, 1, 2, 1), -1, 0)
+    assert oracle.resize_bilinear(row, (1, 4), False, True) == tensor((1, 1, 4, 1), -1, -1, 0, 0)
+    assert oracle.resize_bilinear(row, (1, 3), True, False) == tensor((1, 1, 3, 1), -1, -1, 0)
+    assert oracle.resize_bilinear(tensor((1, 1, 2, 1), 0, 8), (1, 4), False, False).data == [0, 4, 8, 8]
+
+
 def test_transpose() -> None:
     assert oracle.transpose(count_up(2, 3), (1, 0)) == tensor((3, 2), 0, 3, 1, 4, 2, 5)
     # NHWC to NCHW, which is not its own inverse: output (0, c, h, w) is input (0, h, w, c).

@@ -5,7 +5,7 @@
 #define UNFLOAT_KERNELS_NIBBLES_H_
 
 // What scalar.h would say otherwise.
-#define UF_DOT(node, o, x, count) uf_dot_nibbles((node)->params.linear.bias[o], x, uf_nibbles_of(node, o, count), count)
+#define UF_ADD_PRODUCTS uf_add_nibble_products
 #define UF_PACKING .supports = supports, .packed_size = packed_size, .pack = pack,
 
 #include "scalar.h"
@@ -24,14 +24,19 @@ static inline void uf_pack_nibbles(const int8_t *weight, int64_t rows, int64_t c
 
 static inline int32_t uf_nibble(uint32_t half) { return (int32_t)(half ^ 8) - 8; }
 
-// bias + sum w * x; see uf_dot.
-static inline int32_t uf_dot_nibbles(int32_t bias, const int16_t *x, const uint8_t *packed, int64_t count) {
-  int32_t sum = bias;
-  for (int64_t i = 0; i < count / 2; ++i) {
-    sum += x[2 * i] * uf_nibble(packed[i] & 15u);
-    sum += x[2 * i + 1] * uf_nibble((uint32_t)packed[i] >> 4);
+// sum + sum of w * (x - zero_point) over the weights from `at` on; see uf_dot.
+static inline int32_t uf_dot_nibbles(int32_t sum, const uint8_t *x, int32_t zero_point, const uint8_t *packed,
+                                     ptrdiff_t at, ptrdiff_t count) {
+  packed += at / 2;
+  if (at % 2 != 0 && count > 0) {
+    sum += (*x++ - zero_point) * uf_nibble((uint32_t)*packed++ >> 4);
+    --count;
   }
-  if (count % 2 != 0) sum += x[count - 1] * uf_nibble(packed[count / 2] & 15u);
+  for (ptrdiff_t i = 0; i < count / 2; ++i) {
+    sum += (x[2 * i] - zero_point) * uf_nibble(packed[i] & 15u);
+    sum += (x[2 * i + 1] - zero_point) * uf_nibble((uint32_t)packed[i] >> 4);
+  }
+  if (count % 2 != 0) sum += (x[count - 1] - zero_point) * uf_nibble(packed[count / 2] & 15u);
   return sum;
 }
 
@@ -50,9 +55,14 @@ static void pack(const uf_node *node, void *packed) {
   uf_pack_nibbles(node->params.linear.weight, channels_of(node), depth_of(node), packed);
 }
 
-// The packed weights of output channel `o`.
-static inline const uint8_t *uf_nibbles_of(const uf_node *node, int64_t o, int64_t count) {
-  return (const uint8_t *)node->packed + o * uf_nibble_bytes(count);
+// See uf_add_products.
+static inline void uf_add_nibble_products(const uf_node *node, const uf_rows *rows, ptrdiff_t at, const uint8_t *x,
+                                          ptrdiff_t count, int32_t *sums) {
+  const ptrdiff_t bytes = (ptrdiff_t)uf_nibble_bytes(rows->depth);
+  const uint8_t *packed = (const uint8_t *)node->packed + rows->first * bytes;
+  for (int32_t o = 0; o < rows->outputs; ++o) {
+    sums[o] = uf_dot_nibbles(sums[o], x, node->params.linear.input_zero_point, packed + o * bytes, at, count);
+  }
 }
 
 #endif  // UNFLOAT_KERNELS_NIBBLES_H_

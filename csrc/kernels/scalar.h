@@ -5,28 +5,33 @@
 
 #include <string.h>
 
+#include "dsp.h"
 #include "kernel.h"
 
-// Inputs widened to 16 bits, their zero point subtracted: done once for all the output channels that read them.
-static inline void uf_widen(const uint8_t *x, int64_t count, int32_t zero_point, int16_t *widened) {
-  for (int64_t i = 0; i < count; ++i) widened[i] = (int16_t)(x[i] - zero_point);
-}
-
-// bias + sum (w - zero_point) * x. It starts from the bias because the proof that no accumulator overflows does: the
-// products alone may not fit. Both factors fit 16 bits, and saying so lets compilers use their 16-bit multiply-add.
-static inline int32_t uf_dot(int32_t bias, const int16_t *x, const int8_t *w, int64_t count, int32_t zero_point) {
-  int32_t sum = bias;
-  for (int64_t i = 0; i < count; ++i) sum += x[i] * (int16_t)(w[i] - zero_point);
+// sum + sum of (w - weight_zero_point) * (x - input_zero_point). It goes on from the bias because the proof that no
+// accumulator overflows does: the products alone may not fit. Both factors fit 16 bits, and saying so lets compilers
+// use their 16-bit multiply-add.
+static inline int32_t uf_dot(int32_t sum, const uint8_t *x, int32_t input_zero_point, const int8_t *w,
+                             int32_t weight_zero_point, ptrdiff_t count) {
+  for (ptrdiff_t i = 0; i < count; ++i) {
+    sum += (int16_t)(x[i] - input_zero_point) * (int16_t)(w[i] - weight_zero_point);
+  }
   return sum;
 }
 
 // Rescales the accumulators of output channels [first, first + count) to bytes.
-static inline void uf_emit_channels(const uf_linear *linear, const int32_t *sums, int64_t first, int64_t count,
+static inline void uf_emit_channels(const uf_linear *linear, const int32_t *sums, int64_t first, ptrdiff_t count,
                                     uint8_t *out) {
   const int32_t *multiplier = linear->multiplier + first;
   const int8_t *shift = linear->shift + first;
   const uf_output output = linear->output;
-  for (int64_t c = 0; c < count; ++c) out[c] = uf_emit(sums[c], multiplier[c], shift[c], &output);
+#ifdef UF_HELIUM
+  if (output.rounding == QMATH_DOUBLE) {
+    uf_emit_fours(sums, multiplier, shift, (int32_t)count, output.zero_point, output.clamp_min, output.clamp_max, out);
+    return;
+  }
+#endif
+  for (ptrdiff_t c = 0; c < count; ++c) out[c] = uf_emit(sums[c], multiplier[c], shift[c], &output);
 }
 
 // The taps of a window, along one axis, that fall inside the input: [begin, end). Tap k reads origin + k * dilation.
@@ -50,11 +55,11 @@ typedef struct {
 // The pixel of that index among all output pixels of the batch. Images are NHWC.
 static inline uf_pixel uf_pixel_at(const uf_node *node, const uf_window *window, int64_t index) {
   const uf_tensor *input = node->inputs[0], *output = node->output;
-  const int32_t column = (int32_t)(index % output->shape[2]);
-  const int32_t row = (int32_t)(index / output->shape[2] % output->shape[1]);
-  const int64_t sample = index / output->shape[2] / output->shape[1];
+  const ptrdiff_t line = (ptrdiff_t)index / output->shape[2], sample = line / output->shape[1];
+  const int32_t column = (int32_t)((ptrdiff_t)index - line * output->shape[2]);
+  const int32_t row = (int32_t)(line - sample * output->shape[1]);
   const uf_pixel pixel = {
-      input->data + sample * uf_volume(input, 1, 4) * input->width,
+      input->data + (ptrdiff_t)uf_volume(input, 1, 4) * sample * input->width,
       uf_taps_inside(row * window->stride_h - window->pad_top, window->kernel_h, window->dilation_h, input->shape[1]),
       uf_taps_inside(column * window->stride_w - window->pad_left, window->kernel_w, window->dilation_w,
                      input->shape[2]),
@@ -66,17 +71,48 @@ static inline uf_pixel uf_pixel_at(const uf_node *node, const uf_window *window,
 static inline const uint8_t *uf_tap(const uf_node *node, const uf_window *window, const uf_pixel *pixel, int32_t i,
                                     int32_t j) {
   const uf_tensor *input = node->inputs[0];
-  const int64_t row = pixel->rows.origin + i * window->dilation_h;
-  const int64_t column = pixel->columns.origin + j * window->dilation_w;
+  const ptrdiff_t row = pixel->rows.origin + i * window->dilation_h;
+  const ptrdiff_t column = pixel->columns.origin + j * window->dilation_w;
   return pixel->image + (row * input->shape[2] + column) * input->shape[3] * input->width;
 }
 
-// How a kernel keeps its weights: as they are, unless the file that includes this one has said otherwise.
-#ifndef UF_DOT
-#define UF_DOT(node, o, x, count)                                                               \
-  uf_dot((node)->params.linear.bias[o], x, (node)->params.linear.weight + (o) * (count), count, \
-         (node)->params.linear.weight_zero_point)
+// Output channels [first, first + outputs) of a linear operator, whose rows have `depth` weights each: so many are
+// summed together, so that their sums need no memory but registers or the stack.
+enum { UF_OUTPUTS = 4 };
+
+typedef struct {
+  ptrdiff_t first, depth;
+  int32_t outputs;  // at most UF_OUTPUTS
+} uf_rows;
+
+// Each channel's bias. Of a whole block the size is constant, and no function is called.
+static inline void uf_start_sums(const uf_linear *linear, const uf_rows *rows, int32_t *sums) {
+  if (rows->outputs == UF_OUTPUTS) {
+    memcpy(sums, linear->bias + rows->first, UF_OUTPUTS * sizeof(int32_t));
+  } else {
+    memcpy(sums, linear->bias + rows->first, (size_t)rows->outputs * sizeof(int32_t));
+  }
+}
+
+// Adds to each channel's sum the products of `count` inputs with the weights from `at` on. How the weights are kept is
+// said here, unless the file that includes this one has said otherwise.
+#ifndef UF_ADD_PRODUCTS
+#define UF_ADD_PRODUCTS uf_add_products
 #define UF_PACKING
+static inline void uf_add_products(const uf_node *node, const uf_rows *rows, ptrdiff_t at, const uint8_t *x,
+                                   ptrdiff_t count, int32_t *sums) {
+  const uf_linear *linear = &node->params.linear;
+  const int8_t *weight = linear->weight + rows->first * rows->depth + at;
+#ifdef UF_CORTEX_M
+  if (rows->outputs == 4 && linear->weight_zero_point == 0) {
+    uf_dot_four_rows(x, linear->input_zero_point, weight, rows->depth, count, sums);
+    return;
+  }
+#endif
+  for (int32_t o = 0; o < rows->outputs; ++o) {
+    sums[o] = uf_dot(sums[o], x, linear->input_zero_point, weight + o * rows->depth, linear->weight_zero_point, count);
+  }
+}
 #endif
 
 #endif  // UNFLOAT_KERNELS_SCALAR_H_

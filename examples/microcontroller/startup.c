@@ -15,12 +15,13 @@ void _init(void);
 void _init(void) {}
 
 void reset(void) {
+#ifdef __ARM_FEATURE_MVE
+  *(volatile uint32_t *)0xE000ED88u |= 0xFu << 20;  // coprocessor access: Helium's registers
+  __asm__ volatile("dsb\n isb" ::: "memory");
+#endif
   const uint32_t *from = &data_from;
   for (uint32_t *to = &data_begin; to != &data_end;) *to++ = *from++;
   for (uint32_t *to = &bss_begin; to != &bss_end;) *to++ = 0;
-#ifdef __ARM_FEATURE_MVE
-  *(volatile uint32_t *)0xE000ED88u |= 0xFu << 20;  // coprocessor access: Helium's registers
-#endif
   initialise_monitor_handles();
   exit(main());
 }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from unfloat.program.program import Program
 from unfloat.quant.recipe import Recipe
-from unfloat.spec.errors import ExportError, MissingExtraError
+from unfloat.spec.errors import ExportError, MissingExtraError, UnsupportedError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def quantize(
-    model: nn.Module | ExportedProgram,
+    model: nn.Module | ExportedProgram | str | Path,
     calibration: Iterable[Any],
     recipe: Recipe | None = None,
     *,
@@ -36,7 +36,7 @@ def quantize(
 
     Args:
         model: Any `torch.export`-able module of supported operators, or an ExportedProgram. It is run as `eval()` and
-            is not changed.
+            is not changed. Or the path of a float `.tflite` file, which takes its inputs as it did (NHWC).
         calibration: Batches of inputs as the model takes them, preprocessed: tensors or arrays, tuples whose first
             elements are the inputs (labels are ignored), or dicts by input name. About 100 samples serve.
         recipe: Scheme, bits, range rule, overrides; int8 by default.
@@ -51,7 +51,7 @@ def quantize(
         NumericDomainError: Weights are not finite.
     """
     post_training = _room("unfloat.quant.post_training", "torch")
-    reader = _room("unfloat.formats.torch.read", "torch")
+    reader = _reader_of(model)
     passes = _room("unfloat.passes", "torch")
     result: Program = post_training.quantize(
         model, calibration, recipe or Recipe(), reader.read, passes.prepare, progress
@@ -273,16 +273,33 @@ def writer_for(path: str | Path, to: str | None = None) -> Callable[..., None]:
 
 
 def _write_tflite(program: Program, path: str | Path, **options: Any) -> None:
+    _require_options("tflite", options, "float_border")
     _room("unfloat.formats.tflite.write", "tflite").write(program, path, **options)
 
 
+def _require_options(to: str, options: dict[str, Any], *known: str) -> None:
+    for option in options:
+        if option not in known:
+            raise ExportError(f"the format {to} takes the options {', '.join(known)}, found {option}")
+
+
 def _write_c(program: Program, path: str | Path, **options: Any) -> None:
+    _require_options("c", options, "name", "samples")
     from unfloat.formats.c.layer import Prepared
     from unfloat.formats.c.write import write
 
     prepared = [Prepared(*layer) for layer in compile_program(program, level="scalar").layers()]
     picture = Recipe.from_toml(program.metadata.get("recipe", "")).input
     write(program, path, prepared, picture=picture, **options)
+
+
+def _reader_of(model: Any) -> Any:
+    """The room that reads a float model: a module, or a file by its suffix."""
+    if not isinstance(model, str | Path):
+        return _room("unfloat.formats.torch.read", "torch")
+    if Path(model).suffix != ".tflite":
+        raise UnsupportedError(f"{model}: required a module, or a file with the suffix .tflite", [])
+    return _room("unfloat.formats.tflite.read_float", "tflite")
 
 
 def _room(name: str, extra: str) -> Any:

@@ -135,9 +135,11 @@ def _pool(kind: str) -> Callable[..., oracle.Tensor]:
 
 def _softmax(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
     label = program.tensors[i.inputs[0]].qparams
+    mantissa, exponent = i.attributes.get("beta", (1, 0))
+    beta = mantissa * 2.0**exponent
     if label.dtype == "int16":
-        return oracle.softmax16(operands[0], label.scale[0])
-    return oracle.softmax(operands[0], label.scale[0], signed=label.dtype == "int8")
+        return oracle.softmax16(operands[0], label.scale[0], beta)
+    return oracle.softmax(operands[0], label.scale[0], signed=label.dtype == "int8", beta=beta)
 
 
 def _labels(i: Instruction, program: Program) -> tuple[list[float], list[int]]:

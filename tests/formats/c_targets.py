@@ -45,21 +45,22 @@ class _Memory:
         return tuple(f"-Wl,--defsym={name}={value:#x}" for name, value in places.items())
 
 
-def _cortex_m(name: str, cpu: str, machine: str, memory: _Memory = _Memory(), extra: Sequence[str] = ()) -> Target:
+def _cortex_m(name: str, cpu: str, machine: str, memory: _Memory = _Memory(), abi: str = "soft") -> Target:
     emulator = f"qemu-system-arm -M {machine} -nographic -monitor none -semihosting-config enable=on,target=native"
     link = ("--specs=rdimon.specs", "-nostartfiles", f"-Wl,-T,{HERE / 'cortex_m.ld'}", *memory.flags())
-    support = (*extra, "-Wno-pedantic", str(HERE / "startup.c"), *link)
-    flags = (f"-mcpu={cpu}", "-mthumb", "-mfloat-abi=soft")
+    support = ("-Wno-pedantic", str(HERE / "startup.c"), *link)
+    flags = (f"-mcpu={cpu}", "-mthumb", f"-mfloat-abi={abi}")
     return Target(name, "arm-none-eabi-gcc", flags, (*emulator.split(), "-kernel"), support)
 
 
 HOST = Target("host", "gcc")
 ARM64 = Target("arm64", "aarch64-linux-gnu-gcc", ("-static",), ("qemu-aarch64-static",))
 _AN547 = _Memory((0x10000000, 512 << 10), (0x31000000, 4 << 20))
+# No floating-point unit. The first runs plain C, the next two the DSP extension, the last Helium.
 CORTEX_M3 = _cortex_m("cortex-m3", "cortex-m3", "mps2-an385")
 CORTEX_M4 = _cortex_m("cortex-m4", "cortex-m4+nofp", "mps2-an386")
 CORTEX_M7 = _cortex_m("cortex-m7", "cortex-m7+nofp", "mps2-an500")
-CORTEX_M55 = _cortex_m("cortex-m55", "cortex-m55+nomve+nofp", "mps3-an547", _AN547)
+CORTEX_M55 = _cortex_m("cortex-m55", "cortex-m55+nofp", "mps3-an547", _AN547, "hard")  # Helium, of integers only
 TARGETS = (HOST, ARM64, CORTEX_M3, CORTEX_M4, CORTEX_M7, CORTEX_M55)
 
 

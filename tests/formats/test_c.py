@@ -14,11 +14,12 @@ import pytest
 
 import unfloat
 from tests.conformance.generate import DRAWS, Draw, all_cases, build
-from tests.formats.c_targets import CORTEX_M4, HOST, TARGETS, Target, build_and_run
+from tests.formats import c_targets
+from tests.formats.c_targets import CORTEX_M4, CORTEX_M7, CORTEX_M55, HOST, TARGETS, Target, build_and_run
 from tests.program.nets import small_net
 from unfloat.formats.c.no_float import SOFT_FLOAT, floats_in, prove
 from unfloat.formats.c.picture import pixel_table
-from unfloat.formats.c.report import merged
+from unfloat.formats.c.report import code_bytes, merged
 from unfloat.formats.c.table import EMITTERS
 from unfloat.formats.c.text import array, comment, identifier, identifiers, initialiser
 from unfloat.program.program import Program
@@ -77,10 +78,15 @@ def test_every_case_on_this_machine(draw: Draw, tmp_path: Path) -> None:
 
 
 @pytest.mark.cross
-@pytest.mark.parametrize("scheme", ["int8", "uint8", "int16x8"])
-def test_every_case_on_a_microcontroller(scheme: str, tmp_path: Path) -> None:
-    cases(next(draw for draw in DRAWS if draw.name == scheme)).export(tmp_path, name="net")
-    passes(tmp_path, CORTEX_M4, tmp_path, "-Os")
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [(target, name) for target in (CORTEX_M4, CORTEX_M55) for name in ("int8", "int8-ties", "int8-single", "uint8")]
+    + [(CORTEX_M4, "int16x8")],  # Helium has no loops of its own for words
+    ids=lambda x: getattr(x, "name", x),
+)
+def test_every_case_on_a_microcontroller(target: Target, name: str, tmp_path: Path) -> None:
+    cases(next(draw for draw in DRAWS if draw.name == name)).export(tmp_path, name="net")
+    passes(tmp_path, target, tmp_path, "-Os")
 
 
 @pytest.mark.parametrize("target", CROSS)
@@ -244,6 +250,9 @@ def test_names(tmp_path: Path) -> None:
     assert (tmp_path / "2nd net/_2nd_net.h").is_file()
     with pytest.raises(ExportError, match="ends in /"):
         small_net().export(tmp_path / "net.c")
+    for path, option in (("net.tflite", {"name": "net"}), ("net/", {"float_border": True})):
+        with pytest.raises(ExportError, match=f"takes the options .*, found {next(iter(option))}"):
+            small_net().export(f"{tmp_path}/{path}", **option)
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match="cannot write"):
         small_net().export(f"{tmp_path}/file/", to="c")
@@ -367,3 +376,56 @@ def test_the_page_about_it_compiles(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     folder = tmp_path / "firmware"
     (folder / "look.c").write_text(c[1])
     passes(folder, HOST, tmp_path)
+
+
+# How small, how fast --------------------------------------------------------------------------------------------------
+
+HEAD = """
+import sys
+from tflite_micro.python.tflite_micro import runtime
+
+config = runtime.InterpreterConfig.kAllocationRecording
+model = open(sys.argv[1], "rb").read()
+runtime.Interpreter.from_bytes(model, arena_size=1 << 22, intrepreter_config=config).print_allocations()
+"""
+
+
+def macro(folder: Path, name: str) -> int:
+    found = re.search(rf"#define NET_{name} (\d+)", (folder / "net.h").read_text())
+    assert found
+    return int(found[1])
+
+
+@pytest.mark.data
+@pytest.mark.cross
+@pytest.mark.parametrize("network", ["pretrainedResnet_quant", "vww_96_int8", "person_detect"])
+def test_no_more_memory_than_tflite_micro(network: str, data_folder: Path, tmp_path: Path) -> None:
+    """RAM: no more than the head of the interpreter's arena. Flash: no more than the file alone."""
+    pytest.importorskip("tflite_micro")
+    path = data_folder / f"tflite/{network}.tflite"
+    unfloat.load(path).export(tmp_path, name="net")
+    done = subprocess.run([sys.executable, "-c", HEAD, str(path)], capture_output=True, text=True)
+    head = re.search(r"allocation head (\d+) bytes", done.stdout + done.stderr)
+    assert head, done.stderr
+    assert macro(tmp_path, "ARENA_BYTES") <= int(head[1])
+    code = code_bytes("net", tmp_path)
+    assert code is not None
+    assert macro(tmp_path, "WEIGHT_BYTES") + code <= path.stat().st_size
+
+
+@pytest.mark.data
+@pytest.mark.cross
+@pytest.mark.parametrize(("target", "times"), [(CORTEX_M7, 2.5), (CORTEX_M55, 4)], ids=lambda x: getattr(x, "name", ""))
+def test_fewer_instructions_than_plain_c(target: Target, times: float, data_folder: Path, tmp_path: Path) -> None:
+    """ResNet-8, counted by the emulator; UF_PLAIN_C is what bisects a doubt."""
+    unfloat.load(data_folder / "tflite/pretrainedResnet_quant.tflite").export(tmp_path, name="net")
+    sources = [tmp_path / f"net{part}.c" for part in ("", "_weights", "_golden")]
+    counted = []
+    for flags in ((), ("-DUF_PLAIN_C",)):
+        program, chosen = tmp_path / "count", replace(target, flags=(*target.flags, *flags))
+        counter = Path(__file__).with_name("count_instructions.c")
+        c_targets.build(tmp_path, chosen, program, sources=[*sources, counter])
+        outcome = c_targets.run(program, chosen, ("-icount", "shift=0"))
+        assert outcome.status == 0, outcome.text
+        counted.append(int(outcome.text))
+    assert counted[1] >= times * counted[0], counted

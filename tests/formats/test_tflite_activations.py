@@ -113,6 +113,18 @@ def test_every_int16_code(op: str, scale: float, tflm: Peer) -> None:
     assert np.array_equal(answer[0], interpret(program, codes)[0])
 
 
+def test_hard_swish_forms_its_factors_in_double(tflm: Peer) -> None:
+    """Scales at which a factor formed in float32 has another last bit of 16, and a code hangs on it."""
+    label, output = QParams((0.5137585401535034,), 33), QParams((0.9498062133789062,), 90)
+    program = program_of("hard_swish", [Tensor("x", (BATCH, 256), label)], output)
+    codes = [np.arange(-128, 128).astype(np.int8)[None]]
+    (answer,) = tflm([(to_bytes(program), codes)])
+    assert np.array_equal(answer[0], interpret(program, codes)[0])
+    with pytest.raises(ExportError, match="in float32"):
+        unsigned = [QParams(q.scale, q.zero_point + 128, "uint8") for q in (label, output)]
+        to_bytes(program_of("hard_swish", [Tensor("x", (BATCH, 256), unsigned[0])], unsigned[1]))
+
+
 @pytest.mark.parametrize("builtin", ["RELU", "RELU6"])
 @pytest.mark.parametrize("dtype", ["int8", "int16"])
 def test_a_clamp_that_stands_alone_is_a_rescale(builtin: str, dtype: str, tflm: Peer) -> None:

@@ -32,9 +32,8 @@ UINT8 = [draw for draw in DRAWS if draw.scheme == "uint8" and draw.rounding == "
 INT16 = [draw for draw in DRAWS if draw.scheme == "int16x8" and draw.rounding == "double"]
 NARROW = {"arg_max": ("int8", "uint8"), "resize_bilinear": ("int8",)}  # what the public kernels know, where it is less
 WIDE_OPERATORS = [o for o in OPERATORS if "int16" in o.storages and "int16" in NARROW.get(o.name, ("int16",))]
-UINT8_OPERATORS = [
-    o for o in OPERATORS if "uint8" in NARROW.get(o.name, ("uint8",)) and o.name not in (*SIGMOIDS, "abs")
-]
+BYTES_OPERATORS = [o for o in OPERATORS if "uint8" in o.storages and "uint8" in NARROW.get(o.name, ("uint8",))]
+UINT8_OPERATORS = [o for o in BYTES_OPERATORS if o.name not in (*SIGMOIDS, "abs")]
 SAMPLES = 3
 UNSCALED_IN_LITERT = {"sum"}  # it adds int8 and int16 codes as they are, in as many bits
 CRASHING_SUM = 512  # of a softmax row's exponentials: the public kernels then shift by 32 bits and abort
@@ -95,7 +94,8 @@ def crashes(operator: Operator, program: Program, inputs: Arrays) -> bool:
     """Whether the public softmax kernels would abort on these codes."""
     if operator.name != "softmax":
         return False
-    reals = dequantize(inputs[0], program.tensors["x0"].qparams).astype(np.float64)
+    mantissa, exponent = program.instructions[0].attributes.get("beta", (1, 0))
+    reals = dequantize(inputs[0], program.tensors["x0"].qparams).astype(np.float64) * mantissa * 2.0**exponent
     sums = np.exp(reals - reals.max(axis=-1, keepdims=True)).sum(axis=-1)
     return bool(sums.max() > CRASHING_SUM - 1)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,8 +19,10 @@ from tests.peers.protocol import Arrays
 from unfloat.ir.graph import Clamp
 from unfloat.ops import REGISTRY
 from unfloat.ops._operator import Case
+from unfloat.ops.softmax import beta_pair
 from unfloat.program.program import Program
 from unfloat.spec.errors import InvalidProgramError, NumericDomainError
+from unfloat.spec.qparams import float32
 
 COUNT = int(os.environ.get("UNFLOAT_RANDOM_MODELS", "60"))
 SAMPLES = 2
@@ -74,12 +77,17 @@ def _rows(rng: np.random.Generator, label: str) -> Case:
     return Case(label, ((*_shape(rng, 0, 2, 5), int(rng.integers(1, 200))),))
 
 
+def _softmax(rng: np.random.Generator, label: str) -> Case:
+    beta = beta_pair(float32(2.0 ** rng.uniform(-2, 2)))
+    return replace(_rows(rng, label), attributes={"beta": beta} if rng.random() < 0.5 else {})
+
+
 MAKERS: dict[str, Callable[[np.random.Generator, str], Case]] = {
     "sub": _sub,
     "sum": _sum,
     "transpose_conv2d": _transpose_conv2d,
     "batch_matmul": _batch_matmul,
-    "softmax": _rows,
+    "softmax": _softmax,
     "log_softmax": _rows,
     "l2_normalization": _rows,
 }

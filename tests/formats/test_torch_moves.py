@@ -15,7 +15,7 @@ from unfloat.program.interpret import interpret
 from unfloat.spec.qparams import quantize
 
 MOVES = {
-    "slice": (lambda m, x: x[:, 1:3, ::2, -3:], ["slice"] * 3),
+    "slice": (lambda m, x: x[:, 1:3, ::2, -3:], ["slice"]),
     "slice of channels": (lambda m, x: x[:, ::3], ["slice"]),
     "narrow": (lambda m, x: x.narrow(2, 1, 4), ["slice"]),
     "select": (lambda m, x: x[:, 2], ["slice", "reshape"]),
@@ -25,6 +25,7 @@ MOVES = {
     "split in sizes": (lambda m, x: x.split([1, 3, 5], 2), ["slice"] * 3),
     "unbind": (lambda m, x: torch.unbind(x, 1), ["slice", "reshape"] * 4),
     "one half": (lambda m, x: torch.chunk(x, 2, 1)[1], ["slice"]),
+    "every other, backwards": (lambda m, x: x[:, 1:, ::2].flip(1, 2)[:, :, 1:], ["slice"]),
     "gated": (lambda m, x: torch.mul(*torch.chunk(x, 2, 1)), ["slice", "slice", "mul"]),
     "stack": (lambda m, x: torch.stack([x, x * 2], 2), None),
     "unsqueeze": (lambda m, x: x.unsqueeze(2), None),
@@ -32,7 +33,7 @@ MOVES = {
     "index_select": (lambda m, x: x.index_select(1, m.order), ["gather"]),
     "index": (lambda m, x: x[:, :, m.order], ["gather"]),
     "index by a list": (lambda m, x: x[:, [3, 0]], ["gather"]),
-    "flip": (lambda m, x: x.flip(1, -1), ["slice", "slice"]),
+    "flip": (lambda m, x: x.flip(1, -1), ["slice"]),
     "roll": (lambda m, x: x.roll((2, -1), (2, 3)), ["gather", "gather"]),
     "nearest": (lambda m, x: functional.interpolate(x, scale_factor=2), ["gather", "gather"]),
     "nearest to a size": (lambda m, x: functional.interpolate(x, (5, 13)), ["gather", "gather"]),

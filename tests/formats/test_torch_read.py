@@ -220,6 +220,71 @@ def test_hard_squeeze_and_excite():
     assert "transpose" not in found
 
 
+TRANSPOSED = {
+    "plain": lambda: nn.ConvTranspose2d(4, 3, 2, 2),
+    "padded": lambda: nn.ConvTranspose2d(4, 3, 4, 2, 1),
+    "output padding": lambda: nn.ConvTranspose2d(4, 3, 3, 2, 1, 1),
+    "pairs": lambda: nn.ConvTranspose2d(4, 3, (3, 2), (2, 3), (1, 0), (1, 2), bias=False),
+    "stride 1": lambda: nn.ConvTranspose2d(4, 3, 3, padding=2),
+}
+
+
+@pytest.mark.parametrize("name", TRANSPOSED)
+def test_transposed_convolution(name):
+    norm = nn.BatchNorm2d(3)
+    graph = check(nn.Sequential(nn.Conv2d(4, 4, 1), TRANSPOSED[name](), norm, nn.ReLU6()), image())
+    assert ops(graph) == ["conv2d", "transpose_conv2d"]
+    assert graph.nodes[1].norm is not None
+    assert graph.nodes[1].clamp.high == 6
+
+
+def test_transposed_convolution_of_a_sequence():
+    check(nn.ConvTranspose1d(4, 3, 3, 2, 1, 1), torch.randn(2, 4, 9))
+
+
+@pytest.mark.parametrize("layer", [nn.ConvTranspose2d(4, 4, 2, groups=2), nn.ConvTranspose2d(4, 4, 2, dilation=2)])
+def test_transposed_convolution_has_one_group_and_no_dilation(layer):
+    with pytest.raises(UnsupportedError, match="one group and dilation 1"):
+        read(layer, image())
+
+
+PRODUCTS = {
+    "matmul": (calls(lambda x, y: x @ y), [], (2, 3, 5, 6), (2, 3, 6, 4)),
+    "bmm": (calls(torch.bmm), [], (2, 5, 6), (2, 6, 4)),
+    "second transposed": (calls(lambda x, y: x @ y.transpose(-1, -2)), [0, 1], (2, 5, 6), (2, 4, 6)),
+    "first transposed": (calls(lambda x, y: x.mT @ y), [1, 0], (2, 6, 5), (2, 6, 4)),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products_of_values(name):
+    model, flags, *shapes = PRODUCTS[name]
+    graph = check(model(), *map(torch.randn, shapes))
+    assert ops(graph) == ["batch_matmul"]
+    assert list(graph.nodes[0].attributes["transpose"]) == (flags or [0, 0])
+
+
+def test_product_with_a_buffer_for_each_head():
+    check(Calls(lambda m, x: x @ m.k, k=torch.randn(3, 6, 4)), torch.randn(2, 3, 5, 6))
+
+
+def test_attention():
+    model = calls(functional.scaled_dot_product_attention)()
+    graph = check(model, *(torch.randn(2, 3, 5, 4) for _ in range(3)))
+    assert ops(graph) == ["batch_matmul", "constant", "mul", "softmax", "batch_matmul"]
+
+
+@pytest.mark.parametrize("dim", [1, 2, -1])
+def test_rows(dim):
+    assert "l2_normalization" in ops(check(calls(lambda x: functional.normalize(x, dim=dim))(), torch.randn(2, 4, 5)))
+    assert "log_softmax" in ops(check(calls(lambda x: functional.log_softmax(x, dim=dim))(), torch.randn(2, 4, 5)))
+
+
+def test_a_norm_is_no_value():
+    with pytest.raises(UnsupportedError, match="divided by it"):
+        read(calls(lambda x: torch.linalg.vector_norm(x, dim=1, keepdim=True) + x)(), torch.randn(2, 4))
+
+
 CLAMPS = {
     "relu": nn.ReLU,
     "relu in place": lambda: nn.ReLU(inplace=True),
@@ -674,7 +739,6 @@ REFUSED = {
     "divisor": (nn.AvgPool2d(2, divisor_override=3), "divisor_override is not known"),
     "uneven": (nn.AdaptiveAvgPool2d(4), "an adaptive pool must divide the image evenly"),
     "indices": (nn.MaxPool2d(2, return_indices=True), "its indices are used"),
-    "transposed": (nn.ConvTranspose2d(4, 4, 3), "conv_transpose2d: there is no integer operator"),
     "statistics": (nn.BatchNorm2d(4, track_running_stats=False), "it keeps no running statistics"),
     "mean of the batch": (Calls(lambda m, x: x.mean(0)), "dimension 0 must be the batch"),
     "cat of the batch": (
@@ -752,7 +816,8 @@ def test_networks_leave_no_transpose(name):
     network = NETWORKS[name]
     model = network.build().eval()
     graph = prepare(read(model, torch.zeros(1, *network.input_shape)), shapes_of(parameters_of(model)))
-    assert set(ops(graph)).isdisjoint({"transpose", "batch_norm", "constant", "dropout"})
+    assert set(ops(graph)).isdisjoint({"transpose", "batch_norm", "dropout"})
+    assert ("constant" in ops(graph)) == (name == "mobilenet_v3_small")  # of hard sigmoids
     if name != "inception_v3":
         assert "rescale" not in ops(graph)
         assert "pad" not in ops(graph)

@@ -404,6 +404,63 @@ Case softmax(int64_t channels) {
   return test;
 }
 
+Case log_softmax(int64_t channels) {
+  Case test = softmax(channels);
+  test.instruction.attributes["reverse_multiplier"] = draw(1 << 30, INT32_MAX);
+  test.instruction.attributes["reverse_shift"] = draw(-22, -14);
+  return test;
+}
+
+Case l2_normalization(int64_t channels) {
+  Case test;
+  test.is_signed = true;
+  test.inputs = {{draw(1, 5), draw(1, 4), channels}};
+  test.output = test.inputs[0];
+  test.instruction.attributes["input_zero_point"] = draw(-128, 127);
+  return test;
+}
+
+Case transpose_conv2d(int64_t channels) {
+  Case test;
+  test.is_signed = draw(0, 3) > 0;
+  const int64_t outputs = draw(1, 20);
+  const Shape image = {draw(1, 2), draw(1, 5), draw(1, 5), channels}, kernel = {draw(1, 4), draw(1, 4)};
+  Shape size;
+  auto &attributes = test.instruction.attributes;
+  const std::vector<int64_t> stride = pair(draw(1, 3), draw(1, 3));
+  std::vector<int64_t> crop;
+  for (size_t axis = 0; axis < 2; ++axis) {
+    const int64_t made = (image[axis + 1] - 1) * stride[axis] + kernel[axis];
+    crop.push_back(draw(0, made - 1));
+    size.push_back(draw(1, made - crop[axis] + stride[axis] - 1));
+  }
+  attributes["stride"] = stride;
+  attributes["crop"] = crop;
+  attributes["size"] = std::vector<int64_t>(size);
+  add_linear(&test, {outputs, kernel[0], kernel[1], channels}, outputs);
+  test.inputs = {image};
+  test.output = {image[0], size[0], size[1], outputs};
+  return test;
+}
+
+Case batch_matmul(int64_t channels) {
+  Case test;
+  test.is_signed = true;
+  add_output_stage(&test);
+  const int64_t batch = draw(1, 2), heads = draw(1, 3), rows = draw(1, 6), columns = draw(1, 6);
+  const bool first = draw(0, 1) == 1, second = draw(0, 1) == 1;
+  auto &attributes = test.instruction.attributes;
+  attributes["transpose"] = pair(first, second);
+  attributes["multiplier"] = draw(1 << 30, INT32_MAX);
+  attributes["shift"] = draw(-16, -8);
+  attributes["input_zero_points"] = pair(draw(-128, 127), draw(-128, 127));
+  const Shape a = first ? Shape{channels, rows} : Shape{rows, channels};
+  const Shape b = second ? Shape{columns, channels} : Shape{channels, columns};
+  test.inputs = {{batch, heads, a[0], a[1]}, {batch, draw(0, 1) == 1 ? heads : 1, b[0], b[1]}};
+  test.output = {batch, heads, rows, columns};
+  return test;
+}
+
 Case lookup(int64_t channels) {
   Case test;
   test.is_signed = draw(0, 1) == 1;
@@ -582,6 +639,7 @@ const std::vector<std::pair<std::string, std::function<Case(int64_t)>>> kMakers 
     {"sub", add},
     {"sum", mean},
     {"transpose", transpose},
+    {"transpose_conv2d", transpose_conv2d},
 };
 
 // --- running ---
@@ -729,6 +787,9 @@ int main(int argc, char **argv) {
         check(op, make(channels));
         if (op != "softmax") check(op, on_words(make(channels)));
       }
+      check("batch_matmul", batch_matmul(channels));
+      check("l2_normalization", l2_normalization(channels));
+      check("log_softmax", log_softmax(channels));
       check("hard_swish", lookup(channels));
       check("logistic", curve(channels));
       check("prelu", prelu(channels));

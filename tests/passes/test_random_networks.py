@@ -36,6 +36,9 @@ class RandomNetwork:
             self.average,
             self.matrix,
             self.pad,
+            self.cut,
+            self.choose,
+            self.extreme,
         ]
         for _ in range(12):
             names = list(self.shapes)
@@ -96,7 +99,7 @@ class RandomNetwork:
         others = [name for name, other in self.shapes.items() if other == shape]
         other = others[self.rng.integers(len(others))]
         if self.rng.integers(2):
-            self.emit("add", value, other)
+            self.emit(str(self.rng.choice(["add", "maximum", "minimum"])), value, other)
         elif math.prod(shape[1:]) < 2000:
             self.emit("concatenation", value, other, axis=int(self.rng.integers(1, len(shape))))
 
@@ -132,6 +135,27 @@ class RandomNetwork:
     def pad(self, value: str) -> None:
         rank = len(self.shapes[value])
         self.emit("pad", value, paddings=(0, 0, *(int(n) for n in self.rng.integers(0, 2, 2 * rank - 2))))
+
+    def cut(self, value: str) -> None:
+        """Half of an axis, forwards or backwards, or every other cell of it."""
+        shape = self.shapes[value]
+        axis = int(self.rng.integers(1, len(shape)))
+        step = int(self.rng.choice([1, 2, -1]))
+        cells = range(shape[axis])[:: step if shape[axis] > 1 else 1][: max(shape[axis] // 2, 1)]
+        begin, stride, size = [0] * len(shape), [1] * len(shape), list(shape)
+        begin[axis], stride[axis], size[axis] = cells[0], cells.step, len(cells)
+        self.emit("slice", value, begin=tuple(begin), stride=tuple(stride), size=tuple(size))
+
+    def choose(self, value: str) -> None:
+        axis = int(self.rng.integers(1, len(self.shapes[value])))
+        count = self.shapes[value][axis]
+        self.emit("gather", value, axis=axis, indices=tuple(int(i) for i in self.rng.integers(0, count, count)))
+
+    def extreme(self, value: str) -> None:
+        rank = len(self.shapes[value])
+        if rank > 2:
+            op, axis = str(self.rng.choice(["reduce_max", "reduce_min"])), int(self.rng.integers(1, rank))
+            self.emit(op, value, axes=(axis,), keep_dims=int(self.rng.integers(2)))
 
 
 def _port(name: str, value: str, shape: Shape) -> Port:

@@ -56,3 +56,19 @@ def test_trained_and_the_same_everywhere(name: str) -> None:
     assert not isinstance(answer, str), answer
     assert np.array_equal(answer[0], expected)
     assert np.array_equal(interpret(from_bytes(file), [codes])[0], expected)
+
+
+def test_activations_of_16_bits() -> None:
+    """Sigmoids are curves then, in the public kernels as well."""
+    torch.manual_seed(2)
+    model = efficientnet_b0(width=0.25, depth=1).eval()
+    batches = [torch.randn(4, 3, 32, 32) for _ in range(2)]
+    program = unfloat.quantize(model, batches, unfloat.Recipe("int16x8"))
+    port = program.inputs[0]
+    codes = quantize(batches[0].permute(port.permutation).numpy(), program.tensors[port.value].qparams)
+    expected = interpret(program, [codes])[0]
+    for level in _native.levels():
+        assert np.array_equal(program.compile(2, level).run(codes), expected), level
+    (answer,) = peer("tflm")([(to_bytes(program), [codes])])
+    assert not isinstance(answer, str), answer
+    assert np.array_equal(answer[0], expected)

@@ -27,6 +27,16 @@ def narrowed(student: Student, share: float = 0.6) -> Student:
     return student
 
 
+class Transposed(nn.Conv2d):
+    """A transposed convolution whose weight has its output channels first, as other layers have."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.conv_transpose2d(x, self.weight.transpose(0, 1), self.bias, 2, 1, 1)
+
+
 LINEAR: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], Callable[[Tensor, Tensor], Tensor]]] = {
     "conv": (
         lambda: nn.Conv2d(3, 5, 3, 2, 1),
@@ -49,6 +59,11 @@ LINEAR: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], Callable[[Tens
         lambda x, w: functional.conv2d(x, w, None, 1, 0, 2),
     ),
     "linear": (lambda: nn.Linear(20, 6), (20,), functional.linear),
+    "transposed": (
+        lambda: Transposed(),
+        (3, 5, 4),
+        lambda x, w: functional.conv_transpose2d(x, w.transpose(0, 1), None, 2, 1, 1),
+    ),
 }
 CLAMPS = {"none": (-math.inf, math.inf), "relu6": (0.0, 6.0), "hardtanh": (-0.5, 0.75)}
 
@@ -176,6 +191,9 @@ OTHERS = {
     "mean": Other(lambda a: a.mean(3), "none", "mean"),
     "sum": Other(lambda a: a.sum(3), "none", "sum"),
     "softmax": Other(lambda a: a.flatten(1).softmax(1), "none", "softmax"),
+    "log of softmax": Other(lambda a: a.flatten(1).log_softmax(1), "none", "log_softmax"),
+    "normalized": Other(lambda a: functional.normalize(a.flatten(1), dim=1), "none", "l2_normalization"),
+    "matmul": Other(lambda a, b: a @ b.mT, "hardtanh", "batch_matmul"),
     "pad": Other(lambda a: functional.pad(a, (1, 0, 2, 1)), "none", "pad"),
     "reshape": Other(lambda a: a.flatten(1), "none", "reshape"),
     "transpose": Other(lambda a: a.permute(0, 2, 1, 3).flatten(1), "none", "transpose"),
@@ -198,7 +216,15 @@ OTHERS = {
     "abs": Other(lambda a: a.abs(), "none", "abs"),
     "prelu": Other(lambda a: functional.prelu(a, SLOPES), "hardtanh", "prelu", _sloped),
 }
-ELSEWHERE = {"conv2d", "depthwise_conv2d", "fully_connected", "batch_norm", "dropout", "arg_max"}  # LINEAR; no gradient
+ELSEWHERE = {
+    "conv2d",
+    "transpose_conv2d",
+    "depthwise_conv2d",
+    "fully_connected",
+    "batch_norm",
+    "dropout",
+    "arg_max",
+}  # LINEAR; no gradient
 
 
 def test_every_operator_has_a_case() -> None:

@@ -13,7 +13,7 @@ from unfloat.ir.graph import BATCH
 from unfloat.ir.instruction import Instruction, Tensor
 from unfloat.ops import REGISTRY
 from unfloat.ops.slopes import slope_pair, slope_value
-from unfloat.program.verify import verify
+from unfloat.program.verify import check
 from unfloat.spec import activation as act
 from unfloat.spec.errors import InvalidProgramError, NumericDomainError
 from unfloat.spec.qparams import QParams, float32
@@ -88,4 +88,4 @@ def test_a_changed_table_is_an_error(draw: str) -> None:
     table[7] ^= 1
     changed = replace(program, instructions=(replace(instruction, constants={"table": table}),))
     with pytest.raises(InvalidProgramError, match=r"table\[7\] = -?\d+, which follows from the labels"):
-        verify(changed)
+        check(changed)

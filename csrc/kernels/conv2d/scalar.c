@@ -2,60 +2,40 @@
 
 #include "../scalar.h"
 
-typedef struct {
-  int32_t taps, depth;  // of the window; channels of one group
-  int16_t *patch;       // [groups][taps][depth]: the inputs of one pixel
-  int32_t *sums;        // [outputs]
-} workspace;
-
-static int64_t patch_size(const uf_node *node) {
+// The products of a pixel's taps, whose channels begin at `first_channel` and are `depth` many, with their weights.
+// Taps of a row lie side by side, and are one run, unless dilation or groups part them.
+static void add_taps(const uf_node *node, const uf_pixel *pixel, const uf_rows *rows, int32_t first_channel,
+                     int32_t depth, int32_t *sums) {
   const uf_window *window = &node->params.linear.window;
-  return (int64_t)window->kernel_h * window->kernel_w * node->inputs[0]->shape[3];
-}
-
-static size_t scratch_size(const uf_node *node) {
-  return (size_t)node->output->shape[3] * sizeof(int32_t) + (size_t)patch_size(node) * sizeof(int16_t);
-}
-
-static workspace workspace_of(const uf_node *node, int thread) {
-  const uf_linear *linear = &node->params.linear;
-  int32_t *sums = uf_scratch(node, thread);
-  const workspace work = {linear->window.kernel_h * linear->window.kernel_w, node->inputs[0]->shape[3] / linear->groups,
-                          (int16_t *)(sums + node->output->shape[3]), sums};
-  return work;
-}
-
-// Collects the inputs under a window; 0, which stands for padding, outside the image.
-static void gather(const uf_node *node, const uf_pixel *pixel, const workspace *work) {
-  const uf_linear *linear = &node->params.linear;
-  const uf_window *window = &linear->window;
-  memset(work->patch, 0, (size_t)patch_size(node) * sizeof(int16_t));
+  const int32_t taps = pixel->columns.end - pixel->columns.begin;
+  const bool joined = window->dilation_w == 1 && depth == node->inputs[0]->shape[3];
+  const int32_t step = joined ? taps : 1;
   for (int32_t i = pixel->rows.begin; i < pixel->rows.end; ++i) {
-    for (int32_t j = pixel->columns.begin; j < pixel->columns.end; ++j) {
-      const uint8_t *x = uf_tap(node, window, pixel, i, j);
-      int16_t *tap = work->patch + (int64_t)(i * window->kernel_w + j) * work->depth;
-      for (int32_t group = 0; group < linear->groups; ++group, x += work->depth, tap += work->taps * work->depth) {
-        uf_widen(x, work->depth, linear->input_zero_point, tap);
-      }
+    for (int32_t j = pixel->columns.begin; j < pixel->columns.end; j += step) {
+      const uint8_t *x = uf_tap(node, window, pixel, i, j) + first_channel;
+      UF_ADD_PRODUCTS(node, rows, (ptrdiff_t)(i * window->kernel_w + j) * depth, x, (ptrdiff_t)step * depth, sums);
     }
   }
 }
 
 static void run(const uf_node *node, int thread, int threads) {
   const uf_linear *linear = &node->params.linear;
-  const workspace work = workspace_of(node, thread);
-  const int32_t channels = node->output->shape[3], per_group = channels / linear->groups;
-  const int64_t count = (int64_t)work.taps * work.depth;
+  const int32_t groups = linear->groups, channels = node->output->shape[3], per_group = channels / groups;
+  const int32_t depth = node->inputs[0]->shape[3] / groups;
+  const ptrdiff_t row = (ptrdiff_t)linear->window.kernel_h * linear->window.kernel_w * depth;
   const uf_range pixels = uf_share(uf_volume(node->output, 0, 3), 1, thread, threads);
   for (int64_t index = pixels.begin; index < pixels.end; ++index) {
     const uf_pixel pixel = uf_pixel_at(node, &linear->window, index);
-    gather(node, &pixel, &work);
-    for (int32_t o = 0; o < channels; ++o) {
-      const int16_t *x = work.patch + o / per_group * count;
-      work.sums[o] = UF_DOT(node, o, x, count);
+    uint8_t *out = node->output->data + index * channels;
+    for (int32_t o = 0, left; o < channels; o += left < UF_OUTPUTS ? left : UF_OUTPUTS) {
+      left = per_group - o % per_group;  // of the group
+      const uf_rows rows = {o, row, left < UF_OUTPUTS ? left : UF_OUTPUTS};
+      int32_t sums[UF_OUTPUTS];
+      uf_start_sums(linear, &rows, sums);
+      add_taps(node, &pixel, &rows, o / per_group * depth, depth, sums);
+      uf_emit_channels(linear, sums, o, rows.outputs, out + o);
     }
-    uf_emit_channels(linear, work.sums, 0, channels, node->output->data + index * channels);
   }
 }
 
-UF_DEFINE_KERNEL(conv2d, UF_PACKING.scratch_size = scratch_size, .run = run);
+UF_DEFINE_KERNEL(conv2d, UF_PACKING.run = run);

@@ -2,42 +2,58 @@
 
 #include "../scalar.h"
 
-static size_t scratch_size(const uf_node *node) { return (size_t)node->output->shape[3] * sizeof(int32_t); }
+// So many output channels are summed together, on the stack, of which a microcontroller has little.
+#ifdef UF_ENGINE
+enum { BLOCK = 128 };
+#else
+enum { BLOCK = 32 };
+#endif
 
-// Adds one tap to the accumulators of all output channels.
-static void add_tap(const uf_linear *linear, const uint8_t *x, const int8_t *w, int32_t inputs, int32_t times,
-                    int32_t *sums) {
+// Adds one tap to the accumulators of output channels [first, first + count), `times` to an input channel.
+static void add_tap(const uf_linear *linear, const uint8_t *x, const int8_t *w, int32_t first, int32_t count,
+                    int32_t times, int32_t *sums) {
   const int32_t input_zero_point = linear->input_zero_point, weight_zero_point = linear->weight_zero_point;
+  w += first;
   if (times == 1) {
-    for (int32_t c = 0; c < inputs; ++c) {
+    x += first;
+#ifdef UF_CORTEX_M
+    if (weight_zero_point == 0) {
+      uf_add_products_each(x, input_zero_point, w, count, sums);
+      return;
+    }
+#endif
+    for (int32_t c = 0; c < count; ++c) {
       sums[c] += (int16_t)(x[c] - input_zero_point) * (int16_t)(w[c] - weight_zero_point);
     }
     return;
   }
-  for (int32_t c = 0; c < inputs; ++c) {
-    for (int32_t o = c * times; o < (c + 1) * times; ++o) {
-      sums[o] += (x[c] - input_zero_point) * (w[o] - weight_zero_point);
-    }
+  x += first / times;
+  for (int32_t o = 0, left = times - first % times; o < count; ++x, left = times) {
+    const int32_t end = o + left < count ? o + left : count;
+    for (; o < end; ++o) sums[o] += (*x - input_zero_point) * (w[o] - weight_zero_point);
   }
 }
 
 static void run(const uf_node *node, int thread, int threads) {
   const uf_linear *linear = &node->params.linear;
   const uf_window *window = &linear->window;
-  const int32_t inputs = node->inputs[0]->shape[3], channels = node->output->shape[3];
-  int32_t *sums = uf_scratch(node, thread);
+  const int32_t channels = node->output->shape[3], times = channels / node->inputs[0]->shape[3];
   const uf_range pixels = uf_share(uf_volume(node->output, 0, 3), 1, thread, threads);
   for (int64_t index = pixels.begin; index < pixels.end; ++index) {
     const uf_pixel pixel = uf_pixel_at(node, window, index);
-    memcpy(sums, linear->bias, (size_t)channels * sizeof(int32_t));
-    for (int32_t i = pixel.rows.begin; i < pixel.rows.end; ++i) {
-      for (int32_t j = pixel.columns.begin; j < pixel.columns.end; ++j) {
-        const int8_t *weight = linear->weight + ((int64_t)i * window->kernel_w + j) * channels;
-        add_tap(linear, uf_tap(node, window, &pixel, i, j), weight, inputs, channels / inputs, sums);
+    for (int32_t first = 0; first < channels; first += BLOCK) {
+      const int32_t count = channels - first < BLOCK ? channels - first : BLOCK;
+      int32_t sums[BLOCK];
+      memcpy(sums, linear->bias + first, (size_t)count * sizeof(int32_t));
+      for (int32_t i = pixel.rows.begin; i < pixel.rows.end; ++i) {
+        for (int32_t j = pixel.columns.begin; j < pixel.columns.end; ++j) {
+          const int8_t *weight = linear->weight + ((int64_t)i * window->kernel_w + j) * channels;
+          add_tap(linear, uf_tap(node, window, &pixel, i, j), weight, first, count, times, sums);
+        }
       }
+      uf_emit_channels(linear, sums, first, count, node->output->data + index * channels + first);
     }
-    uf_emit_channels(linear, sums, 0, channels, node->output->data + index * channels);
   }
 }
 
-UF_DEFINE_KERNEL(depthwise_conv2d, .scratch_size = scratch_size, .run = run);
+UF_DEFINE_KERNEL(depthwise_conv2d, .run = run);

@@ -109,9 +109,13 @@ def read_inputs(program: Program, paths: Sequence[Path]) -> list[np.ndarray]:
 def read_model(name: str) -> Any:
     """A `.pt2` file (ExportedProgram), or `package.module:function` that returns a module; the current folder is searched.
 
+    The path of a float `.tflite` file is handed on as it is.
+
     Raises:
         UnfloatError: It cannot be loaded.
     """
+    if name.endswith(".tflite"):
+        return Path(name)
     if name.endswith(".pt2"):
         try:
             require_file(name)

@@ -32,7 +32,7 @@ app = typer.Typer(
     help="A network in, an integer-only network out: the same bits everywhere.",
 )
 
-ModelName = Annotated[str, typer.Argument(help="A .pt2 file, or package.module:function that returns a module.")]
+ModelName = Annotated[str, typer.Argument(help="A .pt2 file, a float .tflite, or package.module:function.")]
 ProgramPath = Annotated[Path, typer.Argument(metavar="PROGRAM", help="A .unfloat file, or a quantized .tflite.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads; the result does not depend on them.")]

@@ -29,6 +29,10 @@ class Signature(Protocol):
         """The domain of each attribute."""
 
     @property
+    def optional(self) -> Mapping[str, AttributeDomain]:
+        """The domain of each attribute that may be left out."""
+
+    @property
     def slots(self) -> frozenset[str]:
         """Which of "bias", "norm" and "clamp" a node may carry."""
 
@@ -183,10 +187,11 @@ def _fail(where: str, required: str, found: str) -> NoReturn:
 
 
 def _check_attributes(where: str, node: Node, signature: Signature) -> None:
-    if set(node.attributes) != set(signature.attributes):
+    given = {name: domain for name, domain in signature.optional.items() if name in node.attributes}
+    if set(node.attributes) != {*signature.attributes, *given}:
         required = ", ".join(signature.attributes) or "none"
         _fail(where, f"the attributes of {node.op}: {required}", ", ".join(node.attributes) or "none")
-    for name, domain in signature.attributes.items():
+    for name, domain in {**signature.attributes, **given}.items():
         if not domain.allows(node.attributes[name]):
             _fail(where, f"an attribute {name} that is {domain}", repr(node.attributes[name]))
 

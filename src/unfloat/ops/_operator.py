@@ -132,6 +132,7 @@ class Operator:
         summary: One line for the generated documentation.
         arity: Least and most number of operands (None: any).
         attributes: Domain of each attribute of the Graph node.
+        optional: Domain of each attribute that node and instruction may leave out; the operator says what it is then.
         fields: Domain of each further attribute of the instruction.
         constants: Roles of the instruction's integer arrays.
         slots: Which of "bias", "norm", "clamp" a node may carry.
@@ -164,6 +165,7 @@ class Operator:
     integer_meaning: Callable[[Backend, Attributes, Params, Sequence[Array]], Array] | None
     cases: Callable[[], Iterable[Case]]
     attributes: Mapping[str, Domain] = field(default_factory=lambda: EMPTY)
+    optional: Mapping[str, Domain] = field(default_factory=lambda: EMPTY)
     fields: Mapping[str, Domain] = field(default_factory=lambda: EMPTY)
     constants: tuple[str, ...] = ()
     slots: frozenset[str] = frozenset()

@@ -60,7 +60,8 @@ def pairwise_cases() -> Iterator[Case]:
     yield Case("both broadcast", ((4, 1, 6), (1, 5, 6)))
     yield Case("rank 2, one value", ((33,), (1,)))
     yield Case("rank 5", ((2, 3, 2, 4), (2, 1, 1, 4)))
-    yield Case("rank 6", ((2, 3, 2, 3, 4), (1, 3, 2, 1, 4)))
+    yield Case("rank 6", ((2, 3, 2, 3, 4), (2, 1, 2, 1, 4)))
+    yield Case("rank 6, equal shapes", ((1, 3, 2, 3, 4), (1, 3, 2, 3, 4)))
 
 
 def reduction_cases() -> Iterator[Case]:

@@ -48,6 +48,19 @@ FIELDS = {
 }
 
 
+def beta_pair(beta: float) -> tuple[int, int]:
+    """A positive float32 as (mantissa, exponent), `mantissa * 2^exponent`, the mantissa odd: an attribute of integers."""
+    numerator, denominator = beta.as_integer_ratio()
+    zeros = (numerator & -numerator).bit_length() - 1
+    return numerator >> zeros, zeros - denominator.bit_length() + 1
+
+
+def _beta(attributes: Attributes) -> float:
+    """What multiplies differences before their exponentials; 1 where it is left out."""
+    mantissa, exponent = attributes.get("beta", (1, 0))
+    return float(mantissa * 2.0**exponent)
+
+
 def softmax_shape(attributes: Attributes, inputs: Sequence[Shape], params: Mapping[str, Shape]) -> Shape:
     """Of the input; its last axis has a limit."""
     if len(inputs[0]) < 2 or inputs[0][-1] >= 2**SUM_BITS:
@@ -59,13 +72,13 @@ def _derive(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) 
     """The factor from codes to Q5.26; of int16 codes, to steps of a table over [-10, 0] (eq. 30)."""
     if output.qparams.dtype != "int16":
         return derive_differences(instruction, inputs, output)
-    multiplier, shift = quantize_multiplier(scale_of(inputs[0]) / TABLE_RANGE, most=15)
+    multiplier, shift = quantize_multiplier(scale_of(inputs[0]) * _beta(instruction.attributes) / TABLE_RANGE, most=15)
     return {"multiplier": multiplier, "shift": shift, "diff_min": EVERY_DIFFERENCE, "output_zero_point": 0}
 
 
 def derive_differences(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
     """The factor from codes to Q5.26, and the least difference whose exponential is not zero."""
-    factor = min(scale_of(inputs[0]) * 2 ** (31 - DIFFERENCE_BITS), 2**31 - 1.0)
+    factor = min(scale_of(inputs[0]) * _beta(instruction.attributes) * 2 ** (31 - DIFFERENCE_BITS), 2**31 - 1.0)
     multiplier, shift = quantize_multiplier(factor, most=31)
     if factor <= 1:
         raise NumericDomainError(f"softmax needs an input scale above 2^-26, found {scale_of(inputs[0])}")
@@ -108,7 +121,8 @@ def _narrow(b: Backend, attributes: Attributes, codes: Array) -> Array:
 
 
 def _float(b: Backend, attributes: Attributes, inputs: Sequence[Array], params: Params) -> Array:
-    powers = b.exp(inputs[0] - b.xp.max(inputs[0], axis=-1, keepdims=True))
+    real = inputs[0] * _beta(attributes)
+    powers = b.exp(real - b.xp.max(real, axis=-1, keepdims=True))
     return powers / b.xp.sum(powers, axis=-1, keepdims=True)
 
 
@@ -119,17 +133,25 @@ def cases() -> Iterator[Case]:
     yield Case("rank 3", ((5, 7),))
 
 
+def _scaled_cases() -> Iterator[Case]:
+    """And factors of the differences: less than 1, and more."""
+    yield from cases()
+    for beta in (0.75, 5.0):
+        yield Case(f"beta {beta}", ((3, 9),), {"beta": beta_pair(beta)})
+
+
 OPERATORS = (
     Operator(
         name="softmax",
         summary="The softmax over the last axis, output scale 1/256, or 1/32768.",
         arity=(1, 1),
+        optional={"beta": Domain("ints", -149, 2**24, 2)},
         fields=FIELDS,
         shape=softmax_shape,
         float_meaning=_float,
         integer_meaning=_integer,
         quant=QuantRecord(output="fixed", fixed=FIXED),
         derive=_derive,
-        cases=cases,
+        cases=_scaled_cases,
     ),
 )

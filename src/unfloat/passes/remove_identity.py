@@ -1,10 +1,10 @@
-"""Remove nodes that change nothing, and join reshapes of reshapes."""
+"""Remove nodes that change nothing, and join reshapes of reshapes and slices of slices."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from unfloat.ir.graph import Graph, Node, Shape
+from unfloat.ir.graph import Attributes, Graph, Node, Shape
 from unfloat.passes._edit import identity, rebuilt
 
 
@@ -23,9 +23,22 @@ def run(graph: Graph) -> Graph:
 
 
 def _joined(node: Node, nodes: dict[str, Node]) -> Node:
-    """A reshape reads past the reshape before it, which dies if nothing else needs it."""
-    before = nodes.get(node.inputs[0]) if node.op == "reshape" else None
-    return replace(node, inputs=before.inputs) if before is not None and before.op == "reshape" else node
+    """A reshape or slice reads past the one before it, which dies if nothing else needs it."""
+    before = nodes.get(node.inputs[0]) if node.op in ("reshape", "slice") else None
+    if before is None or before.op != node.op:
+        return node
+    attributes = node.attributes if node.op == "reshape" else _slice_of_slice(before.attributes, node.attributes)
+    return replace(node, inputs=before.inputs, attributes=attributes)
+
+
+def _slice_of_slice(first: Attributes, then: Attributes) -> Attributes:
+    """Cell i of the second is cell `begin + i * stride` of the first, and so on."""
+    axes = list(zip(first["begin"], first["stride"], then["begin"], then["stride"], strict=True))
+    return {
+        "begin": tuple(begin + cell * stride for begin, stride, cell, _ in axes),
+        "stride": tuple(stride * step for _, stride, _, step in axes),
+        "size": then["size"],
+    }
 
 
 def _is_identity(node: Node, source: Shape) -> bool:

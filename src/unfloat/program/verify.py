@@ -161,7 +161,8 @@ def _check_instruction(program: Program, instruction: Instruction) -> LayerBound
 
 
 def _check_fields(operator: Operator, instruction: Instruction, where: str) -> None:
-    domains = {**operator.attributes, **operator.fields}
+    given = {name: domain for name, domain in operator.optional.items() if name in instruction.attributes}
+    domains = {**operator.attributes, **operator.fields, **given}
     _require(
         set(domains) == set(instruction.attributes),
         where,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -79,7 +80,12 @@ def _require_storages(graph: Graph, dtype: str) -> None:
 
 
 def live_parameters(model: Any) -> dict[str, torch.Tensor]:
-    """The parameters and buffers of a module or an ExportedProgram by name, shared, every alias included."""
+    """The parameters and buffers of a module or an ExportedProgram by name, shared, every alias included.
+
+    A model that is a file has none: its weights are the Graph's constants.
+    """
+    if isinstance(model, str | Path):
+        return {}
     if not isinstance(model, torch.nn.Module):
         return {**model.state_dict, **model.constants}
     named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]

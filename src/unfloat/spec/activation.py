@@ -89,15 +89,21 @@ def _saturated(steps: Array, inside: Array, values: Array, low: int, high: int) 
     return where(inside, saturate(values, low, high), ends)
 
 
-def hard_swish_steps(steps: Array, input_scale: float, output_scale: float) -> Array:
-    """`x min(max(x + 3, 0), 6) / 6` of steps `q - Z`, in steps of the output (eq. 45): TFLite's 16-bit reference.
+def hard_swish_steps(steps: Array, input_scale: float, output_scale: float, *, single: bool = False) -> Array:
+    """`x min(max(x + 3, 0), 6) / 6` in steps of the output (eq. 45): TFLite's 16-bit reference.
+
+    Args:
+        steps: int64, `q - Z` of the input.
+        input_scale: float32.
+        output_scale: float32.
+        single: Form the factors in float32, as LiteRT does.
 
     Raises:
         NumericDomainError: The output's scale is below the input's / 128, which TFLite's kernels do not take either.
     """
-    fine = float32(input_scale / 128)
-    to_output, output_shift = quantize_multiplier(float32(fine / output_scale))
-    to_unit, unit_shift = quantize_multiplier(float32(fine / float32(3 / 2**15)))
+    fine, formed = input_scale / 128, float32 if single else float
+    to_output, output_shift = quantize_multiplier(formed(fine / output_scale))
+    to_unit, unit_shift = quantize_multiplier(formed(fine / (3 / 2**15)))
     if output_shift > 0:
         raise NumericDomainError(
             f"hard_swish needs an output scale above its input's / 128, found {output_scale} and {input_scale}"

@@ -26,6 +26,14 @@ class Between:
     share: np.ndarray
 
 
+def bilinear_scale(source: int, target: int, align_corners: bool, half_pixel_centers: bool) -> tuple[int, int]:
+    """The step from one target cell to the next and the coordinate of the first, in 1/1024ths (eq. 39)."""
+    aligned = align_corners and target > 1
+    cells, steps = (source - 1, target - 1) if aligned else (source, target)
+    scale = (ONE * cells + steps // 2) // steps
+    return scale, scale // 2 - ONE // 2 if half_pixel_centers else 0
+
+
 def bilinear_coordinates(source: int, target: int, align_corners: bool, half_pixel_centers: bool) -> Between:
     """For each of `target` cells what it lies between among `source` cells (eq. 39 and 40).
 
@@ -43,10 +51,7 @@ def reads_past_the_end(source: int, target: int, align_corners: bool, half_pixel
 
 
 def _coordinates(source: int, target: int, align_corners: bool, half_pixel_centers: bool) -> np.ndarray:
-    aligned = align_corners and target > 1
-    cells, steps = (source - 1, target - 1) if aligned else (source, target)
-    scale = (ONE * cells + steps // 2) // steps
-    start = scale // 2 - ONE // 2 if half_pixel_centers else 0
+    scale, start = bilinear_scale(source, target, align_corners, half_pixel_centers)
     return np.arange(target, dtype=np.int64) * scale + start
 
 

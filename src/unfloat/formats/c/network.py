@@ -27,7 +27,7 @@ _TEMPLATE = """\
 int {name}_run_in(void *arena, size_t arena_bytes, const {name}_inputs *inputs, {name}_outputs *outputs) {{
   uint8_t *const base = arena;
   if (arena == NULL || inputs == NULL || outputs == NULL) return {upper}_NULL_POINTER;
-  if ({missing}) return {upper}_NULL_POINTER;
+{missing}
   if ((uintptr_t)arena % {upper}_ARENA_ALIGNMENT != 0) return {upper}_ARENA_MISALIGNED;
   if (arena_bytes < {upper}_ARENA_BYTES) return {upper}_ARENA_TOO_SMALL;
 {steps}
@@ -54,7 +54,7 @@ def network(net: Net, picture: str) -> str:
     ports = [*net.inputs.items(), *net.outputs.items()]
     kernels = "".join(f"void {kernel}_run(const uf_node *node);\n" for kernel in net.kernels)
     arrays = "".join(declaration(symbol, values) for symbol, values in net.constants.items())
-    missing = [f"inputs->{name} == NULL" for name in net.inputs] + [f"outputs->{name} == NULL" for name in net.outputs]
+    members = [f"inputs->{name}" for name in net.inputs] + [f"outputs->{name}" for name in net.outputs]
     flips = any(ctype(net, port) == "int8_t" for _, port in ports)
     return _TEMPLATE.format(
         name=net.name,
@@ -62,7 +62,7 @@ def network(net: Net, picture: str) -> str:
         declarations=f"{kernels}\n{arrays}",
         border=_FLIP.format(name=net.name) if flips else "",
         layers="\n".join(_layer(net, *pair) for pair in zip(net.layers, net.parameters, strict=True)),
-        missing=" || ".join(missing),
+        missing="\n".join(f"  if ({member} == NULL) return {net.name.upper()}_NULL_POINTER;" for member in members),
         steps="\n".join(f"  {step}" for step in _steps(net)),
         picture=picture,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,13 @@ import numpy as np
 from unfloat.formats.tflite.activation import activation_codes
 from unfloat.formats.tflite.builtins import UnreadableError
 from unfloat.formats.tflite.model import LEAST_ALLOWANCE, MOST_SHARING, Field, TfModel, TfOperator, TfTensor, apart
+from unfloat.formats.tflite.survey import FLOATS, real_tensor
 from unfloat.ir.graph import BATCH, EMPTY, Shape
 from unfloat.ir.instruction import Instruction, Tensor
 from unfloat.ops import REGISTRY
 from unfloat.program.lower import complete
 from unfloat.spec.errors import NumericDomainError
+from unfloat.spec.fixedpoint import WIDE_ROUNDING
 from unfloat.spec.qparams import STORAGE, WIDE_BITS, QParams
 
 IMAGE_RANK = 4
@@ -132,6 +135,23 @@ class Draft:
                 f"required constants and indices of no more than {MOST_SHARING} times those in the file"
             )
 
+    def codes_of(self, name: str) -> str:
+        """The codes of one of the file's inputs: the tensor itself, or what a QUANTIZE makes of its real numbers."""
+        if self.tensor(name).dtype not in FLOATS:
+            return name
+        consumers = [operator for operator in self.model.operators if name in operator.inputs]
+        if len(consumers) != 1 or consumers[0].builtin != "QUANTIZE" or not consumers[0].outputs:
+            required = "required codes, or real numbers that one QUANTIZE takes"
+            raise UnreadableError(f"{required}; this model computes with floats: unfloat.quantize makes it integer")
+        return consumers[0].outputs[0]
+
+    def reason(self, operator: TfOperator) -> str:
+        """Why an operator on real numbers is refused; "" for others."""
+        name = real_tensor(self.model, operator)
+        if name is None:
+            return ""
+        return f"it computes with floats ({self.tensor(name).dtype} in {name}): quantize the whole model"
+
     # --- the Program's values ---
 
     def operand(self, name: str | None, rank: int | None = None) -> str:
@@ -221,18 +241,49 @@ class Draft:
         made = self.emit(op, inputs, label, shape or own, attributes, constants, labels)
         self.values[output] = self.reshaped(made, own, output)
 
-    def bounded(self, output: str, source: str, low: int, high: int) -> None:
-        """One of the file's activations is another one between two codes.
+    def weights(
+        self, source: str, weight: tuple[np.ndarray, QParams], bias: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], dict[str, QParams], dict[str, Any]]:
+        """Constants and labels of a linear instruction on `source`, and the rounding that its width asks for."""
+        codes, label = weight
+        if bias.dtype.kind != "i":
+            raise UnreadableError(f"required a bias of integers, found {bias.dtype}")
+        label = replace(label, narrow=bool(codes.min() > label.qmin))
+        if self.tensors[source].qparams.dtype == "int16":
+            return {"weight": codes, "bias": bias.astype(np.int64)}, {"weight": label}, {"rounding": WIDE_ROUNDING}
+        return {"weight": codes, "bias": bias.astype(np.int32)}, {"weight": label}, {}
+
+    def clamp(self, operator: TfOperator) -> dict[str, Any]:
+        """An instruction's clamp by the operator's fused activation, and its rounding."""
+        return self.clamp_by(fused_activation_of(operator), operator.outputs[0])
+
+    def clamp_by(self, activation: str, output: str) -> dict[str, Any]:
+        """The same by an activation's name."""
+        low, high = activation_codes(activation, self.label(output))
+        return {"clamp_min": low, "clamp_max": high, "rounding": "double"}
+
+    def cuts(self, operator: TfOperator) -> bool:
+        """Whether the fused activation cuts off anything that the output could say."""
+        label, clamp = self.label(operator.outputs[0]), self.clamp(operator)
+        return (clamp["clamp_min"], clamp["clamp_max"]) != (label.qmin, label.qmax)
+
+    def bounded(self, output: str, source: str, bound: np.ndarray, *, below: bool) -> None:
+        """One of the file's activations is another one, of the same label, with one bound: a code of that label."""
+        label, code = self.label(source), int(bound.reshape(-1)[0])
+        low, high = (code, label.qmax) if below else (label.qmin, code)
+        self.narrowed(output, source, {"clamp_min": low, "clamp_max": high, "rounding": "double"})
+
+    def narrowed(self, output: str, source: str, clamp: Mapping[str, Any]) -> None:
+        """One of the file's activations is another one, of the same label, clamped.
 
         The clamp joins the instruction that makes the other, where that has one and nothing else reads the value.
         """
-        value = self.operand(source)
-        clamp = {"clamp_min": low, "clamp_max": high}
+        value, low, high = self.operand(source), clamp["clamp_min"], clamp["clamp_max"]
         maker = self.instructions[-1] if self.instructions else None
         if maker is None or maker.name != value or "clamp_min" not in maker.attributes or self.is_shared(value):
-            self.define(output, "rescale", (value,), {**clamp, "rounding": "double"})
+            self.define(output, "rescale", (value,), clamp)
             return
-        ends = {end: min(max(maker.attributes[end], low), high) for end in clamp}
+        ends = {end: min(max(maker.attributes[end], low), high) for end in ("clamp_min", "clamp_max")}
         made = self._remade(output, ends)
         self.values = {name: found for name, found in self.values.items() if found != made}  # nothing else reads those
         self.alias(output, made)
@@ -274,13 +325,6 @@ class Draft:
             raise UnreadableError(
                 f"required the QParams of its operands for its output, {label}; found {self.label(output)}"
             )
-
-
-def clamp_codes(draft: Draft, operator: TfOperator) -> dict[str, Any]:
-    """An instruction's clamp by the operator's fused activation, and its rounding."""
-    label = draft.label(operator.outputs[0])
-    low, high = activation_codes(fused_activation_of(operator), label)
-    return {"clamp_min": low, "clamp_max": high, "rounding": "double"}
 
 
 def fused_activation_of(operator: TfOperator) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from unfloat.formats.tflite.batching import undo
 from unfloat.formats.tflite.builtins import UnreadableError
@@ -17,7 +18,6 @@ from unfloat.formats.tflite.decode import decode
 from unfloat.formats.tflite.draft import BatchTouchedError, Draft
 from unfloat.formats.tflite.fold import fold
 from unfloat.formats.tflite.model import TfModel, TfOperator, apart
-from unfloat.formats.tflite.survey import FLOATS, real_tensor
 from unfloat.formats.tflite.table import READERS
 from unfloat.ir.graph import Port
 from unfloat.ir.instruction import Tensor
@@ -58,7 +58,18 @@ def from_bytes(content: bytes) -> Program:
 
 def _program(model: TfModel, lead: int) -> Program:
     draft = Draft(model, lead)
+    inputs, outputs, structure = filled(draft)
+    return Program(inputs, outputs, _used(draft, outputs), tuple(draft.instructions), structure)
+
+
+def filled(draft: Draft) -> tuple[tuple[Port, ...], tuple[Port, ...], Any]:
+    """Read all operators into a draft: its inputs, its outputs, and how those are handed back.
+
+    Raises:
+        UnsupportedError: All that could not be read.
+    """
     problems: list[str] = []
+    model = draft.model
     inputs = [port for user, name in model.inputs for port in _entry(draft, user, name, problems)]
     for index, operator in enumerate(model.operators):
         problems += _read(draft, index, operator)
@@ -67,8 +78,7 @@ def _program(model: TfModel, lead: int) -> Program:
     if problems:
         raise UnsupportedError("A Program cannot hold these parts of the file:", problems)
     structure = None if len(outputs) == 1 else ("tuple", len(outputs))
-    tensors = _used(draft, [port.value for port in outputs])
-    return Program(_named_apart(inputs), _named_apart(outputs), tensors, tuple(draft.instructions), structure)
+    return _named_apart(inputs), _named_apart(outputs), structure
 
 
 def _read(draft: Draft, index: int, operator: TfOperator) -> Iterator[str]:
@@ -89,15 +99,7 @@ def _read(draft: Draft, index: int, operator: TfOperator) -> Iterator[str]:
             raise
         yield f"{where}: its leading dimension cannot be told from its batch"
     except UnreadableError as error:
-        yield f"{where}: {_reason(draft, operator) or error}"
-
-
-def _reason(draft: Draft, operator: TfOperator) -> str:
-    """Why an operator on real numbers is refused; "" for others."""
-    name = real_tensor(draft.model, operator)
-    if name is None:
-        return ""
-    return f"it computes with floats ({draft.tensor(name).dtype} in {name}): quantize the whole model"
+        yield f"{where}: {draft.reason(operator) or error}"
 
 
 def _is_border(draft: Draft, operator: TfOperator) -> bool:
@@ -117,7 +119,7 @@ def _is_border(draft: Draft, operator: TfOperator) -> bool:
 def _entry(draft: Draft, user: str, name: str, problems: list[str]) -> Iterator[Port]:
     """An input: codes, or the codes that a QUANTIZE makes of real numbers; or a problem."""
     try:
-        codes = _codes_of(draft, name)
+        codes = draft.codes_of(name)
         value = draft.unused(codes)
         draft.tensors[value] = Tensor(value, draft.shape(codes), draft.label(codes))
         draft.values[codes] = value
@@ -126,18 +128,6 @@ def _entry(draft: Draft, user: str, name: str, problems: list[str]) -> Iterator[
         raise
     except UnreadableError as error:
         problems.append(f"input {user}: {error}")
-
-
-def _codes_of(draft: Draft, name: str) -> str:
-    """An input's codes: the tensor itself, or what a QUANTIZE makes of its real numbers."""
-    if draft.tensor(name).dtype not in FLOATS:
-        return name
-    consumers = [operator for operator in draft.model.operators if name in operator.inputs]
-    if len(consumers) != 1 or consumers[0].builtin != "QUANTIZE" or not consumers[0].outputs:
-        raise UnreadableError(
-            "required codes, or real numbers that one QUANTIZE takes; this model computes with floats"
-        )
-    return consumers[0].outputs[0]
 
 
 def _exit(draft: Draft, user: str, name: str, problems: list[str]) -> Iterator[Port]:
@@ -166,7 +156,9 @@ def _named_apart(ports: Sequence[Port]) -> tuple[Port, ...]:
     return tuple(found)
 
 
-def _used(draft: Draft, outputs: Sequence[str]) -> dict[str, Tensor]:
+def _used(draft: Draft, outputs: Sequence[Port]) -> dict[str, Tensor]:
     """The Program's tensors without constants that turned out not to be needed."""
-    needed = {name for instruction in draft.instructions for name in instruction.inputs} | set(outputs)
+    needed = {name for instruction in draft.instructions for name in instruction.inputs} | {
+        port.value for port in outputs
+    }
     return {name: tensor for name, tensor in draft.tensors.items() if tensor.data is None or name in needed}

@@ -3,7 +3,7 @@
 The same bits means: in TensorFlow Lite Micro's reference kernels (CMSIS-NN's defaults) for int8 and int16, and in
 LiteRT's reference kernels for uint8, which Micro does not know. Where LiteRT runs an int8 or int16 file, a code may
 differ by one: it requantizes FULLY_CONNECTED in floating point, so does it make the tables of LOGISTIC and TANH, and it
-forms the factors of MUL, LEAKY_RELU and ABS in float32. Micro runs grouped convolutions too.
+forms the factors of MUL, LEAKY_RELU, ABS and HARD_SWISH in float32. Micro runs grouped convolutions too.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def write(program: Program, path: str | Path, *, float_border: bool = False) -> 
         program: What to write; its batch becomes 1.
         path: Where to.
         float_border: Take and give float32 in the Program's inner layout (NHWC): QUANTIZE at the entry, DEQUANTIZE at
-            the exit. Otherwise the border is codes. QUANTIZE overflows for reals past 2^31 scales, infinities among
-            them, where the engine's border saturates.
+            the exit, but for indices, which are int32. Otherwise the border is codes. QUANTIZE overflows for reals past
+            2^31 scales, infinities among them, where the engine's border saturates.
 
     Raises:
         ExportError: TFLite cannot say some instructions (the message lists all), or the path cannot be written.
@@ -88,7 +88,7 @@ def _exits(scope: Scope, program: Program, float_border: bool) -> Iterator[tuple
     free = {instruction.name for instruction in program.instructions}
     for port in program.outputs:
         name = port.value
-        if float_border:
+        if float_border and scope.tensors[name].quantization is not None:
             name = scope.real(f"{port.value}/float", scope.shape(port.value))
             scope.emit("DEQUANTIZE", (port.value,), name)
         elif name not in free:

@@ -110,16 +110,16 @@ def _clamp(build: Builder, x: object, low: object, high: object) -> Value:
 
 def softmax(build: Builder, x: object, dim: int, part: str = "", **_: object) -> Operand:
     """aten.softmax."""
-    return _along_last(build, "softmax", x, dim, part)
+    return along_last(build, "softmax", x, dim, part)
 
 
 def log_softmax(build: Builder, x: object, dim: int, **_: object) -> Operand:
     """aten.log_softmax."""
-    return _along_last(build, "log_softmax", x, dim, "")
+    return along_last(build, "log_softmax", x, dim)
 
 
-def _along_last(build: Builder, op: str, x: object, dim: int, part: str) -> Operand:
-    """The node, over the axis brought last."""
+def along_last(build: Builder, op: str, x: object, dim: int, part: str = "") -> Operand:
+    """An operator on rows, over the axis brought last."""
     value = need_value(x)
     rank = len(value.shape)
     axis = dim % rank

@@ -69,6 +69,8 @@ class Builder:
         Raises:
             RefusedError: The operator's shape rule does not take these operands.
         """
+        if not all(value.name for value in inputs):
+            raise RefusedError("a norm is read where its own value is divided by it", "torch.nn.functional.normalize")
         filled = {role: weight for role, weight in params.items() if weight is not None}
         shapes = {role: weight.shape for role, weight in filled.items()}
         try:

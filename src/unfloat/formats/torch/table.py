@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from unfloat.formats.torch import activation, arithmetic, attention, linear, movement, pooling, resize, selection
+from unfloat.formats.torch import activation, arithmetic, attention, linear, movement, norms, pooling, resize, selection
 
 Handler = Callable[..., Any]  # (Builder, x=..., the schema's other arguments by name) -> Operand, or a tuple of them
 
@@ -32,7 +32,7 @@ TABLE: Mapping[str, Handler] = {
     "channel_shuffle": movement.channel_shuffle,
     "clamp": arithmetic.clamp,
     "clamp_max": arithmetic.clamp,
-    "clamp_min": arithmetic.clamp,
+    "clamp_min": norms.clamp_min,
     "clip": arithmetic.clamp,
     "clone": movement.nothing,
     "concat": movement.concatenate,
@@ -45,13 +45,15 @@ TABLE: Mapping[str, Handler] = {
     "conv_transpose2d": linear.transpose_convolution,
     "convolution": linear.convolution,
     "detach": movement.nothing,
-    "div": arithmetic.div,
+    "div": norms.div,
     "dropout": arithmetic.dropout,
+    "expand_as": norms.expand_as,
     "feature_alpha_dropout": arithmetic.feature_dropout,
     "feature_dropout": arithmetic.feature_dropout,
     "flatten": movement.reshape,
     "hardtanh": arithmetic.hardtanh,
     "lift_fresh_copy": movement.nothing,
+    "linalg_vector_norm": norms.vector_norm,
     "linear": linear.linear,
     "log_softmax": arithmetic.log_softmax,
     "mT": movement.last_two,

@@ -8,10 +8,12 @@ from unfloat.formats.c.layer import Emitter, Layer, Parameters, byte_offset
 from unfloat.formats.c.text import Value
 
 
-def _add(layer: Layer) -> Parameters:
+def add(layer: Layer) -> Parameters:
+    """Of add; `sign` is that of the second operand."""
     fields: dict[str, Value] = {
+        "sign": 1,
         "left_shift": layer.number("left_shift"),
-        "input_zero_point": _zero_points(layer, layer.numbers("input_zero_points")),
+        "input_zero_point": zero_points(layer, layer.numbers("input_zero_points")),
         "input_multiplier": layer.numbers("input_multipliers"),
         "input_shift": layer.numbers("input_shifts"),
         "multiplier": layer.number("output_multiplier"),
@@ -21,9 +23,10 @@ def _add(layer: Layer) -> Parameters:
     return Parameters("add", fields)
 
 
-def _scale(layer: Layer, zero_points: Sequence[int], axes: Sequence[int] = ()) -> Parameters:
+def scale(layer: Layer, zeros: Sequence[int], axes: Sequence[int] = ()) -> Parameters:
+    """Of an operator with one multiplier: the zero points of its inputs, and the axes or inputs that `axes` names."""
     fields: dict[str, Value] = {
-        "input_zero_point": _zero_points(layer, zero_points),
+        "input_zero_point": zero_points(layer, zeros),
         "multiplier": layer.number("multiplier"),
         "shift": layer.number("shift"),
         "axes": f"{sum(1 << axis for axis in axes)}u",
@@ -33,29 +36,32 @@ def _scale(layer: Layer, zero_points: Sequence[int], axes: Sequence[int] = ()) -
 
 
 def _mul(layer: Layer) -> Parameters:
-    return _scale(layer, layer.numbers("input_zero_points"))
+    return scale(layer, layer.numbers("input_zero_points"))
 
 
 def _rescale(layer: Layer) -> Parameters:
-    return _scale(layer, [layer.number("input_zero_point")])
+    return scale(layer, [layer.number("input_zero_point")])
 
 
-def _mean(layer: Layer) -> Parameters:
-    return _scale(layer, [layer.number("input_zero_point")], layer.numbers("axes"))
+def mean(layer: Layer) -> Parameters:
+    """Of mean and sum."""
+    return scale(layer, [layer.number("input_zero_point")], layer.numbers("axes"))
 
 
-def _softmax(layer: Layer) -> Parameters:
+def softmax(layer: Layer) -> Parameters:
+    """Of softmax."""
     return Parameters("softmax", {name: layer.number(name) for name in ("multiplier", "shift", "diff_min")})
 
 
-def _zero_points(layer: Layer, zero_points: Sequence[int]) -> list[Value]:
-    return [z + byte_offset(tensor.qparams) for z, tensor in zip(zero_points, layer.inputs, strict=True)]
+def zero_points(layer: Layer, zeros: Sequence[int]) -> list[Value]:
+    """The inputs' zero points in byte space."""
+    return [z + byte_offset(tensor.qparams) for z, tensor in zip(zeros, layer.inputs, strict=True)]
 
 
 EMITTERS = {
-    "add": Emitter(_add, packed="int32"),
+    "add": Emitter(add, packed="int32"),
     "mul": Emitter(_mul),
     "rescale": Emitter(_rescale),
-    "mean": Emitter(_mean),
-    "softmax": Emitter(_softmax, packed="int32"),
+    "mean": Emitter(mean),
+    "softmax": Emitter(softmax, packed="int32"),
 }

@@ -1,4 +1,4 @@
-"""conv2d, depthwise_conv2d, fully_connected."""
+"""conv2d, depthwise_conv2d, fully_connected, transpose_conv2d."""
 
 from __future__ import annotations
 
@@ -49,8 +49,16 @@ def _fully_connected(layer: Layer) -> Parameters:
     return _linear(layer, {})
 
 
+def _transpose_conv2d(layer: Layer) -> Parameters:
+    kernel_h, kernel_w = layer.instruction.constants["weight"].shape[1:3]
+    (stride_h, stride_w), (top, left) = layer.numbers("stride"), layer.numbers("crop")
+    sides: dict[str, Value] = {"kernel_h": kernel_h, "kernel_w": kernel_w, "stride_h": stride_h, "stride_w": stride_w}
+    return _linear(layer, {"window": {**sides, "pad_top": top, "pad_left": left}})
+
+
 EMITTERS = {
     "conv2d": Emitter(_conv2d),
     "depthwise_conv2d": Emitter(_depthwise_conv2d),
     "fully_connected": Emitter(_fully_connected),
+    "transpose_conv2d": Emitter(_transpose_conv2d),
 }

@@ -5,19 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from unfloat.formats.tflite.activation import activation_codes, emit_plain
+import numpy as np
+
+from unfloat.formats.tflite.activation import emit_plain
 from unfloat.formats.tflite.builtins import UnreadableError, UnsayableError
-from unfloat.formats.tflite.draft import Draft, clamp_codes
+from unfloat.formats.tflite.draft import Draft
 from unfloat.formats.tflite.model import TfOperator
 from unfloat.formats.tflite.scope import Scope
 from unfloat.formats.tflite.table._common import Reader, Writer, clamp_of, require_operands
 from unfloat.ir.instruction import Instruction
 from unfloat.ops.slopes import slope_pair, slope_value
-from unfloat.spec.qparams import QParams
+from unfloat.spec.activation import hard_swish_steps
+from unfloat.spec.fixedpoint import quantize_multiplier, requantize
+from unfloat.spec.qparams import QParams, float32
 
 SIGMOID_SCALE = 8.0  # from it on the public kernels take 0 for an end of the range
 HARD_SWISH_SCALE = 2.0**-22  # below it, or with an output scale 2^9 times the input's, they shift 16 bits by 16
 HARD_SWISH_RATIO = 2.0**9
+STEPS = np.arange(-255, 256)  # of all bytes, whatever the zero point
+SINGLE = "its factors in float32, as TFLite's uint8 kernels form them, give other codes"
 PRELU_RANK = 4  # of PRELU in TensorFlow Lite Micro
 
 
@@ -34,9 +40,28 @@ def _hard_swish_obstacle(labels: Sequence[QParams]) -> str:
     """The same for HARD_SWISH."""
     scale, output_scale = (label.scale[0] for label in labels)
     if scale >= HARD_SWISH_SCALE and output_scale <= HARD_SWISH_RATIO * scale:
-        return ""
+        unsigned = any(label.dtype == "uint8" for label in labels)
+        single = hard_swish_steps(STEPS, scale, output_scale, single=True)
+        return SINGLE if unsigned and (single != hard_swish_steps(STEPS, scale, output_scale)).any() else ""
     required = f"an input scale of at least {HARD_SWISH_SCALE} and an output scale at most {HARD_SWISH_RATIO} times it"
     return f"required {required}, found {scale} and {output_scale}"
+
+
+def _leaky_relu_obstacle(labels: Sequence[QParams], slope: float) -> str:
+    """The same for LEAKY_RELU."""
+    scale, output_scale = (label.scale[0] for label in labels)
+    below = float32(scale * abs(slope)) / output_scale
+    doubles = (scale / output_scale, scale * abs(slope) / output_scale)
+    singles = (float32(scale / output_scale), float32(below))
+    unsigned = any(label.dtype == "uint8" for label in labels)
+    return SINGLE if unsigned and [*map(_multiples, doubles)] != [*map(_multiples, singles)] else ""
+
+
+def _multiples(factor: float) -> list[int]:
+    """A factor times every step."""
+    steps, (multiplier, shift) = np.abs(STEPS), quantize_multiplier(factor)
+    found: list[int] = requantize(steps, np.array(multiplier), np.array(shift), "double").tolist()
+    return found
 
 
 OBSTACLES = {"LOGISTIC": _sigmoid_obstacle, "TANH": _sigmoid_obstacle, "HARD_SWISH": _hard_swish_obstacle}
@@ -55,7 +80,10 @@ def _writer(builtin: str) -> Writer:
 
 
 def _leaky_relu(scope: Scope, i: Instruction) -> None:
-    emit_plain(scope, "LEAKY_RELU", i.inputs, i.name, clamp_of(i), Alpha=slope_value(i.attributes))
+    slope = slope_value(i.attributes)
+    if reason := _leaky_relu_obstacle([scope.label(name) for name in (i.inputs[0], i.name)], slope):
+        raise UnsayableError(reason)
+    emit_plain(scope, "LEAKY_RELU", i.inputs, i.name, clamp_of(i), Alpha=slope)
 
 
 def _abs(scope: Scope, i: Instruction) -> None:
@@ -99,13 +127,16 @@ def _read_leaky_relu(draft: Draft, operator: TfOperator) -> None:
     slope = operator.fields.get("Alpha", 0.0)
     if not isinstance(slope, int | float) or not math.isfinite(slope):
         raise UnreadableError(f"required a finite alpha, found {slope}")
-    attributes = {"slope": slope_pair(slope), **clamp_codes(draft, operator)}
+    labels = [draft.label(name) for name in (operator.inputs[0], operator.outputs[0])]
+    if reason := _leaky_relu_obstacle(labels, slope):
+        raise UnreadableError(reason)
+    attributes = {"slope": slope_pair(slope), **draft.clamp(operator)}
     draft.define(operator.outputs[0], "leaky_relu", (draft.operand(operator.inputs[0]),), attributes)
 
 
 def _read_abs(draft: Draft, operator: TfOperator) -> None:
     require_operands(operator, 1)
-    draft.define(operator.outputs[0], "abs", (draft.operand(operator.inputs[0]),), clamp_codes(draft, operator))
+    draft.define(operator.outputs[0], "abs", (draft.operand(operator.inputs[0]),), draft.clamp(operator))
 
 
 def _read_prelu(draft: Draft, operator: TfOperator) -> None:
@@ -115,7 +146,7 @@ def _read_prelu(draft: Draft, operator: TfOperator) -> None:
         raise UnreadableError("required codes of 8 bits, found int16")
     rank = len(draft.shape(operator.outputs[0]))
     operands = [draft.operand(name, rank) for name in operator.inputs]
-    draft.define(operator.outputs[0], "prelu", operands, clamp_codes(draft, operator))
+    draft.define(operator.outputs[0], "prelu", operands, draft.clamp(operator))
 
 
 def _read_clamp(draft: Draft, operator: TfOperator) -> None:
@@ -125,13 +156,11 @@ def _read_clamp(draft: Draft, operator: TfOperator) -> None:
     """
     require_operands(operator, 1)
     source, output = draft.tensor(operator.inputs[0]).name, operator.outputs[0]
-    label = draft.label(output)
-    low, high = activation_codes(operator.builtin, label)
-    if label == draft.label(source):
-        draft.bounded(output, source, low, high)
+    clamp = draft.clamp_by(operator.builtin, output)
+    if draft.label(output) == draft.label(source):
+        draft.narrowed(output, source, clamp)
         return
-    attributes = {"clamp_min": low, "clamp_max": high, "rounding": "double"}
-    draft.define(output, "rescale", (draft.operand(source),), attributes)
+    draft.define(output, "rescale", (draft.operand(source),), clamp)
 
 
 READERS: dict[str, Reader] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unfloat.formats.tflite.activation import emit_fused, emit_plain
 from unfloat.formats.tflite.builtins import UnreadableError, UnsayableError
-from unfloat.formats.tflite.draft import Draft, clamp_codes, number
+from unfloat.formats.tflite.draft import Draft, number
 from unfloat.formats.tflite.model import Field, TfOperator
 from unfloat.formats.tflite.scope import Scope
 from unfloat.formats.tflite.table._common import Reader, Writer, clamp_of, require_operands
@@ -60,7 +60,7 @@ def _read_pair(op: str) -> Reader:
         require_operands(operator, 2)
         rank = len(draft.shape(operator.outputs[0]))
         operands = [draft.operand(name, rank) for name in operator.inputs]
-        draft.define(operator.outputs[0], op, operands, clamp_codes(draft, operator))
+        draft.define(operator.outputs[0], op, operands, draft.clamp(operator))
 
     return read
 
@@ -79,7 +79,7 @@ def _read_addition(op: str) -> Reader:
 
 def _read_quantize(draft: Draft, operator: TfOperator) -> None:
     require_operands(operator, 1)
-    draft.define(operator.outputs[0], "rescale", (draft.operand(operator.inputs[0]),), clamp_codes(draft, operator))
+    draft.define(operator.outputs[0], "rescale", (draft.operand(operator.inputs[0]),), draft.clamp(operator))
 
 
 def _read_reduction(op: str) -> Reader:
@@ -88,7 +88,7 @@ def _read_reduction(op: str) -> Reader:
         source, axes = operator.inputs
         found = sorted({draft.axis(int(axis), source) for axis in draft.numbers(axes).reshape(-1)})
         keep = number(operator, "KeepDims")
-        attributes = {"axes": tuple(found), "keep_dims": keep, **clamp_codes(draft, operator)}
+        attributes = {"axes": tuple(found), "keep_dims": keep, **draft.clamp(operator)}
         draft.define(operator.outputs[0], op, (draft.operand(source),), attributes)
 
     return read

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unfloat.formats.tflite.activation import emit_plain
 from unfloat.formats.tflite.builtins import MAX_RANK, UnsayableError
-from unfloat.formats.tflite.draft import BatchTouchedError, Draft, clamp_codes, number
+from unfloat.formats.tflite.draft import BatchTouchedError, Draft, number
 from unfloat.formats.tflite.model import TfOperator
 from unfloat.formats.tflite.scope import Scope
 from unfloat.formats.tflite.table._common import Reader, Writer, clamp_of, require_operands
@@ -28,7 +28,7 @@ def _read_batch_matmul(draft: Draft, operator: TfOperator) -> None:
     if rank < 3:
         raise BatchTouchedError("required a batch of matrices, found one whose rows are the batch")
     operands = [draft.operand(name, rank) for name in operator.inputs]
-    attributes = {"transpose": (number(operator, "AdjX"), number(operator, "AdjY")), **clamp_codes(draft, operator)}
+    attributes = {"transpose": (number(operator, "AdjX"), number(operator, "AdjY")), **draft.clamp(operator)}
     draft.define(operator.outputs[0], "batch_matmul", operands, attributes)
 
 

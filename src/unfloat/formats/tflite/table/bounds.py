@@ -17,13 +17,10 @@ def _read_bound(*, below: bool) -> Reader:
         if draft.tensor(bound).data is None or draft.constant(bound).size != 1:
             _read_pair(draft, operator, "maximum" if below else "minimum")
             return
-        codes = draft.constant(bound)
         name, label = operator.outputs[0], draft.label(source)
         for other in (bound, name):
             draft.require_same(draft.tensor(other).name, label)
-        code = int(codes.reshape(-1)[0])
-        low, high = (code, label.qmax) if below else (label.qmin, code)
-        draft.bounded(name, draft.tensor(source).name, low, high)
+        draft.bounded(name, draft.tensor(source).name, draft.constant(bound), below=below)
 
     return read
 

@@ -15,7 +15,8 @@ from unfloat.ops import REGISTRY
 def _pairwise(builtin: str) -> Writer:
     def write(scope: Scope, i: Instruction) -> None:
         inputs, target = list(i.inputs), i.name
-        if len(scope.shape(i.name)) > MAX_RANK:  # the batch of 1 goes, and comes back
+        broadcast = scope.shape(i.inputs[0]) != scope.shape(i.inputs[1])
+        if broadcast and len(scope.shape(i.name)) > MAX_RANK:  # the batch of 1 goes, and comes back
             inputs = [_unbatched(scope, i, name) for name in i.inputs]
             target = scope.between(f"{i.name}/picked", i.name, scope.shape(i.name)[1:])
         scope.emit(builtin, inputs, target)

@@ -10,7 +10,7 @@ import numpy as np
 
 from unfloat.formats.tflite.activation import emit_fused
 from unfloat.formats.tflite.builtins import UnreadableError, UnsayableError
-from unfloat.formats.tflite.draft import Draft, clamp_codes, number
+from unfloat.formats.tflite.draft import Draft, number
 from unfloat.formats.tflite.geometry import framed
 from unfloat.formats.tflite.model import Field, Quantization, TfOperator
 from unfloat.formats.tflite.scope import Scope
@@ -18,7 +18,6 @@ from unfloat.formats.tflite.table._common import clamp_of, emit_reshape, require
 from unfloat.ir.graph import BATCH, Shape
 from unfloat.ir.instruction import Instruction
 from unfloat.ops import REGISTRY
-from unfloat.spec.fixedpoint import WIDE_ROUNDING
 from unfloat.spec.qparams import QParams, positive_scale
 
 
@@ -97,22 +96,18 @@ def read_linear(
     shape: Shape | None,
 ) -> None:
     """The instruction of a linear operator; `weight` in the Program's layout, `shape` what the instruction makes."""
-    codes, label = weight
-    label = replace(label, narrow=bool(codes.min() > label.qmin))
-    wide = draft.tensors[source].qparams.dtype == "int16"
-    bias = _bias(draft, operator, codes.shape[REGISTRY[OPERATORS[operator.builtin]].quant.weight_axis or 0])
-    constants = {"weight": codes, "bias": bias.astype(np.int64 if wide else np.int32)}
-    fields = {**attributes, **clamp_codes(draft, operator)} | ({"rounding": WIDE_ROUNDING} if wide else {})
-    op = OPERATORS[operator.builtin]
-    draft.define(operator.outputs[0], op, (source,), fields, constants, {"weight": label}, shape)
+    channels = weight[0].shape[REGISTRY[OPERATORS[operator.builtin]].quant.weight_axis or 0]
+    constants, labels, rounding = draft.weights(source, weight, _bias(draft, operator, channels))
+    fields = {**attributes, **draft.clamp(operator), **rounding}
+    draft.define(operator.outputs[0], OPERATORS[operator.builtin], (source,), fields, constants, labels, shape)
 
 
 def _bias(draft: Draft, operator: TfOperator, channels: int) -> np.ndarray:
-    """One integer for each channel; zeros where the bias is left out."""
+    """One number for each channel; zeros where the bias is left out."""
     name = operator.inputs[2] if len(operator.inputs) > 2 else None
     if name is None:
         return np.zeros(channels, np.int64)
-    bias = draft.numbers(name)
+    bias = draft.constant(name)
     if bias.size != channels:
         raise UnreadableError(f"required a bias of {channels} channels, found {bias.shape}")
     return bias.reshape(-1)

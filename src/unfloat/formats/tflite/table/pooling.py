@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unfloat.formats.tflite.activation import whole_storage
 from unfloat.formats.tflite.builtins import UnsayableError
-from unfloat.formats.tflite.draft import Draft, clamp_codes, number
+from unfloat.formats.tflite.draft import Draft, number
 from unfloat.formats.tflite.geometry import frame, framed
 from unfloat.formats.tflite.model import Field, TfOperator
 from unfloat.formats.tflite.scope import Scope
@@ -48,12 +48,11 @@ def _read_pool(op: str) -> Reader:
         source = draft.image(operator.inputs[0])
         made = (BATCH, *draft.tensor(name).shape[1:])
         attributes = {"kernel": kernel, **window(draft, operator, kernel)}
-        clamp = clamp_codes(draft, operator)
-        if (clamp["clamp_min"], clamp["clamp_max"]) == (label.qmin, label.qmax):
+        if not draft.cuts(operator):
             draft.define(name, op, (source,), attributes, shape=made)
             return
         pooled = draft.emit(op, (source,), label, made, attributes)
-        draft.define(name, "rescale", (pooled,), clamp, shape=made)
+        draft.define(name, "rescale", (pooled,), draft.clamp(operator), shape=made)
 
     return read
 

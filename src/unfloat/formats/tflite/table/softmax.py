@@ -14,12 +14,14 @@ from unfloat.formats.tflite.model import TfOperator
 from unfloat.formats.tflite.scope import Scope
 from unfloat.formats.tflite.table._common import Reader, emit_reshape, require_operands, require_plain
 from unfloat.ir.instruction import Instruction
+from unfloat.ops.softmax import beta_pair
 
 MAX_NORMALIZED_RANK = 4
 
 
 def _softmax(scope: Scope, i: Instruction) -> None:
-    scope.emit("SOFTMAX", i.inputs, i.name, Beta=1.0)
+    mantissa, exponent = i.attributes.get("beta", (1, 0))
+    scope.emit("SOFTMAX", i.inputs, i.name, Beta=mantissa * 2.0**exponent)
 
 
 def _log_softmax(scope: Scope, i: Instruction) -> None:
@@ -45,9 +47,11 @@ WRITERS = {"softmax": _softmax, "log_softmax": _log_softmax, "l2_normalization":
 
 def _read_softmax(draft: Draft, operator: TfOperator) -> None:
     require_operands(operator, 1)
-    if operator.fields.get("Beta", 1.0) != 1.0:
-        raise UnreadableError(f"required beta = 1, found {operator.fields['Beta']}")
-    draft.define(operator.outputs[0], "softmax", (draft.operand(operator.inputs[0]),), {})
+    beta = operator.fields.get("Beta", 0.0)  # the schema's default
+    if not isinstance(beta, float) or not 0 < beta < math.inf:
+        raise UnreadableError(f"required a positive beta, found {beta}")
+    attributes = {} if beta == 1.0 else {"beta": beta_pair(beta)}
+    draft.define(operator.outputs[0], "softmax", (draft.operand(operator.inputs[0]),), attributes)
 
 
 def _read_rows(op: str) -> Reader:

@@ -1,0 +1,133 @@
+"""Read a `.tflite` file of real numbers into a Graph, through the same operator table: to quantize what Keras made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unfloat.formats.tflite.activation import BOUNDS
+from unfloat.formats.tflite.builtins import UnreadableError
+from unfloat.formats.tflite.decode import decode
+from unfloat.formats.tflite.draft import BatchTouchedError, Draft
+from unfloat.formats.tflite.model import TfModel, TfOperator, TfTensor
+from unfloat.formats.tflite.read import filled
+from unfloat.ir.graph import EMPTY, Clamp, Graph, Node, Param, Shape
+from unfloat.ir.instruction import Tensor
+from unfloat.ops import REGISTRY
+from unfloat.program.file import read_bytes
+from unfloat.spec.errors import InvalidProgramError
+from unfloat.spec.qparams import QParams
+
+UNIT = QParams((1.0,))  # of every value here, so that operators which share QParams agree
+
+
+def read(path: str | Path, example_inputs: object = ()) -> Graph:
+    """Read a float model.
+
+    Args:
+        path: A `.tflite` file of float32 tensors.
+        example_inputs: Not needed: the file knows its shapes.
+
+    Returns:
+        The Graph, in the file's own layout (NHWC), before any pass; its weights are the Graph's constants.
+
+    Raises:
+        InvalidProgramError: The file is damaged; the message names the field.
+        UnsupportedError: Operators that Unfloat does not know, all of them at once.
+        MissingExtraError: The package of the extra `tflite` is not installed.
+        OSError: There is no such file, or it cannot be read.
+    """
+    try:
+        model = decode(read_bytes(path))
+    except InvalidProgramError as error:
+        raise InvalidProgramError(f"{path}: {error}") from error
+    try:
+        return _graph(FloatDraft(model, 0))
+    except BatchTouchedError:
+        return _graph(FloatDraft(model, 1))
+
+
+def _graph(draft: FloatDraft) -> Graph:
+    inputs, outputs, structure = filled(draft)
+    return Graph(inputs, tuple(draft.nodes), outputs, draft.arrays, structure)
+
+
+class FloatDraft(Draft):
+    """The Graph being made. Where an integer Draft makes codes' constants, this one keeps real parameters."""
+
+    def __init__(self, model: TfModel, lead: int) -> None:
+        """Begin with nothing; see `Draft`."""
+        super().__init__(model, lead)
+        self.nodes: list[Node] = []
+        self.arrays: dict[str, np.ndarray] = {}
+
+    def label(self, name: str | None) -> QParams:
+        """One for all real numbers; codes have no place in a float model."""
+        tensor = self.tensor(name)
+        if tensor.dtype != "float32":
+            required = "required float32 in a model to quantize"
+            raise UnreadableError(
+                f"{required}, found {tensor.dtype} in {tensor.name}: unfloat.load reads quantized files"
+            )
+        return UNIT
+
+    def reason(self, operator: TfOperator) -> str:
+        """Real numbers are no reason to refuse an operator here."""
+        return ""
+
+    def codes_of(self, name: str) -> str:
+        """An input's real numbers are the value itself."""
+        return name
+
+    def weights(
+        self, source: str, weight: tuple[np.ndarray, QParams], bias: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], dict[str, QParams], dict[str, Any]]:
+        """The parameters as they are."""
+        return {"weight": weight[0], "bias": bias}, {}, {}
+
+    def clamp_by(self, activation: str, output: str) -> dict[str, Any]:
+        """The node's clamp slot, where there is an activation."""
+        return {} if activation == "NONE" else {"clamp": Clamp(*BOUNDS[activation])}
+
+    def cuts(self, operator: TfOperator) -> bool:
+        """Whether the operator has an activation."""
+        return bool(self.clamp(operator))
+
+    def bounded(self, output: str, source: str, bound: np.ndarray, *, below: bool) -> None:
+        """A clamp on one side."""
+        real, infinity = float(bound.reshape(-1)[0]), float("inf")
+        self.narrowed(output, source, {"clamp": Clamp(real, infinity) if below else Clamp(-infinity, real)})
+
+    def narrowed(self, output: str, source: str, clamp: Mapping[str, Any]) -> None:
+        """A node of its own; a pass joins it to the one before."""
+        self.define(output, "rescale", (self.operand(source),), clamp)
+
+    def emit(
+        self,
+        op: str,
+        inputs: Sequence[str],
+        label: QParams,
+        shape: Shape,
+        attributes: Mapping[str, Any],
+        constants: Mapping[str, np.ndarray] = EMPTY,
+        labels: Mapping[str, QParams] = EMPTY,
+        name: str | None = None,
+    ) -> str:
+        """Append a node; what only an instruction has is left out."""
+        name = self.unused(name or f"{inputs[0]}/{op}")
+        params = {role: Param(f"{name}.{role}") for role in constants}
+        self.arrays |= {f"{name}.{role}": np.asarray(array, np.float32) for role, array in constants.items()}
+        own = {role: value for role, value in attributes.items() if role in REGISTRY[op].attributes}
+        self.nodes.append(Node(name, op, tuple(inputs), shape, own, params, clamp=attributes.get("clamp")))
+        self.tensors[name] = Tensor(name, shape, label)
+        return name
+
+    def _declare_constant(self, tensor: TfTensor, rank: int | None) -> str:
+        name = super()._declare_constant(tensor, rank)
+        declared = self.tensors[name]
+        self.arrays[f"{name}.value"] = np.asarray(declared.data, np.float32)
+        self.nodes.append(Node(name, "constant", (), declared.shape, params={"value": Param(f"{name}.value")}))
+        return name
