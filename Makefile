@@ -1,12 +1,13 @@
 # The front door: `make demo` and `make test`. Everything lives in .venv; nothing is installed elsewhere.
 PYTHON ?= python3
+FUZZ_SECONDS ?= 120
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --constraint constraints.txt
 STAMP  := $(VENV)/.unfloat
 SOURCES := $(shell find csrc src CMakeLists.txt pyproject.toml constraints.txt -name '*.so' -prune -o -name '*.pyc' -prune -o -type f -print)
 
-.PHONY: demo test lint format bench mutate clean
+.PHONY: demo test lint format bench mutate fuzz clean
 
 demo: $(STAMP)-demo            ## a real network, real pictures: float beside integer
 	$(BIN)/python examples/demo.py --output demo_output
@@ -19,18 +20,21 @@ lint: $(STAMP)-test            ## style, types, import directions, native format
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.c' 'csrc/*.h' 'csrc/*.cc' 'tests/native/*' 'benchmarks/*.c' 'benchmarks/*.cc')
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.c' 'csrc/*.h' 'csrc/*.cc' 'tests/native/*' 'benchmarks/*.c' 'benchmarks/*.cc' 'fuzz/*.cc')
 
 format: $(STAMP)-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.c' 'csrc/*.h' 'csrc/*.cc' 'tests/native/*' 'benchmarks/*.c' 'benchmarks/*.cc')
+	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.c' 'csrc/*.h' 'csrc/*.cc' 'tests/native/*' 'benchmarks/*.c' 'benchmarks/*.cc' 'fuzz/*.cc')
 
 bench: $(STAMP)-demo           ## speed beside other runtimes, one process each, in turns
 	$(BIN)/python -m benchmarks.speed
 
 mutate: $(STAMP)-test          ## each of 12 named mutations must turn a test red
 	$(BIN)/python benchmarks/mutate.py
+
+fuzz: $(STAMP)-fuzz            ## hostile files and native Programs, for FUZZ_SECONDS; needs clang
+	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS)
 
 clean:
 	rm -rf $(VENV) build demo_output
@@ -46,4 +50,8 @@ $(STAMP)-test: $(STAMP)
 
 $(STAMP)-demo: $(STAMP)
 	$(PIP) --editable '.[torch,tflite,demo]'
+	touch $@
+
+$(STAMP)-fuzz: $(STAMP)
+	$(PIP) --editable '.[torch,tflite,test,fuzz]'
 	touch $@

@@ -14,6 +14,10 @@
 #endif
 #endif
 
+#ifdef UF_X86_64
+#include <cpuid.h>
+#endif
+
 #include <stdexcept>
 
 namespace unfloat {
@@ -27,9 +31,10 @@ bool has_avx2() {
   return __builtin_cpu_supports("avx2");
 }
 
+// Asked of the CPU itself, as clang below 18 has no name for it: leaf 7, subleaf 1, bit 4 of EAX.
 bool has_avxvnni() {
-  __builtin_cpu_init();
-  return has_avx2() && __builtin_cpu_supports("avxvnni");
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return has_avx2() && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax >> 4 & 1) != 0;
 }
 
 bool has_avx512vl() {

@@ -62,7 +62,7 @@ BAD = {
     ),
     "attribute out of domain": (
         graph(conv(attributes={**CONV, "stride": (0, 1)})),
-        r"required an attribute stride that is a tuple of 2 integers in \[1, 65536\], found \(0, 1\)",
+        r"required an attribute stride that is a tuple of 2 integers in \[1, 32768\], found \(0, 1\)",
     ),
     "attribute of another kind": (
         graph(conv(attributes={**CONV, "groups": True})),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from unfloat.formats.pictures.read import find_pictures, in_model_layout, picture_batches, read_picture
+from unfloat.program.file import require_file
 from unfloat.program.program import Program
 from unfloat.quant.recipe import Recipe
 from unfloat.spec.errors import CalibrationError, MissingExtraError, RecipeError, UnfloatError
@@ -117,6 +118,7 @@ def read_model(name: str) -> Any:
         return Path(name)
     if name.endswith(".pt2"):
         try:
+            require_file(name)
             return import_torch().export.load(name)
         except MissingExtraError:
             raise

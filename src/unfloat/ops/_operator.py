@@ -192,7 +192,8 @@ ROUNDING = Domain("name", choices=("double", "single"))
 MULTIPLIER = Domain("int", 0, 2**31 - 1)
 SHIFT = Domain("int", -31, 30)
 SIZE = 1 << 16
-PAIR = Domain("ints", 1, SIZE, 2)
-PADDING = Domain("ints", 0, SIZE, 4)
+WINDOW = 1 << 15  # kernels, strides, dilations, paddings: the engine multiplies two of them in 32 bits
+PAIR = Domain("ints", 1, WINDOW, 2)
+PADDING = Domain("ints", 0, WINDOW, 4)
 CLAMP = {"clamp_min": CODE, "clamp_max": CODE}
 RESCALING = {"multiplier": MULTIPLIER, "shift": SHIFT, "output_zero_point": CODE, "rounding": ROUNDING, **CLAMP}

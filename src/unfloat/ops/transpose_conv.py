@@ -7,6 +7,7 @@ between its pixels: so it is computed, and proven exact, as convolutions are.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 
 from unfloat.ir.graph import Attributes, Clamp, Shape
 from unfloat.ir.instruction import Instruction
@@ -21,10 +22,12 @@ from unfloat.ops._linear import (
     lower_linear,
 )
 from unfloat.ops._operator import PAIR, SIZE, Case, Domain, Operator, Params, QuantRecord
-from unfloat.ops._spatial import require_rank
+from unfloat.ops._spatial import require_kernel, require_rank
 from unfloat.ops.conv import RELU6
 from unfloat.spec.backend import Array, Backend, Padding
 from unfloat.spec.fixedpoint import WIDE_ROUNDING
+
+MOST_SPREAD = 1 << 30  # cells of the image with zeros between its pixels
 
 
 def _shape(attributes: Attributes, inputs: Sequence[Shape], params: Mapping[str, Shape]) -> Shape:
@@ -37,6 +40,10 @@ def _shape(attributes: Attributes, inputs: Sequence[Shape], params: Mapping[str,
     out_channels, *kernel, depth = params["weight"]
     if inputs[0][3] != depth:
         raise ValueError(f"a weight {params['weight']} does not fit {inputs[0][3]} channels")
+    require_kernel(kernel)
+    spread = [size * stride for size, stride in zip(inputs[0][1:3], attributes["stride"], strict=True)]
+    if prod(spread) * depth > MOST_SPREAD:
+        raise ValueError(f"the image with zeros between its pixels, {spread}, must have at most {MOST_SPREAD} cells")
     for axis in (0, 1):
         stride, first = attributes["stride"][axis], attributes["crop"][axis]
         rows = (inputs[0][axis + 1] - 1) * stride + kernel[axis]
@@ -127,7 +134,7 @@ OPERATORS = (
         name="transpose_conv2d",
         summary="Transposed convolution: a convolution's gradient, for images that grow.",
         arity=(1, 1),
-        attributes={"stride": PAIR, "crop": Domain("ints", 0, SIZE, 2), "size": PAIR},
+        attributes={"stride": PAIR, "crop": Domain("ints", 0, SIZE, 2), "size": Domain("ints", 1, SIZE, 2)},
         fields=LINEAR_FIELDS,
         constants=LINEAR_CONSTANTS,
         slots=LINEAR_SLOTS,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -79,6 +80,25 @@ def _umask() -> int:
     return mask
 
 
+def read_bytes(path: str | Path) -> bytes:
+    """A file's content.
+
+    Raises:
+        OSError: There is no such file, it is a folder, a pipe or a device, or it cannot be read.
+    """
+    require_file(path)
+    return Path(path).read_bytes()
+
+
+def require_file(path: str | Path) -> None:
+    """Raise OSError unless the path leads to a file: a pipe would be waited for, a device may never end."""
+    mode = Path(path).stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(f"{path}: required a file, found a directory")
+    if not stat.S_ISREG(mode):
+        raise OSError(f"{path}: required a file, found a pipe, a socket or a device")
+
+
 def load(path: str | Path) -> Program:
     """Read and verify a `.unfloat` file.
 
@@ -87,8 +107,7 @@ def load(path: str | Path) -> Program:
         OSError: There is no such file, or it cannot be read.
     """
     name = str(path)
-    if Path(path).is_dir():
-        raise IsADirectoryError(f"{name}: required a .unfloat file, found a directory")
+    require_file(path)
     try:
         with safe_open(name, framework="numpy") as file:  # mapped: the file's bytes are copied once, into the arrays
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # it is no dict
@@ -100,7 +119,7 @@ def load(path: str | Path) -> Program:
 
 def _checked(text: str, arrays: dict[str, np.ndarray], name: str) -> Program:
     try:
-        document = json.loads(text)
+        document = json.loads(text, object_pairs_hook=_once_each)
     except (ValueError, TypeError, RecursionError) as error:
         raise InvalidProgramError(f"{name} is not a whole .unfloat file: {error}") from error
     try:
@@ -114,6 +133,14 @@ def _checked(text: str, arrays: dict[str, np.ndarray], name: str) -> Program:
     except InvalidProgramError as error:
         raise InvalidProgramError(f"{name}: {error}") from error
     return program
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, none of whose names occurs twice: readers would differ on which counts."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError(f"two fields of the same name among {sorted(found)[:8]}")
+    return found
 
 
 def _port(port: Port) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Offsets and sizes are for one sample; a batch of n multiplies all of them by n, 
 from __future__ import annotations
 
 import math
+from bisect import insort
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -71,7 +72,7 @@ def plan(program: Program, alignment: int = ALIGNMENT, scratch: Mapping[str, int
     for key in sorted(buffers, key=lambda k: (-buffers[k].size, buffers[k].first, k)):
         buffer = buffers[key]
         offset_of[key] = _lowest_free(buffer, placed)
-        placed.append((offset_of[key], buffer))
+        insort(placed, (offset_of[key], buffer), key=lambda place: place[0])
     size = max((offset + buffer.size for offset, buffer in placed), default=0)
     lives = {name: (buffers[key].first, buffers[key].last) for name, key in owner.items()}
     offsets, scratches = ({name: offset_of[key] for name, key in of.items()} for of in (owner, scratch_owner))
@@ -127,7 +128,8 @@ def _buffers(program: Program, alignment: int) -> tuple[dict[str, int], dict[int
 
 
 def _lowest_free(buffer: _Buffer, placed: list[tuple[int, _Buffer]]) -> int:
-    rivals = sorted((o, b.size) for o, b in placed if b.first <= buffer.last and buffer.first <= b.last)
+    """`placed` is in the order of offsets."""
+    rivals = ((o, b.size) for o, b in placed if b.first <= buffer.last and buffer.first <= b.last)
     offset = 0
     for start, size in rivals:
         if offset + buffer.size <= start:

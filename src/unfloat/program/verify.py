@@ -23,6 +23,7 @@ from unfloat.spec.qparams import STORAGE
 
 MAX_RANK = 6
 MAX_ELEMENTS = 2**31 - 1  # a sample
+MAX_INSTRUCTIONS = 2**13  # planning memory takes time of their square
 _CONSTANT_DTYPES = {
     "bias": np.dtype(np.int32),
     "multiplier": np.dtype(np.int32),
@@ -60,6 +61,8 @@ def check(program: Program) -> tuple[LayerBound, ...]:
     Raises:
         InvalidProgramError: A rule is broken; the message names the instruction, what was required and what was found.
     """
+    count = len(program.instructions)
+    _require(count <= MAX_INSTRUCTIONS, "program", f"at most {MAX_INSTRUCTIONS} instructions", count)
     _check_tensors(program)
     _check_ports(program)
     bounds = []

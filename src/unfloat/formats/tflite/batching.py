@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from unfloat.formats.tflite.draft import number, text
-from unfloat.formats.tflite.model import TfModel, TfOperator, TfTensor
+from unfloat.formats.tflite.model import TfModel, TfOperator, TfTensor, apart
 from unfloat.ir.graph import Shape
 
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
@@ -56,9 +56,11 @@ def _run(model: TfModel, first: TfOperator) -> list[TfOperator]:
 
 def _only_reader(model: TfModel, operator: TfOperator) -> TfOperator | None:
     """The one operator that reads an operator's one result, and nothing else does."""
-    readers = [other for other in model.operators if set(operator.outputs) & set(other.inputs)]
+    if len(operator.outputs) != 1:
+        return None
+    readers = [other for other in model.operators if operator.outputs[0] in other.inputs]
     leaves = any(name in operator.outputs for _, name in model.outputs)
-    return readers[0] if len(readers) == 1 and len(operator.outputs) == 1 and not leaves else None
+    return readers[0] if len(readers) == 1 and not leaves else None
 
 
 def _is_end(tensors: Mapping[str, TfTensor], operator: TfOperator) -> bool:
@@ -110,7 +112,6 @@ def _rewritten(tensors: dict[str, TfTensor], run: Sequence[TfOperator]) -> list[
 
 
 def _numbers(tensors: dict[str, TfTensor], name: str, values: Sequence[int], shape: Shape) -> str:
-    while name in tensors:
-        name += "_"
+    name = apart(name, tensors)
     tensors[name] = TfTensor(name, shape, "int32", None, np.array(values, np.int32).reshape(shape))
     return name

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, TypeVar
@@ -17,7 +17,20 @@ from typing import Any, TypeVar
 import numpy as np
 
 from unfloat.formats.tflite.encode import IDENTIFIER, LAST_OLD_CODE, SCHEMA_VERSION
-from unfloat.formats.tflite.model import Field, Quantization, TfModel, TfOperator, TfTensor
+from unfloat.formats.tflite.model import (
+    LEAST_ALLOWANCE,
+    MOST_OPERANDS,
+    MOST_OPERATORS,
+    MOST_RANK,
+    MOST_SHARING,
+    MOST_TENSORS,
+    Field,
+    Quantization,
+    TfModel,
+    TfOperator,
+    TfTensor,
+    apart,
+)
 from unfloat.spec.errors import InvalidProgramError, MissingExtraError
 
 T = TypeVar("T")
@@ -27,7 +40,6 @@ NUMBERS: Mapping[str, str] = {
     "INT8": "i1", "UINT8": "u1", "INT16": "<i2", "UINT16": "<u2", "INT32": "<i4", "UINT32": "<u4", "INT64": "<i8",
     "UINT64": "<u8", "FLOAT16": "<f2", "FLOAT32": "<f4", "FLOAT64": "<f8", "BOOL": "?", "INT4": "i1",
 }  # fmt: skip
-MOST_SHARING = 16  # how often a file's bytes may stand in its tensors; checking them all stays work of the file's size
 _DAMAGE = (struct.error, IndexError, ValueError, TypeError, OverflowError, UnicodeDecodeError, MemoryError)
 
 
@@ -62,6 +74,8 @@ class _Decoder:
             found = content[4:8].decode("ascii", "replace")
             raise InvalidProgramError(f'identifier: required "{IDENTIFIER.decode()}" at byte 4, found "{found}"')
         self.content = content
+        self.allowance = MOST_SHARING * max(len(content), LEAST_ALLOWANCE)
+        self.operands = 0
         with _reading("root"):
             self.root = self.schema.Model.GetRootAs(content)
             version = self.root.Version()
@@ -76,24 +90,56 @@ class _Decoder:
         graph = subgraphs[0]
         tensors = self.tensors(graph)
         names = [tensor.name for tensor in tensors]
-        operators = self.every("operators", graph.OperatorsLength, graph.Operators)
+        operators = self.every("operators", graph.OperatorsLength, graph.Operators, MOST_OPERATORS)
         inputs, outputs = (
             [names[i] for i in self.indices(f"subgraph {role.lower()}", graph, role, len(names))]
             for role in ("Inputs", "Outputs")
         )
+        if max(len(inputs), len(outputs)) > MOST_OPERATORS:
+            raise InvalidProgramError(f"subgraph: required at most {MOST_OPERATORS} inputs or outputs, found more")
+        found = tuple(self.operator(f"operator {i}", op, names) for i, op in enumerate(operators))
+        self.require_one_maker(found, {*inputs, *(tensor.name for tensor in tensors if tensor.data is not None)})
         return TfModel(
             {tensor.name: tensor for tensor in tensors},
-            tuple(self.operator(f"operator {i}", op, names) for i, op in enumerate(operators)),
+            found,
             tuple(zip(self.signature_names("Inputs", inputs, names), inputs, strict=True)),
             tuple(zip(self.signature_names("Outputs", outputs, names), outputs, strict=True)),
         )
 
-    def every(self, field: str, length: Callable[[], int], element: Callable[[int], T | None]) -> list[T]:
+    def require_one_maker(self, operators: Sequence[TfOperator], made: set[str]) -> None:
+        """Each tensor is an input of the network, a constant, or the result of one operator."""
+        for i, operator in enumerate(operators):
+            for name in operator.outputs:
+                if name in made:
+                    field = f"operator {i} ({operator.builtin}) outputs"
+                    raise InvalidProgramError(f"{field}: required a tensor that nothing else makes, found {name}")
+                made.add(name)
+
+    def spend(self, field: str, size: int) -> None:
+        """Count bytes that are read: tables may share vectors and names, and few bytes must not become much work."""
+        self.allowance -= size
+        if self.allowance < 0:
+            raise InvalidProgramError(
+                f"{field}: required that tables share less; what they hold is many times the file"
+            )
+
+    def name(self, field: str, read: Callable[[], bytes | None]) -> str:
+        """A string; "" where it is absent."""
+        with _reading(field):
+            found = read() or b""
+            self.spend(field, len(found))
+            return found.decode()
+
+    def every(
+        self, field: str, length: Callable[[], int], element: Callable[[int], T | None], most: int = MOST_TENSORS
+    ) -> list[T]:
         """All elements of a vector of tables; each takes 4 bytes at least."""
         with _reading(field):
             count = length()
             if not 0 <= 4 * count <= len(self.content):
                 raise InvalidProgramError(f"{field}: required no more than the file holds, found {count}")
+            if count > most:
+                raise InvalidProgramError(f"{field}: required at most {most}, found {count}")
             found = [element(i) for i in range(count)]
         return [one for one in found if one is not None]
 
@@ -102,7 +148,9 @@ class _Decoder:
         with _reading(field):
             if getattr(table, f"{name}IsNone")():
                 return np.zeros(0, np.int64)
-            return np.asarray(getattr(table, f"{name}AsNumpy")())
+            found = np.asarray(getattr(table, f"{name}AsNumpy")())
+        self.spend(field, found.nbytes)
+        return found
 
     def indices(self, field: str, table: Any, name: str, count: int, least: int = 0) -> list[int]:
         """A vector of indices below `count`."""
@@ -138,12 +186,11 @@ class _Decoder:
 
     def tensors(self, graph: Any) -> list[TfTensor]:
         """All tensors, under names that differ."""
-        found, taken, shared = [], set(), 0
+        taken: set[str] = set()
+        found, shared = [], 0
         for i, table in enumerate(self.every("tensors", graph.TensorsLength, graph.Tensors)):
-            with _reading(f"tensor {i} name"):
-                name = (table.Name() or b"").decode().split(";")[0] or f"tensor_{i}"  # converters join what they fuse
-            while name in taken:
-                name += "_"
+            own = self.name(f"tensor {i} name", table.Name).split(";")[0]  # converters join what they fuse
+            name = apart(own or f"tensor_{i}", taken)
             taken.add(name)
             found.append(self.tensor(f"tensor {i} ({name})", name, table))
             shared += 0 if found[-1].data is None else found[-1].data.nbytes
@@ -156,8 +203,9 @@ class _Decoder:
     def tensor(self, field: str, name: str, table: Any) -> TfTensor:
         """A tensor and its content."""
         shape = tuple(int(size) for size in self.vector(f"{field} shape", table, "Shape"))
-        if any(size < 0 for size in shape):
-            raise InvalidProgramError(f"{field} shape: required sizes of 0 and more, found {shape}")
+        if len(shape) > MOST_RANK or any(size < 0 for size in shape):
+            found = f"{len(shape)} dimensions, {shape[:MOST_RANK]}"
+            raise InvalidProgramError(f"{field} shape: required at most {MOST_RANK} sizes of 0 and more, found {found}")
         with _reading(field):
             kind = self.member(f"{field} type", "TensorType", table.Type())
             index, variable, quantization = table.Buffer(), bool(table.IsVariable()), table.Quantization()
@@ -204,6 +252,9 @@ class _Decoder:
         options, fields = self.options(f"{field} ({builtin})", table)
         inputs = self.indices(f"{field} inputs", table, "Inputs", len(names), -1)
         outputs = self.indices(f"{field} outputs", table, "Outputs", len(names))
+        self.operands += len(inputs) + len(outputs)
+        if self.operands > MOST_OPERANDS:
+            raise InvalidProgramError(f"operators: required at most {MOST_OPERANDS} operands and results, found more")
         return TfOperator(
             builtin,
             version,
@@ -221,7 +272,7 @@ class _Decoder:
             field = f"operator code {i}"
             with _reading(field):
                 old, new, version = table.DeprecatedBuiltinCode(), table.BuiltinCode(), table.Version()
-                own = (table.CustomCode() or b"").decode("utf-8", "replace")
+            own = self.name(f"{field} custom code", table.CustomCode)
             builtin = self.member(field, "BuiltinOperator", new if old == LAST_OLD_CODE else max(old, new))
             found.append((f"CUSTOM {own}" if builtin == "CUSTOM" else builtin, version))
         return found
@@ -242,7 +293,7 @@ class _Decoder:
     def option(self, field: str, table: Any, options: str, name: str) -> Field:
         """One of the options."""
         if hasattr(table, f"{name}AsNumpy"):
-            return tuple(int(number) for number in self.vector(f"{field} {name}", table, name))
+            return tuple(self.vector(f"{field} {name}", table, name).tolist())
         with _reading(f"{field} {name}"):
             value: int | float = getattr(table, name)()
         enumeration = MODES.get(options) if name == "Mode" else ENUMERATIONS.get(name)
@@ -257,8 +308,9 @@ class _Decoder:
         for signature in signatures[:1]:
             length, element = (getattr(signature, f"{role}{suffix}") for suffix in ("Length", ""))
             for i, entry in enumerate(self.every(f"signature {role.lower()}", length, element)):
+                name = self.name(f"signature {role.lower()} {i}", entry.Name)
                 with _reading(f"signature {role.lower()} {i}"):
-                    index, name = entry.TensorIndex(), (entry.Name() or b"").decode()
+                    index = entry.TensorIndex()
                 if name and 0 <= index < len(names) and names[index] in own:
                     own[names[index]] = name
         return [own[name] for name in used]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from unfloat.formats.tflite.activation import activation_codes
 from unfloat.formats.tflite.builtins import UnreadableError
-from unfloat.formats.tflite.model import Field, TfModel, TfOperator, TfTensor
+from unfloat.formats.tflite.model import LEAST_ALLOWANCE, MOST_SHARING, Field, TfModel, TfOperator, TfTensor, apart
 from unfloat.formats.tflite.survey import FLOATS, real_tensor
 from unfloat.ir.graph import BATCH, EMPTY, Shape
 from unfloat.ir.instruction import Instruction, Tensor
@@ -22,6 +23,7 @@ from unfloat.spec.fixedpoint import WIDE_ROUNDING
 from unfloat.spec.qparams import STORAGE, WIDE_BITS, QParams
 
 IMAGE_RANK = 4
+INDEX_BYTES = 36  # of one in a list
 
 
 class BatchTouchedError(UnreadableError):
@@ -44,6 +46,9 @@ class Draft:
         self.tensors: dict[str, Tensor] = {}
         self.instructions: list[Instruction] = []
         self.values: dict[str, str] = {}  # of the file's activations: the Program's value
+        self.readers = Counter(name for operator in model.operators for name in operator.inputs)
+        held = sum(tensor.data.nbytes for tensor in model.tensors.values() if tensor.data is not None)
+        self.allowance = MOST_SHARING * max(held, LEAST_ALLOWANCE)  # bytes that may be made of the file's constants
         self.known: dict[str, np.ndarray] = {}  # of the file's shapes and indices: their numbers
 
     # --- the file's tensors ---
@@ -99,6 +104,7 @@ class Draft:
         tensor = self.tensor(name)
         if tensor.data is None:
             raise UnreadableError(f"required a constant, found that {tensor.name} is computed")
+        self.spend(tensor.data.nbytes)
         return tensor.data
 
     def numbers(self, name: str | None) -> np.ndarray:
@@ -107,7 +113,27 @@ class Draft:
         found = self.known.get(tensor.name, tensor.data)
         if found is None or found.dtype.kind not in "iu":
             raise UnreadableError(f"required integers known beforehand, found {tensor.dtype} computed in {tensor.name}")
+        self.spend(found.nbytes)
         return found
+
+    def pairs(self, name: str | None, count: int) -> np.ndarray:
+        """Numbers before and after each of `count` dimensions, none negative: int64 [count, 2]."""
+        found = self.numbers(name).astype(np.int64)
+        if found.size != 2 * count or (found < 0).any():
+            raise UnreadableError(f"required a pair of paddings for each of {count} dimensions, found {found.tolist()}")
+        return found.reshape(count, 2)
+
+    def spend(self, size: int) -> None:
+        """Count bytes that are made of the file's constants, or of indices that its shapes imply.
+
+        Operators may share a constant, and a few bytes may ask for a row of indices as long as an axis: both are
+        bounded by the constants that the file holds.
+        """
+        self.allowance -= size
+        if self.allowance < 0:
+            raise UnreadableError(
+                f"required constants and indices of no more than {MOST_SHARING} times those in the file"
+            )
 
     def codes_of(self, name: str) -> str:
         """The codes of one of the file's inputs: the tensor itself, or what a QUANTIZE makes of its real numbers."""
@@ -169,9 +195,7 @@ class Draft:
 
     def unused(self, name: str) -> str:
         """The name, or one made of it that no value has."""
-        while name in self.tensors:
-            name += "_"
-        return name
+        return apart(name, self.tensors)
 
     def emit(
         self,
@@ -292,7 +316,7 @@ class Draft:
     def is_shared(self, value: str) -> bool:
         """Whether more than one operator, or an output, reads a value under any of the file's names for it."""
         names = {name for name, found in self.values.items() if found == value}
-        inside = sum(name in names for operator in self.model.operators for name in operator.inputs)
+        inside = sum(self.readers[name] for name in names)
         return inside + 2 * any(name in names for _, name in self.model.outputs) > 1
 
     def require_same(self, output: str, label: QParams) -> None:

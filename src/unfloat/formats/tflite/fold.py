@@ -11,6 +11,7 @@ from unfloat.formats.tflite.draft import Draft, number
 from unfloat.formats.tflite.model import TfOperator
 
 INTEGERS = ("int32", "int64")
+MOST_INTEGERS = 1 << 10  # that one operator takes: shapes are short, and joining a list to itself doubles it
 
 
 def fold(draft: Draft, operator: TfOperator) -> bool:
@@ -20,7 +21,16 @@ def fold(draft: Draft, operator: TfOperator) -> bool:
     plain = all(tensor.dtype in INTEGERS and tensor.quantization is None for tensor in outputs)
     if folding is None or len(outputs) != 1 or not plain:
         return False
-    found = folding(draft, operator)
+    count, fold_with = folding
+    sizes = [draft.numbers(name).size for name in operator.inputs] if operator.builtin != "SHAPE" else []
+    if len(operator.inputs) != (count or max(len(operator.inputs), 1)) or sum(sizes) > MOST_INTEGERS:
+        raise UnreadableError(
+            f"required {count or 'some'} operands of {MOST_INTEGERS} integers at most, found {len(operator.inputs)}"
+        )
+    try:
+        found = fold_with(draft, operator)
+    except (ValueError, IndexError, TypeError) as error:  # NumPy's
+        raise UnreadableError(f"required integers that fit each other, found that they do not: {error}") from error
     if found.shape != outputs[0].shape:
         raise UnreadableError(f"required integers of shape {outputs[0].shape}, found {found.shape}")
     draft.known[operator.outputs[0]] = found
@@ -58,10 +68,11 @@ def _gather(draft: Draft, operator: TfOperator) -> np.ndarray:
     return np.take(source, indices, axis=0, mode="raise")
 
 
-FOLDS: Mapping[str, Callable[[Draft, TfOperator], np.ndarray]] = {
-    "SHAPE": _shape,
-    "STRIDED_SLICE": _strided_slice,
-    "PACK": _pack,
-    "CONCATENATION": _concatenation,
-    "GATHER": _gather,
+# How many operands each has, None for any number of them.
+FOLDS: Mapping[str, tuple[int | None, Callable[[Draft, TfOperator], np.ndarray]]] = {
+    "SHAPE": (1, _shape),
+    "STRIDED_SLICE": (4, _strided_slice),
+    "PACK": (None, _pack),
+    "CONCATENATION": (None, _concatenation),
+    "GATHER": (2, _gather),
 }

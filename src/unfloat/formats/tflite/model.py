@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sized
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
 from unfloat.ir.graph import EMPTY, Shape
 from unfloat.spec.qparams import QParams
 
-Field = int | float | tuple[str, str] | tuple[int, ...]  # a number, (enumeration, member) by their names, or a vector
+MOST_OPERATORS = 1 << 12  # of a file, and of its inputs and outputs; what is looked for among all of them stays quick
+MOST_TENSORS = 1 << 14
+MOST_OPERANDS = 1 << 15  # operands and results of all operators
+MOST_RANK = 8
+MOST_SHARING = 16  # how often a file's bytes may be read, or stand in its tensors: work stays in the file's size
+LEAST_ALLOWANCE = 1 << 16  # bytes that the smallest file may have read
+Field = int | float | tuple[str, str] | tuple[float, ...]  # a number, (enumeration, member) by their names, or a vector
 
 
 @dataclass(frozen=True)
@@ -86,3 +93,16 @@ class TfModel:
     operators: tuple[TfOperator, ...]
     inputs: tuple[tuple[str, str], ...]
     outputs: tuple[tuple[str, str], ...]
+
+
+class Names(Container[str], Sized, Protocol):
+    """Names that are taken."""
+
+
+def apart(name: str, taken: Names) -> str:
+    """The name, or one made of it that is not taken: in few steps, however many are alike."""
+    if name in taken:
+        name = f"{name}_" if f"{name}_" not in taken else f"{name}_{len(taken)}"
+    while name in taken:
+        name += "_"
+    return name

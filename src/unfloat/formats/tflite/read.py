@@ -17,10 +17,11 @@ from unfloat.formats.tflite.builtins import UnreadableError
 from unfloat.formats.tflite.decode import decode
 from unfloat.formats.tflite.draft import BatchTouchedError, Draft
 from unfloat.formats.tflite.fold import fold
-from unfloat.formats.tflite.model import TfModel, TfOperator
+from unfloat.formats.tflite.model import TfModel, TfOperator, apart
 from unfloat.formats.tflite.table import READERS
 from unfloat.ir.graph import Port
 from unfloat.ir.instruction import Tensor
+from unfloat.program.file import read_bytes
 from unfloat.program.program import Program
 from unfloat.program.verify import check
 from unfloat.spec.errors import InvalidProgramError, UnsupportedError
@@ -39,7 +40,7 @@ def read(path: str | Path) -> Program:
         OSError: There is no such file, or it cannot be read.
     """
     try:
-        return from_bytes(Path(path).read_bytes())
+        return from_bytes(read_bytes(path))
     except InvalidProgramError as error:
         raise InvalidProgramError(f"{path}: {error}") from error
 
@@ -147,14 +148,12 @@ def _port(draft: Draft, user: str, value: str) -> Port:
 def _named_apart(ports: Sequence[Port]) -> tuple[Port, ...]:
     """The ports under names that differ, as users tell them by name."""
     taken: set[str] = set()
-    apart = []
+    found = []
     for port in ports:
-        name = port.name
-        while name in taken:
-            name += "_"
+        name = apart(port.name, taken)
         taken.add(name)
-        apart.append(replace(port, name=name))
-    return tuple(apart)
+        found.append(replace(port, name=name))
+    return tuple(found)
 
 
 def _used(draft: Draft, outputs: Sequence[Port]) -> dict[str, Tensor]:

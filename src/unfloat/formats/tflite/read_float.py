@@ -17,6 +17,7 @@ from unfloat.formats.tflite.read import filled
 from unfloat.ir.graph import EMPTY, Clamp, Graph, Node, Param, Shape
 from unfloat.ir.instruction import Tensor
 from unfloat.ops import REGISTRY
+from unfloat.program.file import read_bytes
 from unfloat.spec.errors import InvalidProgramError
 from unfloat.spec.qparams import QParams
 
@@ -40,7 +41,7 @@ def read(path: str | Path, example_inputs: object = ()) -> Graph:
         OSError: There is no such file, or it cannot be read.
     """
     try:
-        model = decode(Path(path).read_bytes())
+        model = decode(read_bytes(path))
     except InvalidProgramError as error:
         raise InvalidProgramError(f"{path}: {error}") from error
     try:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from unfloat.formats.tflite.builtins import BUILTINS, UnsayableError
-from unfloat.formats.tflite.model import Field, Quantization, TfOperator, TfTensor
+from unfloat.formats.tflite.model import Field, Quantization, TfOperator, TfTensor, apart
 from unfloat.ir.graph import BATCH, Shape
 from unfloat.program.program import Program
 from unfloat.spec.qparams import QParams
@@ -90,7 +90,6 @@ class Scope:
         quantization: Quantization | None = None,
         data: np.ndarray | None = None,
     ) -> str:
-        while name in self.tensors:
-            name += "_"
+        name = apart(name, self.tensors)
         self.tensors[name] = TfTensor(name, shape, dtype, quantization, data)
         return name

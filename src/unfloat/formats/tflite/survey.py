@@ -8,6 +8,7 @@ from pathlib import Path
 
 from unfloat.formats.tflite.decode import decode
 from unfloat.formats.tflite.model import TfModel, TfOperator
+from unfloat.program.file import read_bytes
 from unfloat.spec.errors import InvalidProgramError
 
 FLOATS = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
@@ -64,7 +65,7 @@ def survey(path: str | Path) -> Survey:
         OSError: There is no such file, or it cannot be read.
     """
     try:
-        return survey_of(decode(Path(path).read_bytes()))
+        return survey_of(decode(read_bytes(path)))
     except InvalidProgramError as error:
         raise InvalidProgramError(f"{path}: {error}") from error
 

@@ -93,10 +93,7 @@ def _read_pad(draft: Draft, operator: TfOperator) -> None:
     """PADV2 names the border's code."""
     source, _, border = require_operands(operator, 2, 3)
     name = operator.outputs[0]
-    pairs = draft.numbers(operator.inputs[1]).reshape(-1, 2)
-    rank = len(draft.tensor(source).shape)
-    if len(pairs) != rank or (pairs < 0).any():
-        raise UnreadableError(f"required a pair of paddings for each of {rank} dimensions, found {pairs.tolist()}")
+    pairs = draft.pairs(operator.inputs[1], len(draft.tensor(source).shape))
     if draft.lead_of(source):
         pairs = np.concatenate([np.zeros((1, 2), pairs.dtype), pairs])
     elif pairs[0].any():

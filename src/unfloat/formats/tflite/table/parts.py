@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from unfloat.formats.tflite.builtins import UnreadableError
-from unfloat.formats.tflite.draft import Draft, number, text
+from unfloat.formats.tflite.draft import INDEX_BYTES, Draft, number, text
 from unfloat.formats.tflite.model import TfOperator
 from unfloat.formats.tflite.table._common import Reader, require_operands
 from unfloat.ir.graph import BATCH, Shape
@@ -176,7 +176,9 @@ def _read_pack(draft: Draft, operator: TfOperator) -> None:
 def _read_gather(draft: Draft, operator: TfOperator) -> None:
     """By a list of indices of any shape, whose dimensions take the place of the axis."""
     source, indices = require_operands(operator, 2)
-    found = [int(index) for index in draft.numbers(indices).reshape(-1)]
+    numbers = draft.numbers(indices).reshape(-1)
+    draft.spend(INDEX_BYTES * numbers.size)
+    found = [int(index) for index in numbers]
     axis = draft.axis(number(operator, "Axis"), source)
     if number(operator, "BatchDims") or not found or not 0 <= min(found) <= max(found) < draft.shape(source)[axis]:
         raise UnreadableError(f"required indices below {draft.shape(source)[axis]}, the same for all, found {found}")
@@ -197,6 +199,7 @@ def _choice(axis: int, indices: Sequence[int]) -> dict[str, object]:
 def choose(draft: Draft, value: str, label: QParams, output: str, choices: Mapping[int, Sequence[int]]) -> None:
     """Gather along several axes, those aside whose indices are all cells in order; the last one makes `output`."""
     shape = draft.tensors[value].shape
+    draft.spend(INDEX_BYTES * sum(shape[axis] for axis in choices))
     needed = {axis: found for axis, found in choices.items() if list(found) != list(range(shape[axis]))}
     for done, (axis, indices) in enumerate(needed.items(), 1):
         shape = chosen(shape, axis, indices)
@@ -211,15 +214,15 @@ def choose(draft: Draft, value: str, label: QParams, output: str, choices: Mappi
 def _read_mirror_pad(draft: Draft, operator: TfOperator) -> None:
     """REFLECT leaves the edge cell out, SYMMETRIC repeats it."""
     source, paddings = require_operands(operator, 2)
-    extents, pairs = draft.tensor(source).shape, draft.numbers(paddings).reshape(-1, 2)
+    extents = draft.tensor(source).shape
+    pairs = draft.pairs(paddings, len(extents))
     skipped = 1 if text(operator, "Mode", "REFLECT") == "REFLECT" else 0
-    if len(pairs) != len(extents):
-        raise UnreadableError(f"required paddings of {len(extents)} dimensions, found {pairs.tolist()}")
     choices = {}
     for own, (extent, (before, after)) in enumerate(zip(extents, pairs.tolist(), strict=True)):
         if not 0 <= min(before, after) <= max(before, after) <= extent - skipped:
             raise UnreadableError(f"required a border of at most {extent - skipped} cells, found {before} and {after}")
         if before or after:
+            draft.spend(INDEX_BYTES * (extent + before + after))
             cells = np.pad(np.arange(extent), (before, after), "reflect" if skipped else "symmetric")
             choices[draft.axis(own, source)] = [int(cell) for cell in cells]
     draft.require_same(operator.outputs[0], draft.label(source))

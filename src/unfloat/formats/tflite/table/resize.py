@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from unfloat.formats.tflite.builtins import UnreadableError, UnsayableError
-from unfloat.formats.tflite.draft import Draft, number
+from unfloat.formats.tflite.draft import INDEX_BYTES, Draft, number
 from unfloat.formats.tflite.model import TfOperator
 from unfloat.formats.tflite.scope import Scope
 from unfloat.formats.tflite.table._common import Reader, require_operands
@@ -60,6 +60,7 @@ def _read_nearest(draft: Draft, operator: TfOperator) -> None:
     size, modes, source = _size(draft, operator), _modes(operator), operator.inputs[0] or ""
     image = draft.image(source)
     shape = draft.tensors[image].shape
+    draft.spend(INDEX_BYTES * sum(size))
     choices = {axis: nearest_indices(shape[axis], size[axis - 1], *modes) for axis in (1, 2)}
     choose(draft, image, draft.label(source), operator.outputs[0], choices)
 
