@@ -839,7 +839,10 @@ def _sigmoidal(x: Tensor, scale: float, zero_point: int, at_ends: Pair, inside: 
     TFLite's radius is 0 from a scale of 8 on, and its kernel then gives an end at 0 too; 0 is inside here.
     """
     multiplier, shift = _normalize(scale * 2 ** (31 - SIGMOID_INTEGER_BITS))
-    radius = (15 << (31 - SIGMOID_INTEGER_BITS)) >> shift
+    if shift < -31:  # TFLite's QuantizeMultiplier: a factor that moves nothing is 0
+        multiplier, shift = 0, 0
+    reach = 15 << (31 - SIGMOID_INTEGER_BITS)
+    radius = reach >> shift if shift >= 0 else reach << -shift
 
     def element(index: Index) -> int:
         step = x.at(*index) - zero_point

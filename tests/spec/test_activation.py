@@ -8,14 +8,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests import oracle
 from tests.conformance.generate import DRAWS, build
+from unfloat.formats.tflite.write import to_bytes
 from unfloat.ir.graph import BATCH
 from unfloat.ir.instruction import Instruction, Tensor
 from unfloat.ops import REGISTRY
+from unfloat.ops._operator import Case
 from unfloat.ops.slopes import slope_pair, slope_value
+from unfloat.program.interpret import interpret
+from unfloat.program.lower import complete
 from unfloat.program.verify import check
 from unfloat.spec import activation as act
-from unfloat.spec.errors import InvalidProgramError, NumericDomainError
+from unfloat.spec.errors import ExportError, InvalidProgramError, NumericDomainError
 from unfloat.spec.qparams import QParams, float32
 
 STEPS = np.arange(-255, 256)
@@ -34,10 +39,32 @@ def test_logistic_and_tanh_are_monotone_and_mirrored(scale: float) -> None:
     assert (np.abs(tanh + tanh[::-1]) <= 1).all()  # and 127 for 1, where -128 is -1
 
 
-@pytest.mark.parametrize("scale", [float32(2.0**-30), float32(8 / 3)])
-def test_scales_out_of_reach_are_errors(scale: float) -> None:
+@pytest.mark.parametrize("exponent", [-28, -29, -33, -60, -126])
+def test_the_least_scales_give_the_code_at_zero(exponent: int) -> None:
+    """An untrained network's: `255 * 2^-28` moves neither curve by a thousandth of a code."""
+    factor = act.sigmoid_input(2.0**exponent)
+    assert set(act.logistic_steps(STEPS, factor).tolist()) == {128}
+    assert set(act.tanh_steps(STEPS, factor).tolist()) == {0}
+    for op, witness in (("logistic", oracle.logistic), ("tanh", oracle.tanh)):
+        program = build(REGISTRY[op], Case("least", ((256,),)), DRAWS[0])
+        quiet = replace(program.tensors["x0"], qparams=QParams((2.0**exponent,), 3))
+        (instruction,) = program.instructions
+        made = complete(instruction, REGISTRY[op].derive(instruction, [quiet], program.tensors["out"]))
+        program = replace(program, tensors={**program.tensors, "x0": quiet}, instructions=(made,))
+        check(program)
+        every = np.arange(-128, 128, dtype=np.int8)[None]
+        expected = witness(oracle.Tensor.of((256,), lambda at: at[0] - 128), 2.0**exponent, 3, signed=True)
+        assert {expected.at(i) for i in range(256)} == {0}
+        assert not interpret(program, [every])[0].any()
+        assert not np.any(program.compile().run(every))
+        if exponent < -28:  # Micro's kernels shift by a negative number and give the ends
+            with pytest.raises(ExportError, match="required an input scale from"):
+                to_bytes(program)
+
+
+def test_a_scale_out_of_reach_is_an_error() -> None:
     with pytest.raises(NumericDomainError, match="logistic and tanh"):
-        act.sigmoid_input(scale) if scale < 1 else act.curve_input(scale)
+        act.curve_input(float32(8 / 3))
 
 
 def test_hard_swish_needs_an_output_scale_of_its_size() -> None:

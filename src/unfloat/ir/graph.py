@@ -12,6 +12,7 @@ import numpy as np
 Shape = tuple[int, ...]
 Attributes = Mapping[str, Any]
 BATCH = -1  # dimension 0 of every activation: any number of samples, never baked in
+OPERAND = ":operand"  # `layer:operand` is what a pass put before a layer, to be quantized as the layer is
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 

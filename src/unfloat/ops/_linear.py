@@ -99,7 +99,8 @@ def is_wide(input_label: QParams) -> bool:
     return input_label.dtype == "int16"
 
 
-def _least_scales_on(input_label: QParams, bias: Array) -> Array:
+def least_scales_on(input_label: QParams, bias: Array) -> Array:
+    """`least_scales` of a layer that reads such codes."""
     return least_scales(bias, scale_of(input_label), WIDE_BIAS_BITS if is_wide(input_label) else BIAS_BITS)
 
 
@@ -127,7 +128,7 @@ def weight_label(folded: Folded, input_label: QParams, rule: WeightRule, axis: i
 
     int8 weights are symmetric; uint8 ones affine, per tensor, the paper's scheme.
     """
-    least = _least_scales_on(input_label, folded.bias)
+    least = least_scales_on(input_label, folded.bias)
     if rule.dtype == "uint8":
         low, high = float(folded.weight.min()), float(folded.weight.max())
         return qparams_from_range(low, high, rule.dtype, rule.bits, narrow=True, least_scale=float(least.max()))
@@ -163,7 +164,7 @@ def _label(request: Request, folded: Folded, axis: int) -> QParams:
         return weight_label(folded, input_label, request.weights, axis)
     others = tuple(d for d in range(folded.weight.ndim) if d != axis)
     reach = np.abs(folded.weight).max(axis=others) * request.params["weight_clip"]
-    scales = symmetric_scales(reach, _least_scales_on(input_label, folded.bias), request.weights)
+    scales = symmetric_scales(reach, least_scales_on(input_label, folded.bias), request.weights)
     return symmetric_label(scales, request.weights, axis)
 
 

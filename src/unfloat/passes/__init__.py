@@ -13,6 +13,7 @@ from unfloat.passes import (
     fuse_batch_norm,
     fuse_clamp,
     fuse_pad,
+    match_widths,
     norm_to_depthwise,
     remove_dead,
     remove_identity,
@@ -40,7 +41,7 @@ PIPELINE: tuple[Pass, ...] = (
 
 
 def prepare(graph: Graph, param_shapes: Mapping[str, Shape], bits: Callable[[str], int] = lambda name: 8) -> Graph:
-    """Make the fused Graph that quantization starts from: channels last, norms and clamps in slots, ties explicit.
+    """Make the fused Graph that quantization starts from: channels last, norms and clamps in slots, ties and widths explicit.
 
     Args:
         graph: As a reader made it.
@@ -55,7 +56,8 @@ def prepare(graph: Graph, param_shapes: Mapping[str, Shape], bits: Callable[[str
     """
     verify(graph, REGISTRY, param_shapes)
     ties: Pass = partial(share_ranges.run, bits=bits)  # last: it counts readers
-    for rewrite in (*PIPELINE, ties):
+    widths: Pass = partial(match_widths.run, bits=bits)
+    for rewrite in (*PIPELINE, widths, remove_dead.run, ties):
         graph = rewrite(graph)
         verify(graph, REGISTRY, param_shapes)
     return graph

@@ -162,6 +162,8 @@ class TorchBackend:
 class TrainingBackend(TorchBackend):
     """Exact products that autograd follows: parts of the input channels are added in float64, not as integers.
 
+    Parts of products with int16 codes would still be too many: they run in float64 whole.
+
     Attributes:
         span: The least and greatest `q - Z` of the operand.
         sums: [2, channels], the sums of each channel's weight steps, magnitudes first, where they are known.
@@ -183,7 +185,7 @@ class TrainingBackend(TorchBackend):
         *,
         wide: bool = False,
     ) -> torch.Tensor:
-        """See `Backend`; float32 or float64. Nothing trains in 64 bits."""
+        """See `Backend`; float32 or float64, which holds sums of any width."""
 
         def product(x_part: torch.Tensor, weight_part: torch.Tensor) -> torch.Tensor:
             return self.convolve(x_part, weight_part, stride, dilation, padding, groups)
@@ -211,7 +213,7 @@ class TrainingBackend(TorchBackend):
             if self._bound(weight.detach()) < FLOAT32_EXACT or _energy_bound(windows, x, weight) < FLOAT32_EXACT:
                 return product(x, weight)
             depth = weight.shape[-1]
-            if not splittable or depth == 1:
+            if not splittable or depth == 1 or self.span[1] - self.span[0] > CODE_SPAN:
                 return product(x.to(torch.float64), weight.to(torch.float64))
             half = depth // 2
             low, high = (

@@ -112,9 +112,8 @@ def _observe(simulation: Simulation, inputs: list[torch.Tensor], watch: dict[str
 
 
 def _choose(simulation: Simulation, sites: list[Site], observers: dict[str, Observer]) -> None:
-    dtype = simulation.recipe.activation_dtype
     silent = [name for name, observer in observers.items() if not observer.low and not observer.high]
     simulation.counts["constant_sites"] = len(silent)
     for site in sites:
-        label = site.fixed or observers[site.name].qparams(dtype, site.bits)
+        label = site.fixed or observers[site.name].qparams(site.dtype, site.bits)
         simulation.labels.update(dict.fromkeys(site.values, label))

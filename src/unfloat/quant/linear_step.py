@@ -23,7 +23,9 @@ from unfloat.ops import REGISTRY
 from unfloat.ops._linear import (
     along,
     bias_codes,
+    is_wide,
     least_scales,
+    least_scales_on,
     linear_factors,
     symmetric_scales,
 )
@@ -34,7 +36,7 @@ from unfloat.quant.norm import Fold, Moments, Norm, NormedFinish, Statistics, ba
 from unfloat.quant.ranges import diverged
 from unfloat.quant.straight_through import Finish, Output, RoundedWeight
 from unfloat.spec.errors import NumericDomainError, TrainingError
-from unfloat.spec.fixedpoint import quantize_multipliers
+from unfloat.spec.fixedpoint import SHIFT_MAX, WIDE_ROUNDING, WIDE_SHIFT_MAX, quantize_multipliers
 from unfloat.spec.qparams import QParams, clamp_code, qparams_from_range
 
 
@@ -93,7 +95,7 @@ class LinearStep:
         else:
             moments, step = None, self
         gain, bias = step._folded()
-        weight, sums, scales = step._weight(gain, bias, x.scale)
+        weight, sums, scales = step._weight(gain, bias, x.label)
         accumulator = step._accumulate(x, weight, sums)
         unit = (x.scale * scales).broadcast_to(bias.shape)  # the real value of one step of the accumulator
         if self.node.norm is not None and self.norm == "correct":
@@ -104,7 +106,7 @@ class LinearStep:
             moments = self._known(gain).moments(*batch_moments(accumulator, False), unit)
         exact = None
         if x.label is not None and self.output is not None and self.norm != "batch":
-            exact = step._integers(bias, scales, x.scale, self.output)
+            exact = step._integers(bias, scales, x.label, self.output)
         output = self._output(exact)
         steps, ends = Finish.apply(accumulator, bias, self.scale, unit, output)
         return steps, ends * output.step, None if moments is None else moments.detached()
@@ -136,12 +138,12 @@ class LinearStep:
         )
         return steps, ends * output.step, Moments(mean, variance, norm.tells, count, self.synchronize)
 
-    def _weight(self, gain: Tensor | None, bias: Tensor, input_scale: float) -> tuple[Tensor, Tensor | None, Tensor]:
+    def _weight(self, gain: Tensor | None, bias: Tensor, read: QParams | None) -> tuple[Tensor, Tensor | None, Tensor]:
         """The weight as steps, their sums, and its scales ([channels] or [1], float64): `ops/_linear.py`'s own numbers."""
         weight, axis, rule = self.params["weight"], self._axis, self.rule
         bounds = Bounds(-(2 ** (rule.bits - 1) - 1), 2 ** (rule.bits - 1) - 1)
         with torch.no_grad():
-            least = least_scales(bias.detach(), input_scale)
+            least = least_scales(bias.detach(), 1.0) if read is None else least_scales_on(read, bias.detach())
         if rule.dtype == "uint8":
             label = self._affine_label(gain, float(least.max()))
             bounds = Bounds(label.qmin - label.zero_point, label.qmax - label.zero_point)
@@ -179,16 +181,17 @@ class LinearStep:
         return operator.accumulate(backend, centred, {"weight": weight}, [x.value])
 
     @torch.no_grad()
-    def _integers(self, bias: Tensor, scales: Tensor, input_scale: float, output: QParams) -> Integers:
+    def _integers(self, bias: Tensor, scales: Tensor, read: QParams, output: QParams) -> Integers:
         """The Program's own constants: bias codes, multipliers, shifts."""
         self._require_finite(bias)
+        wide = is_wide(read)
         try:
-            factors = linear_factors(input_scale, scales.cpu().numpy(), output, bias.numel())
-            multiplier, shift = quantize_multipliers(factors)
+            factors = linear_factors(read.scale[0], scales.cpu().numpy(), output, bias.numel())
+            multiplier, shift = quantize_multipliers(factors, WIDE_SHIFT_MAX if wide else SHIFT_MAX)
         except NumericDomainError as error:
             raise NumericDomainError(f"layer {self.node.name}, {self.node.op}: {error}") from error
-        codes = bias_codes(bias, input_scale, scales).to(torch.int32).cpu().numpy()
-        return Integers(codes, multiplier, shift, self.rounding)
+        codes = bias_codes(bias, read.scale[0], scales).to(torch.int64 if wide else torch.int32).cpu().numpy()
+        return Integers(codes, multiplier, shift, WIDE_ROUNDING if wide else self.rounding)
 
     def _output(self, exact: Integers | None) -> Output:
         clamp = self.node.clamp

@@ -14,18 +14,18 @@ import torch
 from torch import Tensor
 
 from unfloat import _native
-from unfloat.spec.fixedpoint import Addition, add, finish, round_half_away
+from unfloat.spec.fixedpoint import WIDE_ADD_LEFT_SHIFT, WIDE_ROUNDING, Addition, add, finish, round_half_away
 
 NATIVE = True  # False runs the PyTorch twins everywhere: for tests, and to bisect a difference
 
 
 @dataclass(frozen=True)
 class Integers:
-    """How the Program finishes an accumulator: int32 bias, int32 multiplier and int8 shift of each channel.
+    """How the Program finishes an accumulator: int32 bias, int32 multiplier and int8 shift of each channel; int64 bias on int16 codes.
 
     Attributes:
         bias, multiplier, shift: [channels], NumPy.
-        rounding: "double" or "single".
+        rounding: "double" or "single"; "acc64" on int16 codes, which PyTorch does.
     """
 
     bias: np.ndarray
@@ -80,7 +80,8 @@ def finish_steps(
     Returns:
         (steps float32, whether the real number lies within the bounds, [2] its least and greatest value).
     """
-    if not _served(accumulator):
+    wide = integers is not None and integers.rounding == WIDE_ROUNDING
+    if wide or not _served(accumulator):
         value = real_steps(accumulator, factor, offset)
         inside = (value >= bounds.low).logical_and_(value <= bounds.high)
         ends = torch.stack(torch.aminmax(value))
@@ -147,7 +148,8 @@ def add_steps(
         value).
     """
     _, low, high = by.codes
-    if not _served(a) or not _served(b):
+    wide = by.left_shift == WIDE_ADD_LEFT_SHIFT  # int16 codes, for which the native loop has no room
+    if wide or not _served(a) or not _served(b):
         real = (a.to(torch.float64) * factors[0] + b.to(torch.float64) * factors[1]).to(torch.float32)
         inside = (real >= low).logical_and_(real <= high)
         steps = add([x.to(torch.int64) for x in (a, b)], by, rounding)

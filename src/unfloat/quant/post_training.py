@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from unfloat.ir.graph import Graph, Shape
-from unfloat.ops import REGISTRY
 from unfloat.program.program import Program
 from unfloat.program.summary import count_unusual
 from unfloat.quant.algorithms.bias_correction import correct_biases
@@ -22,7 +21,6 @@ from unfloat.quant.batches import example_of, non_empty
 from unfloat.quant.calibrate import calibrate
 from unfloat.quant.recipe import Recipe
 from unfloat.quant.simulate import Simulation
-from unfloat.spec.errors import UnsupportedError
 
 Read = Callable[..., Graph]
 Prepare = Callable[[Graph, Mapping[str, Shape], Callable[[str], int]], Graph]
@@ -62,21 +60,7 @@ def simulate(model: Any, graph: Graph, recipe: Recipe, prepare: Prepare) -> Simu
     parameters = live_parameters(model)
     shapes = {name: tuple(p.shape) for name, p in parameters.items()}
     prepared = prepare(graph, shapes, recipe.activation_bits_of)
-    _require_storages(prepared, recipe.activation_dtype)
     return Simulation(prepared, parameters, recipe)
-
-
-def _require_storages(graph: Graph, dtype: str) -> None:
-    """Raise UnsupportedError with all layers whose operator has no meaning on such codes."""
-    missing = [
-        f"{node.name} ({node.op}){f', {node.source}' if node.source else ''}"
-        for node in graph.nodes
-        if dtype not in REGISTRY[node.op].storages
-    ]
-    if missing:
-        raise UnsupportedError(
-            f"these layers have no integer form on {dtype} codes: leave them out of the model", missing
-        )
 
 
 def live_parameters(model: Any) -> dict[str, torch.Tensor]:

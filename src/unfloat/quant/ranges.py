@@ -39,7 +39,7 @@ class Ranges(nn.Module):
     def __init__(self, sites: Sequence[Site], wishes: Recipe, weight_channels: Mapping[str, int]) -> None:
         """All ranges are empty until `start`."""
         super().__init__()
-        self.sites, self.dtype = tuple(sites), wishes.activation_dtype
+        self.sites = tuple(sites)
         self.recipe, self.training_wishes = wishes, wishes.training
         self.index = {maker: i for i, site in enumerate(sites) if site.fixed is None for maker in site.makers}
         self.weights = tuple(weight_channels)
@@ -58,8 +58,7 @@ class Ranges(nn.Module):
         for i, site in enumerate(self.sites):
             if site.fixed is None:
                 label = labels[site.name]
-                ends = [label.scale[0] * (q - label.zero_point) for q in (label.qmin, label.qmax)]
-                self.window[i] = torch.tensor(ends)
+                self.window[i] = torch.tensor(label.window)
         self._observed_anew()
 
     @torch.no_grad()
@@ -119,7 +118,7 @@ class Ranges(nn.Module):
         site, (low, high) = self.sites[i], window
         if not (abs(low) < float("inf") and abs(high) < float("inf")):  # false for NaN too
             raise TrainingError(diverged(site.name, f"a range of [{low}, {high}]"))
-        return qparams_from_range(low, high, self.dtype, site.bits)
+        return qparams_from_range(low, high, site.dtype, site.bits)
 
     def _learned(self, site: Site, start: QParams, ratio: float) -> QParams:
         if not LEAST_SHARE <= ratio < float("inf"):

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from unfloat.ir.graph import OPERAND
 from unfloat.ops._operator import WeightRule
 from unfloat.spec.errors import RecipeError
 from unfloat.spec.fixedpoint import ROUNDINGS
@@ -69,7 +70,10 @@ class Override:
 
     Attributes:
         pattern: Shell-style, against the layer's name (`unfloat inspect` prints them).
-        weight_bits, activation_bits: 2 to 8; the latter is not read under "int16x8".
+        weight_bits: 2 to 8.
+        activation_bits: 2 to 8, or 16 for int16 codes as "int16x8" has them (not with "uint8"). What a layer with 16
+            bits computes has 16 bits, and so have its operands: where the layer before it has 8, or reads it with 8, a
+            `rescale` stands between them. What only moves codes (a reshape, a maximum pool) has those that it is given.
         ranges: A range rule.
         bias_correction: Whether to correct these layers' biases.
     """
@@ -82,7 +86,8 @@ class Override:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
-        _check_layer(f"override {self.pattern!r}: ", self.weight_bits, self.activation_bits, self.ranges)
+        narrow = None if self.activation_bits == WIDE_BITS else self.activation_bits
+        _check_layer(f"override {self.pattern!r}: ", self.weight_bits, narrow, self.ranges)
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,7 @@ class Recipe:
         scheme: "int8" (weights symmetric per channel, TFLite's specification) or "uint8" (the paper's: both affine,
             per tensor, weight codes 1 to 255), or "int16x8" (activations int16, symmetric; weights as "int8"; sums of
             64 bits; not for training).
-        weight_bits, activation_bits: 2 to 8; activations of "int16x8" have 16 whatever is said here.
+        weight_bits, activation_bits: 2 to 8; activations of "int16x8" have 16 whatever is said here, but for overrides.
         ranges: How calibration chooses activation ranges: "norm" (the range whose quantization error has the least
             p-norm), "mse" (the same with p = 2), "minmax", "moving_average", "percentile".
         norm: For "norm": the p. Below 2 it clips rare outliers more readily than the squared error does.
@@ -166,14 +171,21 @@ class Recipe:
         _require(1 <= self.norm <= 4, "norm", "a number in [1, 4]", self.norm)
         _require(50 < self.percentile <= 100, "percentile", "a number above 50, at most 100", self.percentile)
         _require(0 <= self.momentum < 1, "momentum", "a number in [0, 1)", self.momentum)
+        for override in self.overrides:
+            fits = self.scheme != "uint8" or override.activation_bits != WIDE_BITS
+            where = f"override {override.pattern!r}: activation_bits"
+            _require(fits, where, 'scheme = "int8" beside 16 bits, whose weights are symmetric', self.scheme)
         _require(self.rounding in ROUNDINGS, "rounding", f"one of {ROUNDINGS}", self.rounding)
 
     def wish(self, layer: str, name: str) -> Any:
-        """The value of a field for one layer, overrides applied."""
+        """The value of a field for one layer, overrides applied; what stands before a layer for its sake is the layer's."""
         value = getattr(self, name)
+        if name == "activation_bits" and self.scheme == "int16x8":
+            value = WIDE_BITS
+        names = {layer, layer.partition(OPERAND)[0]}
         for override in self.overrides:
             wished = getattr(override, name)
-            if wished is not None and fnmatch.fnmatchcase(layer, override.pattern):
+            if wished is not None and fnmatch.filter(names, override.pattern):
                 value = wished
         return value
 
@@ -182,14 +194,13 @@ class Recipe:
         bits = self.wish(layer, "weight_bits")
         return WeightRule("uint8", bits, per_channel=False) if self.scheme == "uint8" else WeightRule(bits=bits)
 
-    @property
-    def activation_dtype(self) -> str:
-        """Storage of activations."""
-        return "int16" if self.scheme == "int16x8" else self.scheme
+    def storage(self, bits: int) -> str:
+        """Storage of activations of so many bits."""
+        return "int16" if bits == WIDE_BITS else "uint8" if self.scheme == "uint8" else "int8"
 
     def activation_bits_of(self, layer: str) -> int:
         """Bits of what one layer gives."""
-        return WIDE_BITS if self.scheme == "int16x8" else int(self.wish(layer, "activation_bits"))
+        return int(self.wish(layer, "activation_bits"))
 
     def check_patterns(self, layers: list[str]) -> None:
         """Raise RecipeError if an override matches no layer: a typing error that would pass unseen."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from unfloat.ir.graph import Graph
 from unfloat.ops import REGISTRY
 from unfloat.quant.recipe import Recipe
-from unfloat.spec.errors import InvalidGraphError
+from unfloat.spec.errors import InvalidGraphError, UnsupportedError
 from unfloat.spec.qparams import QParams
 
 
@@ -22,6 +22,7 @@ class Site:
         makers: Those that compute something new, and so are observed; the others only move codes.
         fixed: QParams that an operator's bounded output dictates, or None.
         bits: Activation bits.
+        dtype: Storage of the codes, but for what `fixed` says.
     """
 
     name: str
@@ -29,10 +30,15 @@ class Site:
     makers: tuple[str, ...]
     fixed: QParams | None
     bits: int
+    dtype: str
 
 
 def find_sites(graph: Graph, recipe: Recipe) -> list[Site]:
-    """Group the values of a Graph, after all passes, into sites."""
+    """Group the values of a Graph, after all passes, into sites.
+
+    Raises:
+        UnsupportedError: Operators have no meaning on the codes that are wished for them; it names all such layers.
+    """
     parent = {name: name for name in graph.shapes()}
 
     def root(name: str) -> str:
@@ -43,7 +49,7 @@ def find_sites(graph: Graph, recipe: Recipe) -> list[Site]:
     order = {name: i for i, name in enumerate(parent)}
     makers = {port.value for port in graph.inputs}
     joins = {node.name for node in graph.nodes if REGISTRY[node.op].quant.output == "same" and len(node.inputs) > 1}
-    fixed: dict[str, QParams] = {}
+    fixed: dict[str, Mapping[str, QParams]] = {}
     for node in graph.nodes:
         record = REGISTRY[node.op].quant
         if record.output == "same":
@@ -53,19 +59,41 @@ def find_sites(graph: Graph, recipe: Recipe) -> list[Site]:
         else:
             makers.add(node.name)
         if record.output == "fixed":
-            fixed[node.name] = record.fixed[recipe.activation_dtype]
+            fixed[node.name] = record.fixed
     groups: dict[str, list[str]] = {}
     for name in parent:
         groups.setdefault(root(name), []).append(name)
-    return [_site(values, makers, joins, fixed, recipe) for values in groups.values()]
+    bits = {name: _bits(values, makers, joins, recipe) for name, values in groups.items()}
+    _require_storages(graph, {name: recipe.storage(bits[root(name)]) for name in parent})
+    return [_site(values, makers, fixed, bits[name], recipe) for name, values in groups.items()]
 
 
-def _site(values: list[str], makers: set[str], joins: set[str], fixed: Mapping[str, QParams], recipe: Recipe) -> Site:
-    """One site. Its bits are wished for what joins its values, or else for what makes them."""
+def _bits(values: list[str], makers: set[str], joins: set[str], recipe: Recipe) -> int:
+    """Of one site: wished for what joins its values, or else for what makes them."""
+    asked = [v for v in values if v in joins] or [v for v in values if v in makers]
+    return max(recipe.activation_bits_of(v) for v in asked)
+
+
+def _require_storages(graph: Graph, dtypes: Mapping[str, str]) -> None:
+    """Raise UnsupportedError with all layers whose operator has no meaning on their codes."""
+    missing = {
+        f"{node.name} ({node.op}){f', {node.source}' if node.source else ''}": dtypes[node.name]
+        for node in graph.nodes
+        if dtypes[node.name] not in REGISTRY[node.op].storages
+    }
+    if missing:
+        found = " or ".join(sorted(set(missing.values())))
+        other = "give them 8 bits (an override with activation_bits = 8), or " if found == "int16" else ""
+        problem = f"these layers have no integer form on {found} codes: {other}leave them out of the model"
+        raise UnsupportedError(problem, list(missing))
+
+
+def _site(
+    values: list[str], makers: set[str], fixed: Mapping[str, Mapping[str, QParams]], bits: int, recipe: Recipe
+) -> Site:
+    dtype = recipe.storage(bits)
     made = tuple(v for v in values if v in makers)
-    dictated = {fixed[v] for v in values if v in fixed}
+    dictated = {fixed[v][dtype] for v in values if v in fixed}
     if len(dictated) > 1:
         raise InvalidGraphError(f"{', '.join(values)} would share QParams, but two operators dictate different ones")
-    asked = [v for v in values if v in joins] or made
-    bits = max(recipe.activation_bits_of(v) for v in asked)
-    return Site(values[0], tuple(values), made, next(iter(dictated), None), bits)
+    return Site(values[0], tuple(values), made, next(iter(dictated), None), bits, dtype)

@@ -167,10 +167,8 @@ def _agree_on_ranges(simulation: Simulation) -> None:
     """Several processes calibrate on their own data: every range is widened to cover all of theirs."""
     names = list(simulation.labels)
     labels = [simulation.labels[name] for name in names]
-    low, high = (  # float64: the ends of a label give that label again
-        torch.tensor([q.scale[0] * (end - q.zero_point) for q, end in zip(labels, ends, strict=True)], dtype=WIDE)
-        for ends in ([q.qmin for q in labels], [q.qmax for q in labels])
-    )
+    ends = torch.tensor([q.window for q in labels], dtype=WIDE)  # float64: they give that label again
+    low, high = ends.T.contiguous()
     low, high = reduce_extremes(low, high)
     for name, q, a, b in zip(names, labels, low.tolist(), high.tolist(), strict=True):
         simulation.labels[name] = qparams_from_range(a, b, q.dtype, q.bits)

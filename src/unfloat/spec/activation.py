@@ -27,6 +27,7 @@ from unfloat.spec.fixedpoint import (
 from unfloat.spec.qparams import QParams, float32
 
 INPUT_BITS = 4  # integer bits of the argument: at 15 logistic and tanh are 1 to the last of 8 bits, and of 16
+LEAST_SCALE = 2.0**-28  # of an input of 8 bits; below it TFLite's kernels shift by a negative number
 REACH = (1 << INPUT_BITS) - 1
 WORD_MIN, WORD_MAX = -(2**15), 2**15 - 1
 
@@ -49,15 +50,10 @@ def tanh(a: Array, integer_bits: int) -> Array:
 def sigmoid_input(scale: float) -> tuple[int, int]:
     """The factor from steps to Q4.27, as (multiplier, shift).
 
-    From a scale of 4 on, one step is outside the reach: only the step 0 is scaled, and any factor will do.
-
-    Raises:
-        NumericDomainError: The scale is below 2^-28: a whole range of codes would be 0.
+    From a scale of 4 on, one step is outside the reach: only the step 0 is scaled, and any factor will do. Up to a scale
+    of `LEAST_SCALE` all of 255 steps are 0 to 8 bits: any factor up to that one's gives the curve's code at 0.
     """
-    factor = min(scale * 2.0 ** (31 - INPUT_BITS), 2.0**29)
-    if factor < 0.5:
-        raise NumericDomainError(f"logistic and tanh need an input scale of at least 2^-28, found {scale}")
-    return quantize_multiplier(factor)
+    return quantize_multiplier(min(max(scale, LEAST_SCALE) * 2.0 ** (31 - INPUT_BITS), 2.0**29))
 
 
 def logistic_steps(steps: Array, factor: tuple[int, int]) -> Array:

@@ -73,6 +73,15 @@ class QParams:
         """The highest code."""
         return 2**self.bits - 1 if self.dtype == "uint8" else 2 ** (self.bits - 1) - 1
 
+    @property
+    def window(self) -> tuple[float, float]:
+        """The real values of the outermost codes, of a label per tensor: the range that gives this label again.
+
+        The lowest int16 code is left out, as `qparams_from_range` leaves it out.
+        """
+        low = -self.qmax if self.dtype == "int16" else self.qmin
+        return self.scale[0] * (low - self.zero_point), self.scale[0] * (self.qmax - self.zero_point)
+
     def scales(self, rank: int = 1) -> np.ndarray:
         """The scales as float32, shaped to broadcast along `axis` of an array of `rank` dimensions."""
         scales = np.asarray(self.scale, np.float32)

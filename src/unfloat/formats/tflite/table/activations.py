@@ -15,7 +15,7 @@ from unfloat.formats.tflite.scope import Scope
 from unfloat.formats.tflite.table._common import Reader, Writer, clamp_of, require_operands
 from unfloat.ir.instruction import Instruction
 from unfloat.ops.slopes import slope_pair, slope_value
-from unfloat.spec.activation import hard_swish_steps
+from unfloat.spec.activation import LEAST_SCALE, hard_swish_steps
 from unfloat.spec.fixedpoint import quantize_multiplier, requantize
 from unfloat.spec.qparams import QParams, float32
 
@@ -31,8 +31,8 @@ def _sigmoid_obstacle(labels: Sequence[QParams]) -> str:
     """Why the kernels of LOGISTIC and TANH would not give the instruction's bits, or ""."""
     if any(label.dtype == "uint8" for label in labels):
         return "required int8 or int16 codes, found uint8, whose table the kernels make in floating point"
-    if labels[0].dtype == "int8" and labels[0].scale[0] >= SIGMOID_SCALE:
-        return f"required an input scale below {SIGMOID_SCALE}, found {labels[0].scale[0]}"
+    if labels[0].dtype == "int8" and not LEAST_SCALE <= labels[0].scale[0] < SIGMOID_SCALE:
+        return f"required an input scale from {LEAST_SCALE} to below {SIGMOID_SCALE}, found {labels[0].scale[0]}"
     return ""
 
 
