@@ -28,19 +28,6 @@ static void add_tap(const uf_linear *linear, const uint8_t *x, const int8_t *w, 
   }
 }
 
-// Adds all taps of a pixel.
-static void add_taps(const uf_node *node, const uf_pixel *pixel, int32_t first, int32_t count, int32_t times,
-                     int32_t *sums) {
-  const uf_linear *linear = &node->params.linear;
-  const int32_t kernel_w = linear->window.kernel_w, channels = node->output->shape[3];
-  for (int32_t i = pixel->rows.begin; i < pixel->rows.end; ++i) {
-    for (int32_t j = pixel->columns.begin; j < pixel->columns.end; ++j) {
-      const int8_t *weight = linear->weight + ((int64_t)i * kernel_w + j) * channels;
-      add_tap(linear, uf_tap(node, &linear->window, pixel, i, j), weight, first, count, times, sums);
-    }
-  }
-}
-
 #ifdef UF_CORTEX_M
 static uf_patch patch_of(const uf_node *node, const uf_pixel *pixel) {
   const uf_linear *linear = &node->params.linear;
@@ -60,7 +47,7 @@ static uf_patch patch_of(const uf_node *node, const uf_pixel *pixel) {
   return patch;
 }
 
-// The same with sums in registers from the first tap to the last. BLOCK is a multiple of four.
+// Adds all taps of a pixel, with sums in registers from the first to the last. BLOCK is a multiple of four.
 static void add_patch(const uf_node *node, const uf_patch *patch, int32_t first, int32_t count, int32_t times,
                       int32_t *sums) {
   const int32_t zero_point = node->params.linear.input_zero_point;
@@ -76,10 +63,11 @@ static void add_patch(const uf_node *node, const uf_patch *patch, int32_t first,
 
 static void run(const uf_node *node, int thread, int threads) {
   const uf_linear *linear = &node->params.linear;
+  const uf_window *window = &linear->window;
   const int32_t channels = node->output->shape[3], times = channels / node->inputs[0]->shape[3];
   const uf_range pixels = uf_share(uf_volume(node->output, 0, 3), 1, thread, threads);
   for (int64_t index = pixels.begin; index < pixels.end; ++index) {
-    const uf_pixel pixel = uf_pixel_at(node, &linear->window, index);
+    const uf_pixel pixel = uf_pixel_at(node, window, index);
     for (int32_t first = 0; first < channels; first += BLOCK) {
       const int32_t count = channels - first < BLOCK ? channels - first : BLOCK;
       int32_t sums[BLOCK];
@@ -88,9 +76,16 @@ static void run(const uf_node *node, int thread, int threads) {
       if (linear->weight_zero_point == 0 && (times == 1 || times % 4 == 0)) {
         const uf_patch patch = patch_of(node, &pixel);
         add_patch(node, &patch, first, count, times, sums);
-      } else
+        uf_emit_channels(linear, sums, first, count, node->output->data + index * channels + first);
+        continue;
+      }
 #endif
-        add_taps(node, &pixel, first, count, times, sums);
+      for (int32_t i = pixel.rows.begin; i < pixel.rows.end; ++i) {
+        for (int32_t j = pixel.columns.begin; j < pixel.columns.end; ++j) {
+          const int8_t *weight = linear->weight + ((int64_t)i * window->kernel_w + j) * channels;
+          add_tap(linear, uf_tap(node, window, &pixel, i, j), weight, first, count, times, sums);
+        }
+      }
       uf_emit_channels(linear, sums, first, count, node->output->data + index * channels + first);
     }
   }
