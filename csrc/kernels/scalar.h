@@ -25,7 +25,7 @@ static inline void uf_emit_channels(const uf_linear *linear, const int32_t *sums
   const int32_t *multiplier = linear->multiplier + first;
   const int8_t *shift = linear->shift + first;
   const uf_output output = linear->output;
-#ifdef UF_HELIUM
+#ifdef UF_CORTEX_M
   if (output.rounding == QMATH_DOUBLE) {
     uf_emit_fours(sums, multiplier, shift, (int32_t)count, output.zero_point, output.clamp_min, output.clamp_max, out);
     return;

@@ -1,6 +1,10 @@
 // Convolution, NHWC: acc[o] = bias[o] + sum (w - Zw) * (x - Zx) over the window's taps inside the image (eq. 13).
 
 #include "../scalar.h"
+#if defined(UF_CORTEX_M) && !defined(UNFLOAT_KERNELS_NIBBLES_H_)
+#define UF_POINTWISE 1
+#include "pointwise.h"
+#endif
 
 // The products of a pixel's taps, whose channels begin at `first_channel` and are `depth` many, with their weights.
 // Taps of a row lie side by side, and are one run, unless dilation or groups part them.
@@ -23,7 +27,10 @@ static void run(const uf_node *node, int thread, int threads) {
   const int32_t groups = linear->groups, channels = node->output->shape[3], per_group = channels / groups;
   const int32_t depth = node->inputs[0]->shape[3] / groups;
   const ptrdiff_t row = (ptrdiff_t)linear->window.kernel_h * linear->window.kernel_w * depth;
-  const uf_range pixels = uf_share(uf_volume(node->output, 0, 3), 1, thread, threads);
+  uf_range pixels = uf_share(uf_volume(node->output, 0, 3), 1, thread, threads);
+#ifdef UF_POINTWISE
+  if (is_pointwise(node)) pixels.begin = run_pointwise(node, pixels);
+#endif
   for (int64_t index = pixels.begin; index < pixels.end; ++index) {
     const uf_pixel pixel = uf_pixel_at(node, &linear->window, index);
     uint8_t *out = node->output->data + index * channels;

@@ -16,12 +16,6 @@ static void add_tap(const uf_linear *linear, const uint8_t *x, const int8_t *w, 
   w += first;
   if (times == 1) {
     x += first;
-#ifdef UF_CORTEX_M
-    if (weight_zero_point == 0) {
-      uf_add_products_each(x, input_zero_point, w, count, sums);
-      return;
-    }
-#endif
     for (int32_t c = 0; c < count; ++c) {
       sums[c] += (int16_t)(x[c] - input_zero_point) * (int16_t)(w[c] - weight_zero_point);
     }
@@ -34,6 +28,39 @@ static void add_tap(const uf_linear *linear, const uint8_t *x, const int8_t *w, 
   }
 }
 
+#ifdef UF_CORTEX_M
+static uf_patch patch_of(const uf_node *node, const uf_pixel *pixel) {
+  const uf_linear *linear = &node->params.linear;
+  const uf_window *window = &linear->window;
+  const ptrdiff_t inputs = node->inputs[0]->shape[3], outputs = node->output->shape[3];
+  const int32_t i = pixel->rows.begin, j = pixel->columns.begin;
+  const uf_patch patch = {
+      .x = uf_tap(node, window, pixel, i, j),
+      .w = linear->weight + (i * window->kernel_w + j) * outputs,
+      .rows = pixel->rows.end - i,
+      .columns = pixel->columns.end - j,
+      .x_step = window->dilation_w * inputs,
+      .x_row = window->dilation_h * node->inputs[0]->shape[2] * inputs,
+      .w_step = outputs,
+      .w_row = window->kernel_w * outputs,
+  };
+  return patch;
+}
+
+// Adds all taps of a pixel, with sums in registers from the first to the last. BLOCK is a multiple of four.
+static void add_patch(const uf_node *node, const uf_patch *patch, int32_t first, int32_t count, int32_t times,
+                      int32_t *sums) {
+  const int32_t zero_point = node->params.linear.input_zero_point;
+  if (times == 1) {
+    uf_sum_patch(patch, zero_point, first, count, sums);
+    return;
+  }
+  for (int32_t c = 0; c < count; c += 4) {
+    uf_sum_four_multiples(patch, zero_point, (first + c) / times, first + c, sums + c);
+  }
+}
+#endif
+
 static void run(const uf_node *node, int thread, int threads) {
   const uf_linear *linear = &node->params.linear;
   const uf_window *window = &linear->window;
@@ -45,6 +72,14 @@ static void run(const uf_node *node, int thread, int threads) {
       const int32_t count = channels - first < BLOCK ? channels - first : BLOCK;
       int32_t sums[BLOCK];
       memcpy(sums, linear->bias + first, (size_t)count * sizeof(int32_t));
+#ifdef UF_CORTEX_M
+      if (linear->weight_zero_point == 0 && (times == 1 || times % 4 == 0)) {
+        const uf_patch patch = patch_of(node, &pixel);
+        add_patch(node, &patch, first, count, times, sums);
+        uf_emit_channels(linear, sums, first, count, node->output->data + index * channels + first);
+        continue;
+      }
+#endif
       for (int32_t i = pixel.rows.begin; i < pixel.rows.end; ++i) {
         for (int32_t j = pixel.columns.begin; j < pixel.columns.end; ++j) {
           const int8_t *weight = linear->weight + ((int64_t)i * window->kernel_w + j) * channels;
