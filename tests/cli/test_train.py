@@ -178,7 +178,7 @@ def test_the_order_of_samples_follows_from_seed_and_epoch(data: Path) -> None:
         (["--gradient-clip", "-1"], "gradient_clip: required a positive norm"),
         (["--rate", "0"], "rate: required a positive number"),
         (["--data", "real.npz"], "labels must be integers, found 'y' of float"),
-        (["-o", "n.exe", "--data", "none.npz"], "required a suffix among"),
+        (["-o", "n.exe", "--data", "none.npz"], "required the suffix"),
         (["-o", "no/n.unfloat", "--data", "none.npz"], "cannot write no/n.unfloat: there is no folder"),
     ],
 )

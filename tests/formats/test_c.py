@@ -26,6 +26,7 @@ from unfloat.program.program import Program
 from unfloat.quant.recipe import InputSpec, Recipe
 from unfloat.spec.errors import ExportError
 
+HOST_STEP, CROSS_STEP = 3, 4  # shares of the cases: all of them at once take minutes to compile
 CROSS = [pytest.param(t, id=t.name, marks=[] if t is HOST else pytest.mark.cross) for t in TARGETS]
 
 
@@ -64,6 +65,11 @@ def cases(draw: Draw, step: int = 1, first: int = 0) -> Program:
     return side_by_side([build(operator, case, draw) for operator, case in fitting[first::step]])
 
 
+def share(draw: Draw, step: int) -> Program:
+    """One of `step` shares of all cases, which differs from draw to draw."""
+    return cases(draw, step, DRAWS.index(draw) % step)
+
+
 def passes(folder: Path, target: Target, scratch: Path, optimize: str = "-O2") -> str:
     outcome = build_and_run(folder, target, scratch, optimize)
     assert outcome.status == 0, outcome.text
@@ -73,7 +79,8 @@ def passes(folder: Path, target: Target, scratch: Path, optimize: str = "-O2") -
 
 @pytest.mark.parametrize("draw", DRAWS, ids=lambda d: d.name)
 def test_every_case_on_this_machine(draw: Draw, tmp_path: Path) -> None:
-    cases(draw).export(tmp_path, name="net", samples=3)
+    """Each draw with every so many of the cases, another share each: all cases under several draws."""
+    share(draw, HOST_STEP).export(tmp_path, name="net", samples=3)
     passes(tmp_path, HOST, tmp_path, "-O1")
 
 
@@ -85,12 +92,8 @@ def test_every_case_on_this_machine(draw: Draw, tmp_path: Path) -> None:
     ids=lambda x: getattr(x, "name", x),
 )
 def test_every_case_on_a_microcontroller(target: Target, name: str, tmp_path: Path) -> None:
-    draw = next(draw for draw in DRAWS if draw.name == name)
-    parts = 2 if target is CORTEX_M55 else 1  # its flash is too small for all cases at once
-    for part in range(parts):
-        folder = tmp_path / str(part)
-        cases(draw, parts, part).export(f"{folder}/", to="c", name="net")
-        passes(folder, target, tmp_path, "-Os")
+    share(next(draw for draw in DRAWS if draw.name == name), CROSS_STEP).export(f"{tmp_path}/", to="c", name="net")
+    passes(tmp_path, target, tmp_path, "-Os")
 
 
 @pytest.mark.parametrize("target", CROSS)
