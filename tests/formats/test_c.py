@@ -26,7 +26,7 @@ from unfloat.program.program import Program
 from unfloat.quant.recipe import InputSpec, Recipe
 from unfloat.spec.errors import ExportError
 
-HOST_STEP, CROSS_STEP = 3, 4  # shares of the cases: all of them at once take minutes to compile
+HOST_STEP, CROSS_STEP = 5, 8  # shares of the cases: all of them at once take minutes to compile
 CROSS = [pytest.param(t, id=t.name, marks=[] if t is HOST else pytest.mark.cross) for t in TARGETS]
 
 

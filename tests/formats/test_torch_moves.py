@@ -71,12 +71,14 @@ def test_padding_modes_of_convolutions(padding: str) -> None:
 @pytest.mark.parametrize("mode", [{"align_corners": True}, {"align_corners": False}])
 @pytest.mark.parametrize("size", [(18, 14), (5, 13), (1, 1)])
 def test_bilinear(mode: dict[str, bool], size: tuple[int, int]) -> None:
-    """Shares are in 1/1024ths, so real values agree to that much."""
+    """Half a step in, half a step out; and the step between new cells, rounded to 1/1024, adds up along both axes."""
+    torch.manual_seed(1)
     x = torch.rand(2, 4, 9, 7)
     program = unfloat.quantize(Calls(lambda m, x: functional.interpolate(x, size, mode="bilinear", **mode)), [x])
     real = functional.interpolate(x, size, mode="bilinear", **mode).numpy()
     label = program.tensors[program.outputs[0].value].qparams
-    assert np.abs(program.compile()(x.numpy()) - real).max() < label.scale[0] * 1.6
+    near = 1 + sum(cells * 255 / 2048 for cells in size)
+    assert np.abs(program.compile()(x.numpy()) - real).max() <= label.scale[0] * near
 
 
 class Segmenter(nn.Module):

@@ -23,6 +23,9 @@ CASES = [pytest.param(o, case, draw, id=f"{o.name}: {case.label}-{draw.name}") f
 # Half a step, and what two roundings in a row or a truncated factor can add to it.
 NEAR = 0.75 + 1e-6
 REDUCED = 2.0**-15  # of a result: what a multiplier of 15 bits may add
+# On int16 codes TFLite's rule is lines between the points of a table: steps of 2^-15 that they lie off the curve. The
+# exponentials of a softmax's row are summed, and divided by, in 16 bits.
+TABLED = {"logistic": 1.5, "tanh": 2.5, "softmax": 33.0}
 
 
 def real(codes: np.ndarray, label: QParams) -> np.ndarray:
@@ -60,5 +63,5 @@ def test_codes_are_within_a_step_of_the_reals(operator: Operator, case: Case, dr
     program = build(operator, case, draw)
     inputs = codes_for(program, 2, f"{operator.name}/{case.label}/{draw.name}")
     found = interpret(program, inputs)[0].astype(np.float64)
-    near = NEAR + (REDUCED * np.abs(found) if draw.storage == "int16" else 0.0)
+    near = NEAR + (REDUCED * np.abs(found) + TABLED.get(operator.name, 0.0) if draw.storage == "int16" else 0.0)
     assert (np.abs(found - real_result(program, inputs)) <= near).all()
