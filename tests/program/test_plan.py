@@ -57,6 +57,19 @@ def test_bytes_outside_the_arena_are_found(offset: int) -> None:
         check(program, Plan({**good.offsets, "b": offset}, good.size))
 
 
+def test_a_name_may_end_in_zeros() -> None:
+    """Files made by others may; NumPy, asked for equality, would leave them out."""
+    program = small_net()
+    name = "fc\0\2\0\0"
+    tensors = {(name if old == "fc" else old): tensor for old, tensor in program.tensors.items()}
+    tensors[name] = replace(tensors[name], name=name)
+    last = replace(program.instructions[-1], name=name)
+    port = replace(program.outputs[0], value=name)
+    renamed = replace(program, tensors=tensors, instructions=(*program.instructions[:-1], last), outputs=(port,))
+    assert renamed.verify().instructions == len(program.instructions)
+    assert plan(renamed).offsets[name] == plan(program).offsets["fc"]
+
+
 def test_scratch_lies_apart_from_what_lives() -> None:
     program = small_net()
     scratch = {"b": 1000, "fc": 3}

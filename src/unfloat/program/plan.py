@@ -20,6 +20,7 @@ from unfloat.spec.errors import InvalidProgramError
 from unfloat.spec.qparams import STORAGE
 
 ALIGNMENT = 64  # one cache line, one AVX-512 register
+NOBODY = -1  # the writer of bytes that no instruction may read: nothing yet, or scratch
 
 
 @dataclass(frozen=True)
@@ -152,24 +153,30 @@ def check(program: Program, candidate: Plan, scratch: Mapping[str, int] = EMPTY)
     cells = {
         name: _cells(candidate, name, candidate.offsets[name], _sample_bytes(program, name)) for name in activations
     }
-    writer = np.full(candidate.size // candidate.alignment, "", object)
+    number = {name: i for i, name in enumerate(activations)}  # NumPy drops zeros at a name's end when it compares
+    writer = np.full(candidate.size // candidate.alignment, NOBODY)
+
+    def require_whole(name: str, reader: str) -> None:
+        if not (writer[cells[name]] == number[name]).all():
+            raise InvalidProgramError(f"memory plan: {name} is overwritten before {reader} reads it")
+
     for port in program.inputs:
-        writer[cells[port.value]] = port.value
+        writer[cells[port.value]] = number[port.value]
     for instruction in program.instructions:
         if scratch.get(instruction.name):
             name = f"the scratch of {instruction.name}"
             own = _cells(candidate, name, candidate.scratch[instruction.name], scratch[instruction.name])
-            writer[own] = name
+            writer[own] = NOBODY
             _check_overlap(instruction, own, cells[instruction.name], name, False)
         for name in instruction.inputs:
             if name in cells:
-                _check_read(writer, cells[name], name, instruction.name)
+                require_whole(name, instruction.name)
                 alike = _sample_bytes(program, name) == _sample_bytes(program, instruction.name)
                 _check_overlap(instruction, cells[name], cells[instruction.name], name, alike)
-        writer[cells[instruction.name]] = instruction.name
+        writer[cells[instruction.name]] = number[instruction.name]
     for port in program.outputs:
         if port.value in cells:
-            _check_read(writer, cells[port.value], port.value, f"output {port.name}")
+            require_whole(port.value, f"output {port.name}")
 
 
 def _cells(candidate: Plan, name: str, start: int, size: int) -> slice:
@@ -181,11 +188,6 @@ def _cells(candidate: Plan, name: str, start: int, size: int) -> slice:
             f"memory plan: {name} at {start} to {end} leaves the arena of {candidate.size} bytes, or its alignment"
         )
     return slice(start // alignment, end // alignment)
-
-
-def _check_read(writer: np.ndarray, cells: slice, name: str, reader: str) -> None:
-    if not (writer[cells] == name).all():
-        raise InvalidProgramError(f"memory plan: {name} is overwritten before {reader} reads it")
 
 
 def _check_overlap(instruction: Instruction, source: slice, out: slice, name: str, alike: bool) -> None:
