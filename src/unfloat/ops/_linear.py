@@ -1,12 +1,12 @@
-"""What convolution, depthwise convolution and fully connected share: a weight, a bias, a requantization.
+"""What convolutions, of each channel by itself and transposed too, and fully connected share: a weight, a bias, a requantization.
 
-They differ only in `accumulate`. The bias is added to the integer accumulator, never inside it, so that the
+They differ only in what they accumulate (`linear_operator`). The bias is added to the integer accumulator, never inside it, so that the
 accumulation itself may run as an exact float product (docs/numerics.md, section 5).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from unfloat.ir.graph import Attributes
 from unfloat.ir.instruction import Instruction, Tensor
-from unfloat.ops._operator import CLAMP, CODE, Domain, Params, Request, WeightRule
+from unfloat.ops._operator import CLAMP, CODE, Domain, Operator, Params, QuantRecord, Request, WeightRule
 from unfloat.ops._rescaling import clamp_fields, code_span, scale_of
 from unfloat.spec.backend import Array, Backend
 from unfloat.spec.fixedpoint import (
@@ -40,6 +40,9 @@ LINEAR_FIELDS = {
 }
 BIAS_BITS = 24  # a bias code stays below 2^24, so that accumulator and bias fit int32 together with room to spare
 WIDE_BIAS_BITS = 30  # the same for 64-bit accumulators; more would let the factor of a channel of zeros vanish
+
+
+Accumulate = Callable[[Backend, Attributes, Params, Sequence[Array]], Array]
 
 
 @dataclass(frozen=True)
@@ -223,3 +226,31 @@ def finish_linear(b: Backend, attributes: Attributes, constants: Params, accumul
     factors = (constants["bias"], constants["multiplier"], constants["shift"])
     codes = (attributes["output_zero_point"], attributes["clamp_min"], attributes["clamp_max"])
     return b.finish(accumulator, factors, codes, attributes["rounding"])
+
+
+def linear_operator(*, weight_axis: int, accumulate: Accumulate, **own: Any) -> Operator:
+    """An operator of this kind.
+
+    Args:
+        weight_axis: The weight's output channel axis.
+        accumulate: (backend, attributes, constants, inputs) -> `sum w * (x - Z)`, without the bias.
+        own: What else is its own; see `Operator`.
+    """
+
+    def integer_meaning(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
+        return finish_linear(b, attributes, constants, accumulate(b, attributes, constants, inputs))
+
+    return Operator(
+        arity=(1, 1),
+        fields=LINEAR_FIELDS,
+        constants=LINEAR_CONSTANTS,
+        slots=LINEAR_SLOTS,
+        integer_meaning=integer_meaning,
+        accumulate=accumulate,
+        finish=finish_linear,
+        quant=QuantRecord(weight_axis=weight_axis),
+        lower=lambda request: lower_linear(request, weight_axis),
+        derive=derive_linear,
+        accumulators=lambda instruction, inputs: linear_accumulators(instruction, inputs, weight_axis),
+        **own,
+    )

@@ -6,17 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from unfloat.ir.graph import Attributes, Clamp, Shape
 from unfloat.ir.instruction import Instruction
-from unfloat.ops._linear import (
-    LINEAR_CONSTANTS,
-    LINEAR_FIELDS,
-    LINEAR_SLOTS,
-    centred,
-    derive_linear,
-    finish_linear,
-    linear_accumulators,
-    lower_linear,
-)
-from unfloat.ops._operator import PADDING, PAIR, SIZE, Case, Domain, Operator, Params, QuantRecord
+from unfloat.ops._linear import centred, linear_operator
+from unfloat.ops._operator import PADDING, PAIR, SIZE, Case, Domain, Params
 from unfloat.ops._spatial import require_rank, windows
 from unfloat.spec.backend import Array, Backend
 from unfloat.spec.fixedpoint import WIDE_ROUNDING
@@ -72,14 +63,6 @@ def _conv_accumulate(b: Backend, attributes: Attributes, constants: Params, inpu
 def _depthwise_accumulate(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
     grouped = {**attributes, "groups": inputs[0].shape[3]}
     return _conv_accumulate(b, grouped, {"weight": _as_grouped(b, constants["weight"])}, inputs)
-
-
-def _conv_integer(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
-    return finish_linear(b, attributes, constants, _conv_accumulate(b, attributes, constants, inputs))
-
-
-def _depthwise_integer(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
-    return finish_linear(b, attributes, constants, _depthwise_accumulate(b, attributes, constants, inputs))
 
 
 def _macs(instruction: Instruction, inputs: Sequence[Shape], output: Shape) -> int:
@@ -143,43 +126,25 @@ def depthwise_cases() -> Iterator[Case]:
 
 
 OPERATORS = (
-    Operator(
+    linear_operator(
         name="conv2d",
         summary="Convolution with groups, strides, dilation and any padding.",
-        arity=(1, 1),
         attributes={**SPATIAL, "groups": Domain("int", 1, SIZE)},
-        fields=LINEAR_FIELDS,
-        constants=LINEAR_CONSTANTS,
-        slots=LINEAR_SLOTS,
         shape=conv_shape,
         float_meaning=_conv_float,
-        integer_meaning=_conv_integer,
         accumulate=_conv_accumulate,
-        finish=finish_linear,
-        quant=QuantRecord(weight_axis=0),
-        lower=lambda request: lower_linear(request, 0),
-        derive=derive_linear,
-        accumulators=lambda instruction, inputs: linear_accumulators(instruction, inputs, 0),
+        weight_axis=0,
         macs=_macs,
         cases=conv_cases,
     ),
-    Operator(
+    linear_operator(
         name="depthwise_conv2d",
         summary="Convolution of each channel by itself, with a channel multiplier.",
-        arity=(1, 1),
         attributes=SPATIAL,
-        fields=LINEAR_FIELDS,
-        constants=LINEAR_CONSTANTS,
-        slots=LINEAR_SLOTS,
         shape=depthwise_shape,
         float_meaning=_depthwise_float,
-        integer_meaning=_depthwise_integer,
         accumulate=_depthwise_accumulate,
-        finish=finish_linear,
-        quant=QuantRecord(weight_axis=2),
-        lower=lambda request: lower_linear(request, 2),
-        derive=derive_linear,
-        accumulators=lambda instruction, inputs: linear_accumulators(instruction, inputs, 2),
+        weight_axis=2,
         macs=_macs,
         cases=depthwise_cases,
     ),

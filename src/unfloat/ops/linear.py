@@ -6,17 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from unfloat.ir.graph import Attributes, Shape
 from unfloat.ir.instruction import Instruction
-from unfloat.ops._linear import (
-    LINEAR_CONSTANTS,
-    LINEAR_FIELDS,
-    LINEAR_SLOTS,
-    centred,
-    derive_linear,
-    finish_linear,
-    linear_accumulators,
-    lower_linear,
-)
-from unfloat.ops._operator import Case, Operator, Params, QuantRecord
+from unfloat.ops._linear import centred, linear_operator
+from unfloat.ops._operator import Case, Params
 from unfloat.ops._spatial import require_rank
 from unfloat.ops.conv import RELU6
 from unfloat.spec.backend import Array, Backend
@@ -38,10 +29,6 @@ def _accumulate(b: Backend, attributes: Attributes, constants: Params, inputs: S
     x = centred(inputs[0], attributes["input_zero_point"])
     weight = centred(constants["weight"], attributes["weight_zero_point"])
     return b.accumulate_matmul(x, weight, wide=attributes.get("rounding") == WIDE_ROUNDING)
-
-
-def _integer(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
-    return finish_linear(b, attributes, constants, _accumulate(b, attributes, constants, inputs))
 
 
 def _macs(instruction: Instruction, inputs: Sequence[Shape], output: Shape) -> int:
@@ -66,22 +53,13 @@ def cases() -> Iterator[Case]:
 
 
 OPERATORS = (
-    Operator(
+    linear_operator(
         name="fully_connected",
         summary="A matrix product with a constant weight over the last axis.",
-        arity=(1, 1),
-        fields=LINEAR_FIELDS,
-        constants=LINEAR_CONSTANTS,
-        slots=LINEAR_SLOTS,
         shape=_shape,
         float_meaning=_float,
-        integer_meaning=_integer,
         accumulate=_accumulate,
-        finish=finish_linear,
-        quant=QuantRecord(weight_axis=0),
-        lower=lambda request: lower_linear(request, 0),
-        derive=derive_linear,
-        accumulators=lambda instruction, inputs: linear_accumulators(instruction, inputs, 0),
+        weight_axis=0,
         macs=_macs,
         cases=cases,
     ),

@@ -9,16 +9,14 @@ from typing import Any
 from unfloat.ir.graph import Attributes
 from unfloat.ir.instruction import Instruction, Tensor
 from unfloat.ops._operator import MULTIPLIER, Domain, Operator, Params, QuantRecord
-from unfloat.ops.softmax import DIFFERENCE_BITS, FIELDS, SUM_BITS, cases, derive_differences, softmax_shape
+from unfloat.ops.softmax import DIFFERENCE_BITS, FIELDS, cases, derive_differences, exponentials, softmax_shape
 from unfloat.spec.backend import Array, Backend
 from unfloat.spec.fixedpoint import (
     INT32_MIN,
-    exp_on_negative_values,
     quantize_multiplier,
     requantize,
     rounding_divide_by_pot,
     saturate,
-    saturating_rounding_doubling_high_mul,
     scalar_like,
 )
 from unfloat.spec.qparams import QParams
@@ -36,16 +34,12 @@ def _derive(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) 
 
 
 def _integer(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
-    x = b.xp.astype(inputs[0], b.xp.int64)  # products of two int32 values follow
-    difference = x - b.xp.max(x, axis=-1, keepdims=True)
-    inside = difference >= attributes["diff_min"]
-    difference = b.xp.where(inside, difference, difference * 0)
-    scaled = saturating_rounding_doubling_high_mul(difference << attributes["shift"], attributes["multiplier"])
-    terms = rounding_divide_by_pot(exp_on_negative_values(scaled, DIFFERENCE_BITS), difference * 0 + SUM_BITS)
-    log_sum = logarithm(b.xp.sum(b.xp.where(inside, terms, terms * 0), axis=-1, keepdims=True))
+    found = exponentials(b, attributes, inputs[0])
+    log_sum = logarithm(found.total)
     multiplier, shift = (scalar_like(log_sum, attributes[f"reverse_{name}"]) for name in ("multiplier", "shift"))
-    inside = inside & (difference > requantize(log_sum + INT32_MIN, multiplier, shift, "double"))
-    steps = rounding_divide_by_pot(scaled - log_sum, difference * 0 + (31 - DIFFERENCE_BITS - OUTPUT_BITS))
+    inside = found.inside & (found.differences > requantize(log_sum + INT32_MIN, multiplier, shift, "double"))
+    exponents = found.scaled * 0 + (31 - DIFFERENCE_BITS - OUTPUT_BITS)
+    steps = rounding_divide_by_pot(found.scaled - log_sum, exponents)
     codes = saturate(steps + attributes["output_zero_point"], -128, 127)
     return b.xp.where(inside, codes, codes * 0 - 128)
 

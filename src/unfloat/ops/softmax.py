@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -106,18 +107,43 @@ def _wide(b: Backend, attributes: Attributes, codes: Array) -> Array:
 
 
 def _narrow(b: Backend, attributes: Attributes, codes: Array) -> Array:
+    found = exponentials(b, attributes, codes)
+    mantissa, exponent = reciprocal(found.total, SUM_BITS)
+    product = saturating_rounding_doubling_high_mul(mantissa, found.powers)
+    codes = rounding_divide_by_pot(product, exponent + (31 - OUTPUT_BITS))
+    return saturate(b.xp.where(found.inside, codes, codes * 0), 0, 255) + attributes["output_zero_point"]
+
+
+@dataclass(frozen=True)
+class Exponentials:
+    """Of the differences from a row's greatest code, int64.
+
+    Attributes:
+        inside: Where the exponential is not zero.
+        differences: Codes, at most 0; 0 outside.
+        scaled: The same in Q5.26.
+        powers: Their exponentials, Q0.31.
+        total: The sum of those inside, Q12.19, one a row.
+    """
+
+    inside: Array
+    differences: Array
+    scaled: Array
+    powers: Array
+    total: Array
+
+
+def exponentials(b: Backend, attributes: Attributes, codes: Array) -> Exponentials:
+    """What softmax and its logarithm begin with (eq. 26 to 28)."""
     x = b.xp.astype(codes, b.xp.int64)  # products of two int32 values follow
     difference = x - b.xp.max(x, axis=-1, keepdims=True)
     inside = difference >= attributes["diff_min"]
     difference = b.xp.where(inside, difference, difference * 0)
     scaled = saturating_rounding_doubling_high_mul(difference << attributes["shift"], attributes["multiplier"])
-    exponential = exp_on_negative_values(scaled, DIFFERENCE_BITS)
-    terms = rounding_divide_by_pot(exponential, difference * 0 + SUM_BITS)
+    powers = exp_on_negative_values(scaled, DIFFERENCE_BITS)
+    terms = rounding_divide_by_pot(powers, difference * 0 + SUM_BITS)
     total = b.xp.sum(b.xp.where(inside, terms, terms * 0), axis=-1, keepdims=True)
-    mantissa, exponent = reciprocal(total, SUM_BITS)
-    product = saturating_rounding_doubling_high_mul(mantissa, exponential)
-    codes = rounding_divide_by_pot(product, exponent + (31 - OUTPUT_BITS))
-    return saturate(b.xp.where(inside, codes, codes * 0), 0, 255) + attributes["output_zero_point"]
+    return Exponentials(inside, difference, scaled, powers, total)
 
 
 def _float(b: Backend, attributes: Attributes, inputs: Sequence[Array], params: Params) -> Array:

@@ -11,17 +11,8 @@ from math import prod
 
 from unfloat.ir.graph import Attributes, Clamp, Shape
 from unfloat.ir.instruction import Instruction
-from unfloat.ops._linear import (
-    LINEAR_CONSTANTS,
-    LINEAR_FIELDS,
-    LINEAR_SLOTS,
-    centred,
-    derive_linear,
-    finish_linear,
-    linear_accumulators,
-    lower_linear,
-)
-from unfloat.ops._operator import PAIR, SIZE, Case, Domain, Operator, Params, QuantRecord
+from unfloat.ops._linear import centred, linear_operator
+from unfloat.ops._operator import PAIR, SIZE, Case, Domain, Params
 from unfloat.ops._spatial import require_kernel, require_rank
 from unfloat.ops.conv import RELU6
 from unfloat.spec.backend import Array, Backend, Padding
@@ -90,10 +81,6 @@ def _accumulate(b: Backend, attributes: Attributes, constants: Params, inputs: S
     return b.accumulate_convolution(x, _reversed(b, weight), (1, 1), (1, 1), padding, 1, wide=wide)
 
 
-def _integer(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
-    return finish_linear(b, attributes, constants, _accumulate(b, attributes, constants, inputs))
-
-
 def _macs(instruction: Instruction, inputs: Sequence[Shape], output: Shape) -> int:
     return inputs[0][1] * inputs[0][2] * instruction.constants["weight"].size
 
@@ -130,23 +117,14 @@ def cases() -> Iterator[Case]:
 
 
 OPERATORS = (
-    Operator(
+    linear_operator(
         name="transpose_conv2d",
         summary="Transposed convolution: a convolution's gradient, for images that grow.",
-        arity=(1, 1),
         attributes={"stride": PAIR, "crop": Domain("ints", 0, SIZE, 2), "size": Domain("ints", 1, SIZE, 2)},
-        fields=LINEAR_FIELDS,
-        constants=LINEAR_CONSTANTS,
-        slots=LINEAR_SLOTS,
         shape=_shape,
         float_meaning=_float,
-        integer_meaning=_integer,
         accumulate=_accumulate,
-        finish=finish_linear,
-        quant=QuantRecord(weight_axis=0),
-        lower=lambda request: lower_linear(request, 0),
-        derive=derive_linear,
-        accumulators=lambda instruction, inputs: linear_accumulators(instruction, inputs, 0),
+        weight_axis=0,
         macs=_macs,
         cases=cases,
     ),

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -99,6 +100,15 @@ def require_file(path: str | Path) -> None:
         raise OSError(f"{path}: required a file, found a pipe, a socket or a device")
 
 
+@contextlib.contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Let what is wrong with a file begin with its path."""
+    try:
+        yield
+    except InvalidProgramError as error:
+        raise InvalidProgramError(f"{path}: {error}") from error
+
+
 def load(path: str | Path) -> Program:
     """Read and verify a `.unfloat` file.
 
@@ -128,10 +138,8 @@ def _checked(text: str, arrays: dict[str, np.ndarray], name: str) -> Program:
         raise InvalidProgramError(f"{name}: a field is missing or of the wrong kind: {error!r}") from error
     if arrays:
         raise InvalidProgramError(f"{name}: required every array to be used, found {sorted(arrays)[:3]} left over")
-    try:
+    with naming(name):
         check(program)
-    except InvalidProgramError as error:
-        raise InvalidProgramError(f"{name}: {error}") from error
     return program
 
 

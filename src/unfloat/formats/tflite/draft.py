@@ -116,6 +116,13 @@ class Draft:
         self.spend(found.nbytes)
         return found
 
+    def one(self, name: str | None) -> int:
+        """The only one of a list of such numbers."""
+        found = self.numbers(name)
+        if found.size != 1:
+            raise UnreadableError(f"required one number, found {found.shape}")
+        return int(found.reshape(-1)[0])
+
     def pairs(self, name: str | None, count: int) -> np.ndarray:
         """Numbers before and after each of `count` dimensions, none negative: int64 [count, 2]."""
         found = self.numbers(name).astype(np.int64)
@@ -212,10 +219,7 @@ class Draft:
         name = self.unused(name or f"{inputs[0]}/{op}")
         bare = Instruction(op, name, tuple(inputs), attributes, constants, labels)
         output = Tensor(name, shape, label)
-        try:
-            derived = REGISTRY[op].derive(bare, [self.tensors[value] for value in inputs], output)
-        except NumericDomainError as error:
-            raise UnreadableError(str(error)) from error
+        derived = REGISTRY[op].derive(bare, [self.tensors[value] for value in inputs], output)
         self.tensors[name] = output
         self.instructions.append(complete(bare, derived))
         return name

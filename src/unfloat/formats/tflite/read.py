@@ -7,10 +7,10 @@ on real numbers is refused, never kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from unfloat.formats.tflite.batching import undo
 from unfloat.formats.tflite.builtins import UnreadableError
@@ -21,10 +21,10 @@ from unfloat.formats.tflite.model import TfModel, TfOperator, apart
 from unfloat.formats.tflite.table import READERS
 from unfloat.ir.graph import Port
 from unfloat.ir.instruction import Tensor
-from unfloat.program.file import read_bytes
+from unfloat.program.file import naming, read_bytes
 from unfloat.program.program import Program
 from unfloat.program.verify import check
-from unfloat.spec.errors import InvalidProgramError, UnsupportedError
+from unfloat.spec.errors import NumericDomainError, UnsupportedError
 
 
 def read(path: str | Path) -> Program:
@@ -39,35 +39,50 @@ def read(path: str | Path) -> Program:
         MissingExtraError: The package of the extra `tflite` is not installed.
         OSError: There is no such file, or it cannot be read.
     """
-    try:
+    with naming(path):
         return from_bytes(read_bytes(path))
-    except InvalidProgramError as error:
-        raise InvalidProgramError(f"{path}: {error}") from error
 
 
 def from_bytes(content: bytes) -> Program:
     """The Program of a file's content; see `read`."""
-    model = undo(decode(content))
-    try:
-        program = _program(model, 0)
-    except BatchTouchedError:
-        program = _program(model, 1)
+    return from_model(decode(content))
+
+
+def from_model(model: TfModel) -> Program:
+    """The same of what a file holds."""
+    draft, border = drafted(model, Draft)
+    tensors = _used(draft, border.outputs)
+    program = Program(border.inputs, border.outputs, tensors, tuple(draft.instructions), border.structure)
     check(program)
     return program
 
 
-def _program(model: TfModel, lead: int) -> Program:
-    draft = Draft(model, lead)
-    inputs, outputs, structure = filled(draft)
-    return Program(inputs, outputs, _used(draft, outputs), tuple(draft.instructions), structure)
+@dataclass(frozen=True)
+class Border:
+    """Inputs, outputs, and how the outputs are handed back."""
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    structure: tuple[str, int] | None
 
 
-def filled(draft: Draft) -> tuple[tuple[Port, ...], tuple[Port, ...], Any]:
-    """Read all operators into a draft: its inputs, its outputs, and how those are handed back.
+AnyDraft = TypeVar("AnyDraft", bound=Draft)
+
+
+def drafted(model: TfModel, begin: Callable[[TfModel, int], AnyDraft]) -> tuple[AnyDraft, Border]:
+    """Read all of a model into a draft of one kind; the batch goes before all dimensions where 0 cannot be that.
 
     Raises:
         UnsupportedError: All that could not be read.
     """
+    model = undo(model)
+    try:
+        return _filled(begin(model, 0))
+    except BatchTouchedError:
+        return _filled(begin(model, 1))
+
+
+def _filled(draft: AnyDraft) -> tuple[AnyDraft, Border]:
     problems: list[str] = []
     model = draft.model
     inputs = [port for user, name in model.inputs for port in _entry(draft, user, name, problems)]
@@ -76,9 +91,9 @@ def filled(draft: Draft) -> tuple[tuple[Port, ...], tuple[Port, ...], Any]:
     if not problems:
         outputs = [port for user, name in model.outputs for port in _exit(draft, user, name, problems)]
     if problems:
-        raise UnsupportedError("A Program cannot hold these parts of the file:", problems)
+        raise UnsupportedError("Unfloat cannot read these parts of the file:", problems)
     structure = None if len(outputs) == 1 else ("tuple", len(outputs))
-    return _named_apart(inputs), _named_apart(outputs), structure
+    return draft, Border(_named_apart(inputs), _named_apart(outputs), structure)
 
 
 def _read(draft: Draft, index: int, operator: TfOperator) -> Iterator[str]:
@@ -98,7 +113,7 @@ def _read(draft: Draft, index: int, operator: TfOperator) -> Iterator[str]:
         if not draft.lead:
             raise
         yield f"{where}: its leading dimension cannot be told from its batch"
-    except UnreadableError as error:
+    except (UnreadableError, NumericDomainError) as error:
         yield f"{where}: {draft.reason(operator) or error}"
 
 

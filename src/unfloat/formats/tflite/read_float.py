@@ -11,14 +11,13 @@ import numpy as np
 from unfloat.formats.tflite.activation import BOUNDS
 from unfloat.formats.tflite.builtins import UnreadableError
 from unfloat.formats.tflite.decode import decode
-from unfloat.formats.tflite.draft import BatchTouchedError, Draft
+from unfloat.formats.tflite.draft import Draft
 from unfloat.formats.tflite.model import TfModel, TfOperator, TfTensor
-from unfloat.formats.tflite.read import filled
+from unfloat.formats.tflite.read import drafted
 from unfloat.ir.graph import EMPTY, Clamp, Graph, Node, Param, Shape
 from unfloat.ir.instruction import Tensor
 from unfloat.ops import REGISTRY
-from unfloat.program.file import read_bytes
-from unfloat.spec.errors import InvalidProgramError
+from unfloat.program.file import naming, read_bytes
 from unfloat.spec.qparams import QParams
 
 UNIT = QParams((1.0,))  # of every value here, so that operators which share QParams agree
@@ -40,19 +39,10 @@ def read(path: str | Path, example_inputs: object = ()) -> Graph:
         MissingExtraError: The package of the extra `tflite` is not installed.
         OSError: There is no such file, or it cannot be read.
     """
-    try:
+    with naming(path):
         model = decode(read_bytes(path))
-    except InvalidProgramError as error:
-        raise InvalidProgramError(f"{path}: {error}") from error
-    try:
-        return _graph(FloatDraft(model, 0))
-    except BatchTouchedError:
-        return _graph(FloatDraft(model, 1))
-
-
-def _graph(draft: FloatDraft) -> Graph:
-    inputs, outputs, structure = filled(draft)
-    return Graph(inputs, tuple(draft.nodes), outputs, draft.arrays, structure)
+    draft, border = drafted(model, FloatDraft)
+    return Graph(border.inputs, tuple(draft.nodes), border.outputs, draft.arrays, border.structure)
 
 
 class FloatDraft(Draft):

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from unfloat.formats.tflite.decode import decode
 from unfloat.formats.tflite.model import TfModel, TfOperator
-from unfloat.program.file import read_bytes
-from unfloat.spec.errors import InvalidProgramError
+from unfloat.program.file import naming, read_bytes
 
 FLOATS = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
 
@@ -64,10 +63,8 @@ def survey(path: str | Path) -> Survey:
         MissingExtraError: The package of the extra `tflite` is not installed.
         OSError: There is no such file, or it cannot be read.
     """
-    try:
+    with naming(path):
         return survey_of(decode(read_bytes(path)))
-    except InvalidProgramError as error:
-        raise InvalidProgramError(f"{path}: {error}") from error
 
 
 def survey_of(model: TfModel) -> Survey:

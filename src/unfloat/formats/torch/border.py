@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch.export.graph_signature import ConstantArgument, InputKind, InputSpec,
 from torch.utils._pytree import TreeSpec
 
 from unfloat.formats.torch.interpreter import Interpreter, Unknown
-from unfloat.formats.torch.operands import RefusedError, Value, Weight
+from unfloat.formats.torch.operands import RefusedError, Value, Weight, name_of
 from unfloat.ir.graph import Param, Port
 
 Structure = tuple[str, Any] | None
@@ -36,7 +36,7 @@ def read_inputs(program: ExportedProgram, interpreter: Interpreter) -> tuple[tup
 
 
 def _port(name: str, value: Value) -> Port:
-    return Port(name, value.name, value.shape, tuple(range(len(value.shape))))
+    return Port(name, name_of(value), value.shape, tuple(range(len(value.shape))))
 
 
 def _operand(program: ExportedProgram, interpreter: Interpreter, spec: InputSpec, meta: Any) -> Any:
@@ -62,7 +62,7 @@ def _input(interpreter: Interpreter, name: str, tensor: torch.Tensor) -> Any:
             raise RefusedError(f"an input must be float32, found {tensor.dtype}", "convert it before the model")
         shape = interpreter.shape_of(tensor)
     except RefusedError as refusal:
-        interpreter.problems.append(f"input {name}: {refusal}" + (f"; try: {refusal.hint}" if refusal.hint else ""))
+        interpreter.problems.append(f"input {name}: {_reason(refusal)}")
         return Unknown()
     interpreter.build.taken.add(name)
     return Value(name, shape)
@@ -75,13 +75,22 @@ def read_outputs(
     kinds = [spec.kind for spec in program.graph_signature.output_specs]
     mine = [result for result, kind in zip(results, kinds, strict=True) if kind is OutputKind.USER_OUTPUT]
     structure, names = _structure(program.call_spec.out_spec, interpreter)
-    ports = []
-    for name, result in zip(names, mine, strict=False):
-        if isinstance(result, Value):
-            ports.append(_port(name, result))
-        elif not isinstance(result, Unknown):
-            interpreter.problems.append(f"output {name}: it must be a tensor that depends on the inputs")
+    ports = [port for name, result in zip(names, mine, strict=False) for port in _output(interpreter, name, result)]
     return tuple(ports), structure
+
+
+def _output(interpreter: Interpreter, name: str, result: Any) -> Iterator[Port]:
+    try:
+        if isinstance(result, Value):
+            yield _port(name, result)
+        elif not isinstance(result, Unknown):
+            raise RefusedError("it must be a tensor that depends on the inputs")
+    except RefusedError as refusal:
+        interpreter.problems.append(f"output {name}: {_reason(refusal)}")
+
+
+def _reason(refusal: RefusedError) -> str:
+    return f"{refusal}; try: {refusal.hint}" if refusal.hint else str(refusal)
 
 
 def _structure(spec: TreeSpec | None, interpreter: Interpreter) -> tuple[Structure, list[str]]:

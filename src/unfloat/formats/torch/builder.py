@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from unfloat.formats.torch.operands import Operand, RefusedError, Value, Weight
+from unfloat.formats.torch.operands import Operand, RefusedError, Value, Weight, name_of
 from unfloat.ir.graph import BATCH, EMPTY, Attributes, Clamp, Node, Norm, Param, Shape
 from unfloat.ops import REGISTRY
 
@@ -69,8 +69,7 @@ class Builder:
         Raises:
             RefusedError: The operator's shape rule does not take these operands.
         """
-        if not all(value.name for value in inputs):
-            raise RefusedError("a norm is read where its own value is divided by it", "torch.nn.functional.normalize")
+        operands = tuple(map(name_of, inputs))
         filled = {role: weight for role, weight in params.items() if weight is not None}
         shapes = {role: weight.shape for role, weight in filled.items()}
         try:
@@ -79,7 +78,6 @@ class Builder:
             raise RefusedError(str(error)) from error
         name = self._name(part)
         views = {role: weight.param for role, weight in filled.items()}
-        operands = tuple(value.name for value in inputs)
         self.nodes.append(Node(name, op, operands, shape, dict(attributes), views, norm, clamp, self.call.source))
         return Value(name, shape)
 

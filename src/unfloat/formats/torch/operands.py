@@ -24,7 +24,7 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Value:
-    """An activation: a value of the Graph."""
+    """An activation: a value of the Graph; one without a name only stands between calls that are read as one."""
 
     name: str
     shape: Shape
@@ -70,6 +70,17 @@ def need_value(operand: object, what: str = "its input") -> Value:
     if not isinstance(operand, Value):
         raise RefusedError(f"{what} must depend on the network's inputs", "compute it before forward()")
     return operand
+
+
+def name_of(value: Value) -> str:
+    """A value's name in the Graph.
+
+    Raises:
+        RefusedError: It has none: it is a norm (`norms.Length`).
+    """
+    if not value.name:
+        raise RefusedError("a norm is read where its own value is divided by it", "torch.nn.functional.normalize")
+    return value.name
 
 
 def need_weight(operand: object, what: str) -> Weight:

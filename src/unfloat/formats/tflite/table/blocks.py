@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from unfloat.formats.tflite.builtins import UnreadableError
 from unfloat.formats.tflite.draft import Draft, number
@@ -13,40 +14,54 @@ from unfloat.ir.graph import BATCH, Shape
 ORDER = (0, 1, 3, 2, 4)  # rows of blocks, columns, rows in a block, cells of such a row: the middle ones change places
 
 
-def _regroup(draft: Draft, operator: TfOperator, split: Sequence[int], shape: Shape) -> None:
-    """The image with its axes split, two of them swapped, and joined again to `shape`."""
+@dataclass(frozen=True)
+class _Image:
+    """The Program's value of the operator's image, what that measures, and the block's size."""
+
+    value: str
+    rows: int
+    columns: int
+    channels: int
+    block: int
+
+
+def _image(draft: Draft, operator: TfOperator) -> _Image:
     (source,) = require_operands(operator, 1)
-    output, label = operator.outputs[0], draft.label(source)
+    block = number(operator, "BlockSize")
+    if block < 1:
+        raise UnreadableError(f"required a block of 1 cell or more, found {block}")
+    value = draft.image(source)
+    rows, columns, channels = draft.tensors[value].shape[1:]
+    return _Image(value, rows, columns, channels, block)
+
+
+def _regroup(draft: Draft, operator: TfOperator, image: _Image, split: Sequence[int], shape: Shape) -> None:
+    """The image with its axes split, two of them swapped, and joined again to `shape`."""
+    output, label = operator.outputs[0], draft.tensors[image.value].qparams
     draft.require_same(output, label)
-    parts = draft.reshaped(draft.image(source or ""), (BATCH, *split))
+    parts = draft.reshaped(image.value, (BATCH, *split))
     moved = tuple(draft.tensors[parts].shape[axis] for axis in ORDER)
     swapped = draft.emit("transpose", (parts,), label, moved, {"permutation": ORDER})
     draft.define(output, "reshape", (swapped,), {"shape": shape}, shape=shape)
 
 
-def _block(draft: Draft, operator: TfOperator) -> tuple[int, int, int, int]:
-    """Rows, columns and channels of the image, and the block's size."""
-    rows, columns, channels = draft.tensor(operator.inputs[0]).shape[-3:]
-    size = number(operator, "BlockSize")
-    if size < 1:
-        raise UnreadableError(f"required a block of 1 cell or more, found {size}")
-    return rows, columns, channels, size
-
-
 def _read_space_to_depth(draft: Draft, operator: TfOperator) -> None:
-    rows, columns, channels, b = _block(draft, operator)
-    if rows % b or columns % b:
-        raise UnreadableError(f"required an image of whole blocks of {b}, found {rows} x {columns}")
-    shape = (BATCH, rows // b, columns // b, b * b * channels)
-    _regroup(draft, operator, (rows // b, b, columns // b, b * channels), shape)
+    image = _image(draft, operator)
+    b = image.block
+    if image.rows % b or image.columns % b:
+        raise UnreadableError(f"required an image of whole blocks of {b}, found {image.rows} x {image.columns}")
+    rows, columns = image.rows // b, image.columns // b
+    split = (rows, b, columns, b * image.channels)
+    _regroup(draft, operator, image, split, (BATCH, rows, columns, b * b * image.channels))
 
 
 def _read_depth_to_space(draft: Draft, operator: TfOperator) -> None:
-    rows, columns, channels, b = _block(draft, operator)
-    if channels % (b * b):
-        raise UnreadableError(f"required channels for whole blocks of {b}, found {channels}")
-    depth = channels // (b * b)
-    _regroup(draft, operator, (rows, columns, b, b * depth), (BATCH, rows * b, columns * b, depth))
+    image = _image(draft, operator)
+    b, depth = image.block, image.channels // image.block**2
+    if depth * b * b != image.channels:
+        raise UnreadableError(f"required channels for whole blocks of {b}, found {image.channels}")
+    split = (image.rows, image.columns, b, b * depth)
+    _regroup(draft, operator, image, split, (BATCH, image.rows * b, image.columns * b, depth))
 
 
 def _refuse_batching(draft: Draft, operator: TfOperator) -> None:

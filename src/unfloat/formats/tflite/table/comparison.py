@@ -81,6 +81,33 @@ WRITERS = {
 }
 
 
+def _read_bound(*, below: bool) -> Reader:
+    """MAXIMUM or MINIMUM: with one constant, how TFLite says a clamp that no activation has; else of two values."""
+
+    def read(draft: Draft, operator: TfOperator) -> None:
+        source, bound = require_operands(operator, 2)
+        if draft.tensor(source).data is not None:
+            source, bound = bound, source
+        if draft.tensor(bound).data is None or draft.constant(bound).size != 1:
+            _read_pair(draft, operator, "maximum" if below else "minimum")
+            return
+        name, label = operator.outputs[0], draft.label(source)
+        for other in (bound, name):
+            draft.require_same(draft.tensor(other).name, label)
+        draft.bounded(name, draft.tensor(source).name, draft.constant(bound), below=below)
+
+    return read
+
+
+def _read_pair(draft: Draft, operator: TfOperator, op: str) -> None:
+    """Codes of one meaning compare as they are."""
+    output = operator.outputs[0]
+    for name in operator.inputs:
+        draft.require_same(output, draft.label(name))
+    rank = max(len(draft.shape(name)) for name in (*operator.inputs, output))
+    draft.define(output, op, [draft.operand(name, rank) for name in operator.inputs], {})
+
+
 def _read_reduction(op: str) -> Reader:
     def read(draft: Draft, operator: TfOperator) -> None:
         source, axes = require_operands(operator, 2)
@@ -99,7 +126,7 @@ def _read_reduction(op: str) -> Reader:
 def _read_arg_max(draft: Draft, operator: TfOperator) -> None:
     """Indices: plain int32 or int64 in the file, int16 codes of scale 1 in the Program."""
     source, axis = require_operands(operator, 2)
-    output, found = operator.outputs[0], draft.axis(int(draft.numbers(axis).reshape(-1)[0]), source)
+    output, found = operator.outputs[0], draft.axis(draft.one(axis), source)
     label = REGISTRY["arg_max"].quant.fixed["int16"]
     if draft.shape(source)[found] > label.qmax + 1:
         raise UnreadableError(f"required at most {label.qmax + 1} classes, found {draft.shape(source)[found]}")
@@ -110,6 +137,8 @@ def _read_arg_max(draft: Draft, operator: TfOperator) -> None:
 
 READERS: dict[str, Reader] = {
     "ARG_MAX": _read_arg_max,
+    "MAXIMUM": _read_bound(below=True),
+    "MINIMUM": _read_bound(below=False),
     "REDUCE_MAX": _read_reduction("reduce_max"),
     "REDUCE_MIN": _read_reduction("reduce_min"),
 }

@@ -112,7 +112,7 @@ def _read_reverse(draft: Draft, operator: TfOperator) -> None:
 
 def _read_split(draft: Draft, operator: TfOperator) -> None:
     axis, source = _operands(operator, 2)
-    own = _own_axis(draft, source, _one(draft, axis))
+    own = _own_axis(draft, source, draft.one(axis))
     count, extent = len(operator.outputs), draft.tensor(source).shape[own]
     if extent % count:
         raise UnreadableError(f"required a size that {count} parts divide, found {extent}")
@@ -122,7 +122,7 @@ def _read_split(draft: Draft, operator: TfOperator) -> None:
 def _read_split_v(draft: Draft, operator: TfOperator) -> None:
     """One size may be -1: what the others leave."""
     source, sizes, axis = _operands(operator, 3)
-    own = _own_axis(draft, source, _one(draft, axis))
+    own = _own_axis(draft, source, draft.one(axis))
     extent, found = draft.tensor(source).shape[own], [int(size) for size in draft.numbers(sizes).reshape(-1)]
     wanted = [extent - sum(s for s in found if s != -1) if size == -1 else size for size in found]
     if sum(wanted) != extent or min(wanted, default=0) < 1 or len(wanted) != len(operator.outputs):
@@ -153,13 +153,6 @@ def _operands(operator: TfOperator, count: int) -> tuple[str | None, ...]:
     if len(operator.inputs) != count:
         raise UnreadableError(f"required {count} operands, found {len(operator.inputs)}")
     return operator.inputs
-
-
-def _one(draft: Draft, name: str | None) -> int:
-    found = draft.numbers(name)
-    if found.size != 1:
-        raise UnreadableError(f"required one number, found {found.shape}")
-    return int(found.reshape(-1)[0])
 
 
 def _read_pack(draft: Draft, operator: TfOperator) -> None:
