@@ -7,6 +7,7 @@ These change one value of what the frame holds.
 from __future__ import annotations
 
 import json
+import math
 import random
 import struct
 from collections.abc import Callable, Mapping
@@ -20,12 +21,17 @@ from safetensors.numpy import save as save_arrays
 
 from unfloat.formats.tflite.decode import decode
 from unfloat.formats.tflite.encode import encode
+from unfloat.formats.tflite.fold import FOLDS
 from unfloat.formats.tflite.model import Field, Quantization, TfModel, TfOperator, TfTensor
+from unfloat.formats.tflite.table import READERS
 from unfloat.program.file import KEY
 from unfloat.spec.errors import InvalidProgramError
 
 NUMBERS = (-(2**63), -(2**31), -129, -2, -1, 0, 1, 2, 3, 4, 7, 127, 255, 4096, 65535, 65536, 2**30, 2**31 - 1, 2**63)
 WORDS = tuple(number for number in NUMBERS if -(2**31) <= number < 2**31)
+BUILTINS = sorted({*READERS, *FOLDS})
+DTYPES = ("int4", "int8", "uint8", "int16", "int32", "int64", "float32", "bool", "string")
+MOST_NUMBERS = 1 << 16
 SCALES = (0.0, -1.0, 1e-45, 2.0**-126, 0.5, 1.0, 3e38, float("inf"), float("nan"))
 
 
@@ -123,14 +129,20 @@ def _model(model: TfModel, rng: random.Random) -> TfModel:
 
 
 def _tensor(tensor: TfTensor, rng: random.Random) -> TfTensor:
-    how = rng.randrange(4)
+    how = rng.randrange(6)
     if how == 0 and tensor.shape:
         i = rng.randrange(len(tensor.shape))
         return replace(tensor, shape=(*tensor.shape[:i], rng.choice(WORDS), *tensor.shape[i + 1 :]))
     if how == 1:
-        return replace(tensor, shape=rng.choice([(), (1,), tensor.shape[1:], (1, *tensor.shape), tensor.shape[::-1]]))
+        return _shaped(tensor, rng)
     if how == 2 and tensor.data is not None and tensor.data.size:
         return replace(tensor, data=_array(tensor.data, rng))
+    if how == 3:
+        dtype = rng.choice(DTYPES)
+        held = tensor.data.astype(dtype) if tensor.data is not None and dtype in np.sctypeDict else tensor.data
+        return replace(tensor, dtype=dtype, data=held)
+    if how == 4 and rng.random() < 0.3:
+        return replace(tensor, quantization=None)
     if tensor.quantization is None or rng.random() < 0.2:
         return replace(
             tensor, quantization=Quantization((rng.choice(SCALES),), rng.choice(NUMBERS[:-1]), rng.choice((0, 9)))
@@ -139,15 +151,27 @@ def _tensor(tensor: TfTensor, rng: random.Random) -> TfTensor:
     return replace(tensor, quantization=replace(tensor.quantization, scale=scale))
 
 
+def _shaped(tensor: TfTensor, rng: random.Random) -> TfTensor:
+    """Another shape, small and of any rank; a constant has as many numbers."""
+    i = rng.randint(0, len(tensor.shape))
+    small = (*tensor.shape[:i], *rng.choice([(), (0,), (1,), (2,), (5,)]), *tensor.shape[i + rng.randint(0, 1) :])
+    shape = rng.choice([(), (0,), (1,), tensor.shape[1:], (1, *tensor.shape), tensor.shape[::-1], small, small])
+    fits = tensor.data is not None and abs(math.prod(shape)) <= MOST_NUMBERS
+    return replace(tensor, shape=shape, data=np.resize(tensor.data, shape) if fits else tensor.data)
+
+
 def _operator(model: TfModel, operator: TfOperator, rng: random.Random) -> TfOperator:
-    how = rng.randrange(3)
+    how = rng.randrange(4)
+    if how == 3:
+        return replace(operator, builtin=rng.choice(BUILTINS))
     if how == 0 and operator.fields:
         name = rng.choice(sorted(operator.fields))
         return replace(operator, fields={**operator.fields, name: _field(operator.fields[name], rng)})
     names = sorted(model.tensors)
     if how == 1:
         i = rng.randint(0, len(operator.inputs))
-        return replace(operator, inputs=(*operator.inputs[:i], rng.choice([*names, None]), *operator.inputs[i + 1 :]))
+        given = rng.choice([(), (None,), (rng.choice(names),), (rng.choice(names),)])
+        return replace(operator, inputs=(*operator.inputs[:i], *given, *operator.inputs[i + rng.randint(0, 1) :]))
     if rng.random() < 0.5:
         return replace(operator, inputs=operator.inputs[: rng.randint(0, len(operator.inputs))])
     return replace(operator, outputs=rng.choice([(), (rng.choice(names),), operator.outputs * 2]))

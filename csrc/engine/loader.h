@@ -42,6 +42,7 @@ class Loader {
 
   // Keeps a list of `count` indices below `size` with the layer.
   const int32_t *indices(const std::string &name, int32_t count, int32_t size);
+
   // The operator has no kernels of its own name.
   void use_kernels_of(const char *family) { layer_.family = family; }
 

@@ -278,22 +278,29 @@ void pool2d(Loader &loader) {
   }
 }
 
+// The bits of the axes that an operator reduces; the output holds what is left.
+uint32_t reduced_axes(const Loader &loader) {
+  uint32_t axes = 0;
+  int64_t cells = 1;
+  for (const int64_t axis : loader.integers("axes")) {
+    loader.require(0 < axis && axis < loader.input().rank, "a reduced axis lies outside [1, rank)");
+    loader.require(!(axes & (1u << axis)), "a reduced axis occurs twice");
+    axes |= 1u << axis;
+    cells *= loader.input().shape[axis];
+  }
+  loader.require(uf_size(&loader.input()) == uf_size(&loader.output()) * cells, "its output has the wrong size");
+  return axes;
+}
+
 void mean(Loader &loader) {
   loader.require_inputs(1);
   loader.require_activations();
   load_scale(loader);
   uf_scale &mean = loader.params().scale;
   mean.input_zero_point[0] = loader.zero_point("input_zero_point", loader.input());
-  mean.axes = 0;
-  int64_t cells = 1;
-  for (const int64_t axis : loader.integers("axes")) {
-    loader.require(0 < axis && axis < loader.input().rank, "a reduced axis lies outside [1, rank)");
-    loader.require(!(mean.axes & (1u << axis)), "a reduced axis occurs twice");
-    mean.axes |= 1u << axis;
-    cells *= loader.input().shape[axis];
-  }
-  loader.require(cells <= most_cells(loader), "a sum of so many cells does not fit 32 bits");
-  loader.require(uf_size(&loader.input()) == uf_size(&loader.output()) * cells, "its output has the wrong size");
+  mean.axes = reduced_axes(loader);
+  loader.require(uf_size(&loader.input()) / uf_size(&loader.output()) <= most_cells(loader),
+                 "a sum of so many cells does not fit 32 bits");
 }
 
 // --- bytes that only move ---
@@ -400,16 +407,7 @@ void pairwise(Loader &loader) {
 void reduce(Loader &loader) {
   loader.require_inputs(1);
   require_move(loader);
-  uint32_t &axes = loader.params().move.axes;
-  axes = 0;
-  int64_t cells = 1;
-  for (const int64_t axis : loader.integers("axes")) {
-    loader.require(0 < axis && axis < loader.input().rank && !(axes & (1u << axis)),
-                   "its axes must lie in [1, rank), each once");
-    axes |= 1u << axis;
-    cells *= loader.input().shape[axis];
-  }
-  loader.require(uf_size(&loader.input()) == uf_size(&loader.output()) * cells, "its output has the wrong size");
+  loader.params().move.axes = reduced_axes(loader);
 }
 
 void arg_max(Loader &loader) {
@@ -466,26 +464,26 @@ constexpr Operator kOperators[] = {
     {"gelu", lookup},
     {"hard_swish", lookup},
     {"leaky_relu", slopes},
-    {"logistic", curve},
     {"l2_normalization", l2_normalization},
     {"log_softmax", log_softmax},
+    {"logistic", curve},
     {"max_pool2d", pool2d},
     {"maximum", pairwise},
     {"mean", mean},
     {"minimum", pairwise},
     {"mul", mul},
     {"pad", pad},
+    {"prelu", prelu},
     {"reduce_max", reduce},
     {"reduce_min", reduce},
-    {"prelu", prelu},
     {"rescale", rescale},
     {"reshape", reshape},
     {"resize_bilinear", resize_bilinear},
     {"slice", slice},
     {"softmax", softmax},
-    {"tanh", curve},
     {"sub", sub},
     {"sum", mean},
+    {"tanh", curve},
     {"transpose", transpose},
     {"transpose_conv2d", transpose_conv2d},
 };

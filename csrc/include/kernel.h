@@ -129,6 +129,7 @@ typedef struct {
 typedef struct {
   qmath_axis rows, columns;
 } uf_resize;
+
 // logistic, tanh, hard_swish, gelu: a table of all bytes; or of the ends of segments, for words (see
 // qmath_along_curve).
 typedef struct {

@@ -262,14 +262,16 @@ def writer_for(path: str | Path, to: str | None = None) -> Callable[..., None]:
         ExportError: There is no such format.
     """
     writers: dict[str, Callable[..., None]] = {"tflite": _write_tflite, "c": _write_c}
-    is_folder = str(path).endswith(("/", "\\")) or Path(path).is_dir()
-    found = to or ("c" if is_folder else Path(path).suffix.removeprefix("."))
-    if found not in writers or (to is None and found == "c" and not is_folder):
-        required = (
-            "the suffix .tflite, or a folder's path, which ends in /, for C" if to is None else ", ".join(writers)
-        )
-        raise ExportError(f"{path}: required {required}, found {to or Path(path).suffix or 'none'}")
-    return writers[found]
+    if to is not None:
+        if to not in writers:
+            raise ExportError(f"{path}: required {', '.join(writers)}, found {to}")
+        return writers[to]
+    if str(path).endswith(("/", "\\")) or Path(path).is_dir():
+        return _write_c
+    if Path(path).suffix != ".tflite":
+        required = "the suffix .tflite, or a folder's path, which ends in /, for C"
+        raise ExportError(f"{path}: required {required}, found {Path(path).suffix or 'none'}")
+    return _write_tflite
 
 
 def _write_tflite(program: Program, path: str | Path, **options: Any) -> None:

@@ -14,12 +14,13 @@ static void log_softmax_row(const uf_node *node, const uint8_t *x, uint8_t *out,
       qmath_requantize_double(log_sum + INT32_MIN, softmax->reverse_multiplier, softmax->reverse_shift);
   for (int32_t i = 0; i < count; ++i) {
     const int32_t difference = x[i] - max;
-    if (difference < softmax->diff_min || difference <= least) {
+    const int32_t scaled = scaled_difference(softmax, -difference);
+    if (difference < softmax->diff_min || difference <= least || scaled < log_sum + INT32_MIN) {
       out[i] = 0;
       continue;
     }
-    const int32_t real = scaled_difference(softmax, -difference) - log_sum;
-    out[i] = (uint8_t)qmath_clamp(qmath_rounding_divide_by_pot(real, OUTPUT_SHIFT) + UINT8_MAX, 0, UINT8_MAX);
+    const int32_t steps = qmath_rounding_divide_by_pot(scaled - log_sum, OUTPUT_SHIFT);
+    out[i] = (uint8_t)qmath_clamp(steps + UINT8_MAX, 0, UINT8_MAX);
   }
 }
 

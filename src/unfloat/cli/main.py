@@ -24,7 +24,7 @@ from unfloat.cli.train import Training, Wishes
 from unfloat.program.file import write_atomically
 from unfloat.program.program import Program
 from unfloat.quant.recipe import Recipe
-from unfloat.spec.errors import ExportError, UnfloatError
+from unfloat.spec.errors import ExportError, UnfloatError, UnsupportedError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -233,14 +233,17 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Prove a program, or another tool's .tflite: integers only, no overflow; or say where it computes with floats."""
-    found = unfloat.survey(program) if program.suffix == ".tflite" else None
-    if found is not None and not found.integer_only:
+    try:
+        certificate = unfloat.load(program).verify()
+    except UnsupportedError:
+        found = unfloat.survey(program) if program.suffix == ".tflite" else None
+        if found is None or found.integer_only:
+            raise
         if as_json:
             _print_json(show.survey_record(found))
         else:
             show.survey(found)
-        raise typer.Exit(1)
-    certificate = unfloat.load(program).verify()
+        raise typer.Exit(1) from None
     if as_json:
         _print_json(show.certificate_record(certificate))
     else:

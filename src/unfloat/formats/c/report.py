@@ -47,7 +47,7 @@ def report(net: Net, macs: Mapping[str, int], folder: Path) -> str:
         name=net.name,
         weights=sum(array.nbytes for array in net.constants.values()),
         how=f", `{COMPILER} {' '.join(FLAGS)}`" if size is not None else "",
-        code=f"{size:,}" if size is not None else f"not measured: {COMPILER} is not installed",
+        code=f"{size:,}" if size is not None else f"not measured: needs {COMPILER} with a C library",
         arena=net.memory.size,
         macs=sum(macs.values()),
         rows="\n".join(rows),
@@ -63,7 +63,10 @@ def merged(text: str, section: str) -> str:
 
 
 def code_bytes(name: str, folder: Path) -> int | None:
-    """Bytes of a network's code and of the kernels it calls, its constants not counted; None without a compiler."""
+    """Bytes of a network's code and of the kernels it calls, its constants not counted; None without a toolchain.
+
+    A compiler without a C library's headers is none either: the folder is whole, its report says what was not measured.
+    """
     if shutil.which(COMPILER) is None:
         return None
     sources = [folder / f"{name}.c", *sorted(folder.glob("kernels/*/*.c"))]
@@ -71,6 +74,9 @@ def code_bytes(name: str, folder: Path) -> int | None:
         linked = Path(scratch) / "linked.o"
         keep = ("-nostdlib", "-r", "-Wl,--gc-sections", f"-Wl,-e,{name}_run", f"-Wl,-u,{name}_run")
         command = [COMPILER, *FLAGS, *SECTIONS, f"-I{folder / 'kernels'}", *map(str, sources), *keep, "-o", str(linked)]
-        subprocess.run(command, check=True, capture_output=True, text=True)
-        sizes = subprocess.run(["arm-none-eabi-size", str(linked)], check=True, capture_output=True, text=True)
+        try:
+            subprocess.run(command, check=True, capture_output=True)
+            sizes = subprocess.run(["arm-none-eabi-size", str(linked)], check=True, capture_output=True, text=True)
+        except (subprocess.CalledProcessError, OSError):
+            return None
     return int(sizes.stdout.splitlines()[1].split()[0])

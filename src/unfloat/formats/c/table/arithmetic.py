@@ -1,15 +1,17 @@
-"""add, mul, rescale, mean, softmax."""
+"""add, sub, mul, rescale, mean, sum, batch_matmul."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from unfloat.formats.c.layer import Emitter, Layer, Parameters, byte_offset
 from unfloat.formats.c.text import Value
+from unfloat.spec.fixedpoint import WIDE_ROUNDING, reduced_multiplier
 
 
-def add(layer: Layer) -> Parameters:
-    """Of add; `sign` is that of the second operand."""
+def _add(layer: Layer) -> Parameters:
     fields: dict[str, Value] = {
         "sign": 1,
         "left_shift": layer.number("left_shift"),
@@ -23,7 +25,11 @@ def add(layer: Layer) -> Parameters:
     return Parameters("add", fields)
 
 
-def scale(layer: Layer, zeros: Sequence[int], axes: Sequence[int] = ()) -> Parameters:
+def _sub(layer: Layer) -> Parameters:
+    return Parameters("add", {**_add(layer).fields, "sign": -1})
+
+
+def _scale(layer: Layer, zeros: Sequence[int], axes: Sequence[int] = ()) -> Parameters:
     """Of an operator with one multiplier: the zero points of its inputs, and the axes or inputs that `axes` names."""
     fields: dict[str, Value] = {
         "input_zero_point": zero_points(layer, zeros),
@@ -36,21 +42,24 @@ def scale(layer: Layer, zeros: Sequence[int], axes: Sequence[int] = ()) -> Param
 
 
 def _mul(layer: Layer) -> Parameters:
-    return scale(layer, layer.numbers("input_zero_points"))
+    return _scale(layer, layer.numbers("input_zero_points"))
 
 
 def _rescale(layer: Layer) -> Parameters:
-    return scale(layer, [layer.number("input_zero_point")])
+    return _scale(layer, [layer.number("input_zero_point")])
 
 
-def mean(layer: Layer) -> Parameters:
-    """Of mean and sum."""
-    return scale(layer, [layer.number("input_zero_point")], layer.numbers("axes"))
+def _mean(layer: Layer) -> Parameters:
+    return _scale(layer, [layer.number("input_zero_point")], layer.numbers("axes"))
 
 
-def softmax(layer: Layer) -> Parameters:
-    """Of softmax."""
-    return Parameters("softmax", {name: layer.number(name) for name in ("multiplier", "shift", "diff_min")})
+def _batch_matmul(layer: Layer) -> Parameters:
+    flags = [i for i, flag in enumerate(layer.numbers("transpose")) if flag]
+    parameters = _scale(layer, layer.numbers("input_zero_points"), flags)
+    if layer.instruction.attributes["rounding"] != WIDE_ROUNDING:
+        return parameters
+    reduced = int(reduced_multiplier(np.int64(layer.number("multiplier"))))
+    return Parameters("scale", {**parameters.fields, "multiplier": reduced})
 
 
 def zero_points(layer: Layer, zeros: Sequence[int]) -> list[Value]:
@@ -59,9 +68,11 @@ def zero_points(layer: Layer, zeros: Sequence[int]) -> list[Value]:
 
 
 EMITTERS = {
-    "add": Emitter(add, packed="int32"),
+    "add": Emitter(_add, packed="int32"),
+    "sub": Emitter(_sub, packed="int32"),
     "mul": Emitter(_mul),
     "rescale": Emitter(_rescale),
-    "mean": Emitter(mean),
-    "softmax": Emitter(softmax, packed="int32"),
+    "mean": Emitter(_mean),
+    "sum": Emitter(_mean),
+    "batch_matmul": Emitter(_batch_matmul),
 }

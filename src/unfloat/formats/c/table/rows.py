@@ -1,30 +1,20 @@
-"""sub, sum, batch_matmul, log_softmax, l2_normalization."""
+"""softmax, log_softmax, l2_normalization: operators on the rows of the last axis."""
 
 from __future__ import annotations
 
-import numpy as np
-
 from unfloat.formats.c.layer import Emitter, Layer, Parameters
-from unfloat.formats.c.table.arithmetic import add, mean, scale, softmax, zero_points
-from unfloat.spec.fixedpoint import WIDE_ROUNDING, reduced_multiplier
+from unfloat.formats.c.table.arithmetic import zero_points
+
+DIFFERENCES = ("multiplier", "shift", "diff_min")
 
 
-def _sub(layer: Layer) -> Parameters:
-    return Parameters("add", {**add(layer).fields, "sign": -1})
-
-
-def _batch_matmul(layer: Layer) -> Parameters:
-    flags = [i for i, flag in enumerate(layer.numbers("transpose")) if flag]
-    parameters = scale(layer, layer.numbers("input_zero_points"), flags)
-    if layer.instruction.attributes["rounding"] != WIDE_ROUNDING:
-        return parameters
-    reduced = int(reduced_multiplier(np.int64(layer.number("multiplier"))))
-    return Parameters("scale", {**parameters.fields, "multiplier": reduced})
+def _softmax(layer: Layer) -> Parameters:
+    return Parameters("softmax", {name: layer.number(name) for name in DIFFERENCES})
 
 
 def _log_softmax(layer: Layer) -> Parameters:
-    reverse = {name: layer.number(name) for name in ("reverse_multiplier", "reverse_shift")}
-    return Parameters("softmax", {**softmax(layer).fields, **reverse})
+    names = (*DIFFERENCES, "reverse_multiplier", "reverse_shift")
+    return Parameters("softmax", {name: layer.number(name) for name in names})
 
 
 def _l2_normalization(layer: Layer) -> Parameters:
@@ -32,9 +22,7 @@ def _l2_normalization(layer: Layer) -> Parameters:
 
 
 EMITTERS = {
-    "sub": Emitter(_sub, packed="int32"),
-    "sum": Emitter(mean),
-    "batch_matmul": Emitter(_batch_matmul),
+    "softmax": Emitter(_softmax, packed="int32"),
     "log_softmax": Emitter(_log_softmax, packed="int32"),
     "l2_normalization": Emitter(_l2_normalization),
 }
