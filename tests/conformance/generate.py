@@ -173,7 +173,9 @@ def _output_label(
     if operator.quant.output == "fixed":
         return operator.quant.fixed[draw.storage]
     scale = max(t.qparams.scale[0] for t in inputs)
-    if "weight" in params:
+    if "recurrent" in params:  # what an LSTM gives lies within 1, whatever it is given
+        scale = 2.0 ** -(draw.bits - 1)
+    elif "weight" in params:
         axis = operator.quant.weight_axis or 0
         others = tuple(d for d in range(params["weight"].ndim) if d != axis)
         spread = float(np.sqrt((params["weight"] ** 2).sum(axis=others)).max())

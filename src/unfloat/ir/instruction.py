@@ -38,7 +38,7 @@ class Instruction:
         inputs: Tensor names (activations or constants).
         attributes: Integers, tuples of integers, and the rounding's name.
         constants: Integer arrays by role: "weight", "bias", "multiplier", "shift".
-        labels: QParams of those constants that stand for real numbers ("weight").
+        labels: QParams of those constants and states that stand for real numbers ("weight").
     """
 
     op: str

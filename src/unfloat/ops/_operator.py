@@ -115,6 +115,22 @@ class Case:
     clamp: Clamp | None = None
 
 
+@dataclass(frozen=True)
+class State:
+    """What an instruction keeps from one run to the next: codes of its own, for each sample.
+
+    Attributes:
+        shape: Without the batch.
+        label: What the codes mean; at the start they are its zero point.
+    """
+
+    shape: Shape
+    label: QParams
+
+
+States = Mapping[str, Array]  # by role, batch in front
+
+
 def _nothing_derived(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
     return {}
 
@@ -135,10 +151,14 @@ class Operator:
         optional: Domain of each attribute that node and instruction may leave out; the operator says what it is then.
         fields: Domain of each further attribute of the instruction.
         constants: Roles of the instruction's integer arrays.
+        labels: Roles that have a label beside "weight": further constants and states.
         slots: Which of "bias", "norm", "clamp" a node may carry.
         shape: (attributes, input shapes, parameter shapes) -> output shape; raises ValueError with the reason.
         float_meaning: (backend, attributes, inputs, params) -> float result, before the slots.
         integer_meaning: (backend, instruction attributes, constants, inputs) -> codes as int64. Normative.
+        states: For what remembers: (instruction, output) -> its states by role.
+        step: For what remembers: (backend, instruction attributes, constants, inputs, states) -> (codes as int64, the
+            states afterwards). Normative; `integer_meaning` is then one step from the start.
         quant: The quantization record.
         lower: Request -> (attributes, constants, labels) of the instruction, without what `derive` gives.
         derive: (instruction, inputs, output) -> the attributes and constants that follow from labels and shapes alone:
@@ -168,7 +188,10 @@ class Operator:
     optional: Mapping[str, Domain] = field(default_factory=lambda: EMPTY)
     fields: Mapping[str, Domain] = field(default_factory=lambda: EMPTY)
     constants: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
     slots: frozenset[str] = frozenset()
+    states: Callable[[Instruction, Tensor], Mapping[str, State]] | None = None
+    step: Callable[[Backend, Attributes, Params, Sequence[Array], States], tuple[Array, States]] | None = None
     quant: QuantRecord = field(default_factory=QuantRecord)
     lower: Callable[[Request], tuple[dict[str, Any], dict[str, np.ndarray], dict[str, QParams]]] = _attributes_only
     derive: Callable[[Instruction, Sequence[Tensor], Tensor], dict[str, Any]] = _nothing_derived

@@ -11,6 +11,7 @@ from unfloat.ir.graph import Port
 from unfloat.ir.instruction import Instruction, Tensor
 from unfloat.ops import REGISTRY
 from unfloat.program.program import Program
+from unfloat.program.states import kept_states
 from unfloat.program.verify import LayerBound, check, layer_macs
 from unfloat.spec.fixedpoint import ARITHMETIC, requantize
 
@@ -117,6 +118,9 @@ def _ranges(program: Program) -> Iterator[ValueRange]:
     for instruction in program.instructions:
         codes[instruction.name] = _codes_of(program, instruction, codes)
         yield _range(program.tensors[instruction.name], instruction.op, codes[instruction.name])
+        for role, state in kept_states(program, instruction).items():
+            remembered = Tensor(f"{instruction.name}/{role}", state.shape, state.label)
+            yield _range(remembered, "state", (state.label.qmin, state.label.qmax))
 
 
 def _range(tensor: Tensor, op: str, codes: tuple[int, int]) -> ValueRange:

@@ -3,44 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
+from unfloat.ir.instruction import Instruction
 from unfloat.ops import REGISTRY
 from unfloat.program.program import Program
+from unfloat.program.states import at_start, kept_states
 from unfloat.spec.backend import NumpyBackend
-from unfloat.spec.errors import InvalidProgramError
+from unfloat.spec.errors import InputError, InvalidProgramError
 from unfloat.spec.qparams import STORAGE
 
+Memory: TypeAlias = "dict[str, Mapping[str, np.ndarray]]"  # by instruction, its states' codes by role
 
-def interpret(program: Program, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+
+def interpret(program: Program, inputs: Sequence[np.ndarray], memory: Memory | None = None) -> list[np.ndarray]:
     """Run a Program on codes.
 
     Args:
         program: A verified Program.
         inputs: Codes of each input port, inner layout (NHWC), with the batch in front.
+        memory: What instructions remember from one run to the next: empty before the first, and filled here. None to
+            begin anew.
 
     Returns:
         Codes of each output port.
     """
-    values = trace(program, inputs)
+    values = trace(program, inputs, memory)
     return [values[port.value] for port in program.outputs]
 
 
-def trace(program: Program, inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+def trace(program: Program, inputs: Sequence[np.ndarray], memory: Memory | None = None) -> dict[str, np.ndarray]:
     """Run a Program and keep the codes of every tensor by name: the witness for each site."""
-    backend = NumpyBackend()
+    backend, memory = NumpyBackend(), {} if memory is None else memory
     values: dict[str, np.ndarray] = {name: t.data for name, t in program.tensors.items() if t.data is not None}
     values |= _checked_inputs(program, inputs)
     for instruction in program.instructions:
-        operator = REGISTRY[instruction.op]
-        if operator.integer_meaning is None:
-            raise InvalidProgramError(f"instruction {instruction.name}: {instruction.op} has no integer meaning")
-        constants = {role: backend.constant(array) for role, array in instruction.constants.items()}
         operands = [backend.constant(values[name]) for name in instruction.inputs]
-        codes = operator.integer_meaning(backend, instruction.attributes, constants, operands)
+        codes = _run(backend, program, instruction, operands, memory)
         values[instruction.name] = codes.astype(STORAGE[program.tensors[instruction.name].qparams.dtype])
     return values
+
+
+def _run(
+    backend: NumpyBackend, program: Program, instruction: Instruction, operands: list[np.ndarray], memory: Memory
+) -> np.ndarray:
+    """One instruction's codes; what it remembers goes into `memory`."""
+    operator, attributes = REGISTRY[instruction.op], instruction.attributes
+    if operator.integer_meaning is None:
+        raise InvalidProgramError(f"instruction {instruction.name}: {instruction.op} has no integer meaning")
+    constants = {role: backend.constant(array) for role, array in instruction.constants.items()}
+    kept = kept_states(program, instruction)
+    if not kept or operator.step is None:
+        return operator.integer_meaning(backend, attributes, constants, operands)
+    batch = operands[0].shape[0]
+    states = memory.get(instruction.name) or at_start(kept, batch)
+    held = len(next(iter(states.values())))
+    if held != batch:
+        raise InputError(f"layer {instruction.name} remembers {held} samples, found a batch of {batch}: begin anew")
+    codes, memory[instruction.name] = operator.step(backend, attributes, constants, operands, states)
+    return codes
 
 
 def _checked_inputs(program: Program, inputs: Sequence[np.ndarray]) -> Mapping[str, np.ndarray]:

@@ -19,7 +19,7 @@ from unfloat.ops._operator import Operator
 from unfloat.program.program import Program
 from unfloat.spec.errors import InvalidProgramError, NumericDomainError
 from unfloat.spec.fixedpoint import INT32_MAX, INT32_MIN, WIDE_ACCUMULATOR_MAX, WIDE_ROUNDING, requantize
-from unfloat.spec.qparams import STORAGE
+from unfloat.spec.qparams import STORAGE, QParams
 
 MAX_RANK = 6
 MAX_ELEMENTS = 2**31 - 1  # a sample
@@ -185,7 +185,7 @@ def _check_fields(operator: Operator, instruction: Instruction, where: str) -> N
         if array.dtype != dtype:  # asked first: NumPy takes longer to name a dtype than to read the file
             _require(False, where, f"{role} of {dtype}", array.dtype)
         _require(array.size > 0, where, f"{role} not to be empty", array.shape)
-    labelled = {"weight"} & set(operator.constants)
+    labelled = {"weight"} & set(operator.constants) | set(operator.labels)
     _require(set(instruction.labels) == labelled, where, f"labels for {sorted(labelled)}", sorted(instruction.labels))
 
 
@@ -199,26 +199,25 @@ def _check_shapes(
         raise InvalidProgramError(f"{where}: {error}") from error
     _require(shape == output.shape, where, f"an output of shape {shape}", output.shape)
     axis = operator.quant.weight_axis
-    if axis is None:
-        return
-    channels = constants["weight"][axis]
-    for role in ("bias", "multiplier", "shift"):
-        _require(constants[role] == (channels,), where, f"{role} of {channels} channels", constants[role])
-    label, codes = instruction.labels["weight"], instruction.constants["weight"]
-    _require(label.axis in (None, axis), where, f"a weight label along axis {axis} or none", label.axis)
-    _require(
-        len(label.scale) in ({1} if label.axis is None else {channels}),
-        where,
-        "a weight scale for each channel",
-        len(label.scale),
-    )
+    if axis is not None:
+        channels = constants["weight"][axis]
+        for role in ("bias", "multiplier", "shift"):
+            _require(constants[role] == (channels,), where, f"{role} of {channels} channels", constants[role])
+        label = instruction.labels["weight"]
+        _require(label.axis in (None, axis), where, f"a weight label along axis {axis} or none", label.axis)
+    for role in instruction.labels.keys() & constants.keys():
+        _check_labelled(instruction.constants[role], instruction.labels[role], role, where)
+
+
+def _check_labelled(codes: np.ndarray, label: QParams, role: str, where: str) -> None:
+    """A constant's codes and scales fit its label."""
+    if label.axis is not None:
+        _require(0 <= label.axis < codes.ndim, where, f"a {role} label along one of its axes", label.axis)
+        channels = codes.shape[label.axis]
+        _require(len(label.scale) == channels, where, f"a {role} scale for each channel", len(label.scale))
     low, high = int(codes.min()), int(codes.max())
-    _require(
-        label.qmin <= low and high <= label.qmax,
-        where,
-        f"weight codes in [{label.qmin}, {label.qmax}]",
-        f"[{low}, {high}]",
-    )
+    fits = label.qmin <= low and high <= label.qmax
+    _require(fits, where, f"{role} codes in [{label.qmin}, {label.qmax}]", f"[{low}, {high}]")
 
 
 def _is_wide(instruction: Instruction) -> bool:

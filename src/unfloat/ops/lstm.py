@@ -1,0 +1,285 @@
+"""LSTM, a recurrent layer: four gates on the input and on its own last output, and a cell of 16 bits (eq. 51 to 53).
+
+TFLite's integer form without peepholes, projection and normalisation: gates in Q3.12, their values in Q0.15, a cell
+whose scale is a power of two. The gates are input, forget, cell and output, in this order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from unfloat.ir.graph import Attributes, Shape
+from unfloat.ir.instruction import Instruction, Tensor
+from unfloat.ops._linear import bias_codes, least_scales_on, symmetric_label, symmetric_scales
+from unfloat.ops._operator import (
+    CLAMP,
+    CODE,
+    MULTIPLIER,
+    ROUNDING,
+    SHIFT,
+    Case,
+    Domain,
+    Operator,
+    Params,
+    QuantRecord,
+    Request,
+    State,
+    States,
+)
+from unfloat.ops._rescaling import clamp_fields, code_span, scale_of
+from unfloat.spec.activation import WORD_MAX, WORD_MIN, Curve, along_curve, curve_input, logistic_ends
+from unfloat.spec.backend import Array, Backend
+from unfloat.spec.errors import NumericDomainError
+from unfloat.spec.fixedpoint import (
+    quantize_multiplier,
+    quantize_multipliers,
+    requantize,
+    round_half_away,
+    saturate,
+    scalar_like,
+)
+from unfloat.spec.qparams import WIDE_BITS, QParams
+
+GATES = 4
+INPUT, FORGET, CELL, OUTPUT = range(GATES)
+GATE_SCALE = 2.0**-12  # of what enters a gate
+VALUE_SCALE = 2.0**-15  # of what leaves it
+UNIT = (2**30, -14)  # the factor 2^-15
+MOST_CELL = 16.0  # tanh is 1 there to the last of 16 bits, so that a cell beyond it says no more
+LEAST_EXPONENT, MOST_EXPONENT = -20, 0  # of the cell's scale
+
+
+def _shape(attributes: Attributes, inputs: Sequence[Shape], params: Mapping[str, Shape]) -> Shape:
+    """[N, T, I] -> [N, T, U]; weight [4, U, I], recurrent [4, U, U], bias [4, U]."""
+    weight, recurrent, bias = (params[role] for role in ("weight", "recurrent", "bias"))
+    if len(inputs[0]) != 3 or len(weight) != 3 or weight[0] != GATES or weight[2] != inputs[0][2]:
+        raise ValueError(f"lstm takes rows in time and a weight of four gates, found {inputs[0]} and {weight}")
+    units = weight[1]
+    if recurrent != (GATES, units, units) or bias != (GATES, units):
+        raise ValueError(f"lstm of {units} units needs square recurrent weights, found {recurrent} and {bias}")
+    return (*inputs[0][:2], units)
+
+
+def _lower(request: Request) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, QParams]]:
+    """A scale for each gate; the cell's is the least that so many steps cannot leave, up to `MOST_CELL`."""
+    weight, recurrent, bias = (request.params[role] for role in ("weight", "recurrent", "bias"))
+    source = request.inputs[0].qparams
+    least = least_scales_on(source, np.abs(bias).max(axis=1))
+    label = _gate_label(weight, least, request)
+    recurrent_label = _gate_label(recurrent, np.zeros(GATES), request)
+    scales = np.asarray(label.scale, np.float64)[:, None]
+    constants = {
+        "weight": _codes(weight, label),
+        "recurrent": _codes(recurrent, recurrent_label),
+        "bias": bias_codes(bias, scale_of(source), scales).astype(np.int32),
+    }
+    steps = math.inf if request.attributes["carried"] else request.inputs[0].shape[1]
+    cell = QParams((2.0 ** (math.ceil(math.log2(min(steps, MOST_CELL))) - 15),), 0, "int16", WIDE_BITS)
+    attributes = {**request.attributes, "cell_clip": 0, **clamp_fields(request)}
+    return attributes, constants, {"weight": label, "recurrent": recurrent_label, "cell": cell}
+
+
+def _gate_label(weight: np.ndarray, least: np.ndarray, request: Request) -> QParams:
+    reach = np.abs(weight).max(axis=(1, 2))
+    return symmetric_label(symmetric_scales(reach, least, request.weights), request.weights, 0)
+
+
+def _codes(weight: np.ndarray, label: QParams) -> np.ndarray:
+    scales = np.asarray(label.scale, np.float64).reshape(-1, 1, 1)
+    return saturate(round_half_away(weight / scales), label.qmin, label.qmax).astype(np.int8)
+
+
+def _derive(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
+    """The factors into the gates (first the input's, then the output's own), into the cell, and out of it."""
+    cell = instruction.labels["cell"]
+    if cell.dtype != "int16" or not 2.0**LEAST_EXPONENT <= scale_of(cell) <= 2.0**MOST_EXPONENT:
+        raise NumericDomainError(f"lstm needs a cell of int16 codes and a scale of 2^-20 to 1, found {cell}")
+    if math.frexp(scale_of(cell))[0] != 0.5:
+        raise NumericDomainError(f"lstm needs a power of two as its cell's scale, found {scale_of(cell)}")
+    factors = np.append(
+        scale_of(inputs[0]) * _gate_scales(instruction, "weight") / GATE_SCALE,
+        scale_of(output) * _gate_scales(instruction, "recurrent") / GATE_SCALE,
+    )
+    multiplier, shift = quantize_multipliers(factors)
+    cell_multiplier, cell_shift = quantize_multiplier(VALUE_SCALE**2 / scale_of(cell))
+    output_multiplier, output_shift = quantize_multiplier(VALUE_SCALE**2 / scale_of(output))
+    curve_multiplier, curve_shift = curve_input(scale_of(cell))
+    return {
+        "multiplier": multiplier,
+        "shift": shift,
+        "table": np.stack([logistic_ends(2**15 - 2), logistic_ends(2**15 - 1)]),
+        "cell_multiplier": cell_multiplier,
+        "cell_shift": cell_shift,
+        "output_multiplier": output_multiplier,
+        "output_shift": output_shift,
+        "curve_multiplier": curve_multiplier,
+        "curve_shift": curve_shift,
+        "input_zero_point": inputs[0].qparams.zero_point,
+        "output_zero_point": output.qparams.zero_point,
+    }
+
+
+def _gate_scales(instruction: Instruction, role: str) -> np.ndarray:
+    label = instruction.labels[role]
+    if label.dtype != "int8" or label.zero_point or label.axis not in (None, 0):
+        raise NumericDomainError(f"lstm needs a symmetric {role} of int8 with a scale for each gate, found {label}")
+    return np.broadcast_to(np.asarray(label.scale, np.float64), GATES)
+
+
+def _states(instruction: Instruction, output: Tensor) -> dict[str, State]:
+    units = instruction.constants["bias"].shape[1]
+    return {"hidden": State((units,), output.qparams), "cell": State((units,), instruction.labels["cell"])}
+
+
+def _step(
+    b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array], states: States
+) -> tuple[Array, States]:
+    """One run over all rows in time. States are those after the last one."""
+    steps = b.xp.astype(inputs[0], b.xp.int64) - attributes["input_zero_point"]
+    entering = _summed(b, attributes, constants, steps, "weight")  # [N, T, 4, U]
+    hidden, cell, made = states["hidden"], states["cell"], []
+    for time in range(steps.shape[1]):
+        own = _summed(b, attributes, constants, hidden - attributes["output_zero_point"], "recurrent")
+        hidden, cell = _row(attributes, constants, _word(entering[:, time] + own), cell)
+        made.append(hidden)
+    return b.xp.stack(made, axis=1), {"hidden": hidden, "cell": cell}
+
+
+def _summed(b: Backend, attributes: Attributes, constants: Params, steps: Array, role: str) -> Array:
+    """What steps give to each unit of each gate, Q3.12: [..., 4, U]."""
+    weight = constants[role]
+    own = slice(0, GATES) if role == "weight" else slice(GATES, 2 * GATES)
+    sums = b.xp.astype(b.accumulate_matmul(steps, weight.reshape(-1, weight.shape[2])), b.xp.int64)
+    sums = sums + constants["bias"].reshape(-1) if role == "weight" else sums
+    multiplier, shift = (b.xp.repeat(constants[name][own], weight.shape[1]) for name in ("multiplier", "shift"))
+    words = _word(b.xp.astype(b.requantize(sums, multiplier, shift, attributes["rounding"]), b.xp.int64))
+    return words.reshape(*steps.shape[:-1], GATES, -1)
+
+
+def _row(attributes: Attributes, constants: Params, gates: Array, cell: Array) -> tuple[Array, Array]:
+    """`c = f c + i g`, `h = o tanh(c)` (eq. 52 and 53)."""
+    rounding, clip = attributes["rounding"], attributes["cell_clip"] or WORD_MAX + 1
+    logistic, tanh = constants["table"]
+    value = [_gate(gates[:, i], tanh if i == CELL else logistic, is_tanh=i == CELL) for i in range(GATES)]
+    kept = _word(_scaled(value[FORGET] * cell, UNIT, rounding))
+    new = _word(_scaled(value[INPUT] * value[CELL], _pair(attributes, "cell"), rounding))
+    cell = saturate(_word(kept + new), -clip, clip)
+    curve = Curve(attributes["curve_multiplier"], attributes["curve_shift"], 8, 0, 8)
+    product = value[OUTPUT] * along_curve(cell, tanh, curve)
+    hidden = _scaled(product, _pair(attributes, "output"), rounding) + attributes["output_zero_point"]
+    return saturate(hidden, attributes["clamp_min"], attributes["clamp_max"]), cell
+
+
+def _gate(codes: Array, table: Array, *, is_tanh: bool) -> Array:
+    """The value of what enters a gate, Q0.15."""
+    bits, centre, output_shift = (8, 0, 8) if is_tanh else (9, 2**24, 10)
+    return along_curve(codes, table, Curve(*curve_input(GATE_SCALE), bits, centre, output_shift))
+
+
+def _pair(attributes: Attributes, name: str) -> tuple[int, int]:
+    return attributes[f"{name}_multiplier"], attributes[f"{name}_shift"]
+
+
+def _scaled(product: Array, factor: tuple[int, int], rounding: str) -> Array:
+    multiplier, shift = (scalar_like(product, number) for number in factor)
+    return requantize(product, multiplier, shift, rounding)
+
+
+def _word(x: Array) -> Array:
+    return saturate(x, WORD_MIN, WORD_MAX)
+
+
+def _integer(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
+    zero = b.xp.astype(inputs[0][:, 0, :1], b.xp.int64) * 0
+    start = b.xp.broadcast_to(zero, (zero.shape[0], constants["bias"].shape[1]))
+    states = {"hidden": start + attributes["output_zero_point"], "cell": start}
+    return _step(b, attributes, constants, inputs, states)[0]
+
+
+def _float(b: Backend, attributes: Attributes, inputs: Sequence[Array], params: Params) -> Array:
+    weight, recurrent, bias = (params[role] for role in ("weight", "recurrent", "bias"))
+    entering = b.matmul(inputs[0], weight.reshape(-1, weight.shape[2])).reshape(*inputs[0].shape[:2], GATES, -1) + bias
+    hidden = cell = entering[:, 0, 0] * 0
+    made = []
+    for time in range(inputs[0].shape[1]):
+        own = b.matmul(hidden, recurrent.reshape(-1, recurrent.shape[2])).reshape(*hidden.shape[:1], GATES, -1)
+        gates = entering[:, time] + own
+        value = [b.xp.tanh(gates[:, i]) if i == CELL else _logistic(b, gates[:, i]) for i in range(GATES)]
+        cell = value[FORGET] * cell + value[INPUT] * value[CELL]
+        hidden = value[OUTPUT] * b.xp.tanh(cell)
+        made.append(hidden)
+    return b.xp.stack(made, axis=1)
+
+
+def _logistic(b: Backend, x: Array) -> Array:
+    return (b.xp.tanh(x / 2) + 1) / 2
+
+
+def _accumulators(instruction: Instruction, inputs: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of the input's products with the bias, then of the output's own."""
+    low, high, zero_point = (instruction.attributes[n] for n in ("clamp_min", "clamp_max", "output_zero_point"))
+    spans = {"weight": code_span(inputs[0]), "recurrent": (min(low - zero_point, 0), max(high - zero_point, 0))}
+    lows, highs = [], []
+    for role, (low, high) in spans.items():
+        weight = instruction.constants[role].astype(np.int64)
+        positive, negative = np.maximum(weight, 0).sum(axis=2), np.minimum(weight, 0).sum(axis=2)
+        bias = instruction.constants["bias"].astype(np.int64) if role == "weight" else 0
+        lows.append(positive * low + negative * high + bias)
+        highs.append(positive * high + negative * low + bias)
+    shift = np.maximum(instruction.constants["shift"].astype(np.int64), 0)
+    return np.concatenate(lows), np.concatenate(highs), shift[:, None]
+
+
+def _macs(instruction: Instruction, inputs: Sequence[Shape], output: Shape) -> int:
+    weights = instruction.constants["weight"].size + instruction.constants["recurrent"].size
+    return int(output[1]) * (weights + 3 * int(output[2]))
+
+
+def cases() -> Iterator[Case]:
+    """One step and many, one unit, tails; states that begin anew and that stay."""
+    for label, steps, inputs, units, carried in (
+        ("one step", 1, 5, 7, 0),
+        ("many steps", 19, 6, 9, 0),
+        ("one unit", 4, 1, 1, 0),
+        ("carried", 5, 17, 16, 1),
+    ):
+        shapes = {"weight": (GATES, units, inputs), "recurrent": (GATES, units, units), "bias": (GATES, units)}
+        yield Case(label, ((steps, inputs),), {"carried": carried}, shapes)
+
+
+OPERATORS = (
+    Operator(
+        name="lstm",
+        summary="A recurrent layer of four gates with a cell of 16 bits.",
+        arity=(1, 1),
+        attributes={"carried": Domain("int", 0, 1)},
+        fields={
+            **dict.fromkeys(("cell_multiplier", "output_multiplier", "curve_multiplier"), MULTIPLIER),
+            **dict.fromkeys(("cell_shift", "output_shift"), SHIFT),
+            "curve_shift": Domain("int", 0, 31),
+            "cell_clip": Domain("int", 0, WORD_MAX),
+            "input_zero_point": CODE,
+            "output_zero_point": CODE,
+            "rounding": ROUNDING,
+            **CLAMP,
+        },
+        constants=("weight", "recurrent", "bias", "multiplier", "shift", "table"),
+        labels=("recurrent", "cell"),
+        shape=_shape,
+        float_meaning=_float,
+        integer_meaning=_integer,
+        states=_states,
+        step=_step,
+        quant=QuantRecord(),
+        lower=_lower,
+        derive=_derive,
+        accumulators=_accumulators,
+        storages=("int8",),
+        macs=_macs,
+        cases=cases,
+    ),
+)

@@ -1,0 +1,31 @@
+"""What a Program's instructions remember from one run to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from unfloat.ir.graph import EMPTY
+from unfloat.ir.instruction import Instruction
+from unfloat.ops import REGISTRY
+from unfloat.ops._operator import State
+from unfloat.program.program import Program
+
+
+def kept_states(program: Program, instruction: Instruction) -> Mapping[str, State]:
+    """What one instruction remembers, by role; nothing where every run begins anew."""
+    operator = REGISTRY[instruction.op]
+    if operator.states is None or not instruction.attributes.get("carried", 1):
+        return EMPTY
+    return operator.states(instruction, program.tensors[instruction.name])
+
+
+def remembers(program: Program) -> bool:
+    """Whether a run's outputs depend on the runs before it."""
+    return any(kept_states(program, instruction) for instruction in program.instructions)
+
+
+def at_start(states: Mapping[str, State], batch: int) -> dict[str, np.ndarray]:
+    """States before the first run: their zero points."""
+    return {role: np.full((batch, *state.shape), state.label.zero_point, np.int64) for role, state in states.items()}
