@@ -296,13 +296,14 @@ std::vector<std::tuple<std::string, std::string>> kernels(const Engine &engine) 
   return rows;
 }
 
-// Of each layer: its name, its kernel, what the kernel packed, and the scratch bytes of a thread.
-std::vector<std::tuple<std::string, std::string, nb::bytes, size_t>> layers(const Engine &engine) {
-  std::vector<std::tuple<std::string, std::string, nb::bytes, size_t>> rows;
+// Of each layer: its name, its kernel, what the kernel packed, the scratch bytes of a thread, and the bytes that a
+// sample's run leaves to the next.
+std::vector<std::tuple<std::string, std::string, nb::bytes, size_t, size_t>> layers(const Engine &engine) {
+  std::vector<std::tuple<std::string, std::string, nb::bytes, size_t, size_t>> rows;
   for (const auto &layer : engine.layers()) {
     const size_t size = packed_bytes(*layer);
     const nb::bytes packed(size > 0 ? static_cast<const char *>(layer->node.packed) : "", size);
-    rows.emplace_back(layer->name, layer->kernel->name, packed, scratch_bytes(*layer));
+    rows.emplace_back(layer->name, layer->kernel->name, packed, scratch_bytes(*layer), state_bytes(*layer));
   }
   return rows;
 }
@@ -443,6 +444,8 @@ void define_engine(nb::module_ &m) {
       .def("run", &run, "batch"_a, "inputs"_a, "outputs"_a)
       .def("call", &call, "batch"_a, "inputs"_a, "outputs"_a, "input_borders"_a, "output_borders"_a)
       .def_prop_ro("threads", &Engine::threads)
+      .def_prop_ro("remembered", &Engine::remembered)
+      .def("reset", &Engine::reset, nb::call_guard<nb::gil_scoped_release>())
       .def("profile", &profile, "batch"_a, "inputs"_a, "outputs"_a, "input_borders"_a, "output_borders"_a)
       .def("kernels", &kernels)
       .def("layers", &layers);

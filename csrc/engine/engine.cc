@@ -66,7 +66,10 @@ Engine::Engine(const std::vector<TensorSpec> &tensors, const std::vector<Instruc
   for (const TensorSpec &spec : tensors) add_tensor(spec, arena_bytes_per_sample);
   check_ports();
   const uf_level chosen = choose_level(level);
-  for (const Instruction &instruction : instructions) layers_.push_back(make_layer(instruction, tensors_));
+  for (const Instruction &instruction : instructions) {
+    layers_.push_back(make_layer(instruction, tensors_));
+    remembers_ = remembers_ || layers_.back()->remembers;
+  }
   prepare_layers(chosen);
   make_schedule();
   make_scratch();
@@ -161,8 +164,33 @@ void Engine::make_scratch() {
   }
 }
 
+// Memory between runs, for so many samples; all 0 at the start.
+void Engine::make_states(int64_t batch) {
+  for (const auto &layer : layers_) {
+    const size_t size = state_bytes(*layer) * static_cast<size_t>(batch);
+    if (size > layer->state.size()) layer->state = Buffer(size);
+    layer->node.state = reinterpret_cast<int16_t *>(layer->state.data());
+  }
+}
+
+void Engine::reset() {
+  const std::lock_guard<std::mutex> lock(in_use_);
+  for (const auto &layer : layers_) {
+    if (layer->state.size() > 0) std::memset(layer->state.data(), 0, layer->state.size());
+  }
+  remembered_ = 0;
+}
+
 void Engine::prepare(int64_t batch) {
-  if (batch == batch_ && batch > 0) return;
+  if (remembered_ != 0 && batch != remembered_) {
+    throw std::invalid_argument("the network remembers " + std::to_string(remembered_) +
+                                " samples of the runs before: reset it before a batch of " + std::to_string(batch));
+  }
+  if (batch != batch_) resize(batch);
+  if (remembers_) remembered_ = batch;
+}
+
+void Engine::resize(int64_t batch) {
   if (batch < 1 || batch > INT32_MAX || batch > kMaxBytes / std::max<int64_t>(arena_bytes_per_sample_, 1)) {
     throw std::invalid_argument("the batch must hold at least 1 sample and fit the memory, found " +
                                 std::to_string(batch));
@@ -174,6 +202,7 @@ void Engine::prepare(int64_t batch) {
     tensor.view.data = arena_.data() + tensor.arena_offset * batch;
     tensor.view.shape[0] = static_cast<int32_t>(batch);
   }
+  make_states(batch);
   batch_ = batch;
 }
 

@@ -3,6 +3,7 @@
 #ifndef UNFLOAT_ENGINE_ENGINE_H_
 #define UNFLOAT_ENGINE_ENGINE_H_
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -37,6 +38,12 @@ class Engine {
 
   // The same on what lies in the arena: the inputs' views and the outputs'. Every thread first calls `enter`, which may
   // fill its share of the inputs' views.
+  // Forgets what earlier runs left to the next; the next batch may be of any size.
+  void reset();
+
+  // Of how many samples it remembers anything: the next batch must be as large. 0 where that is free.
+  int64_t remembered() const { return remembered_; }
+
   using Enter = std::function<void(int thread, int threads)>;
   void run(const Enter &enter = nullptr);
 
@@ -56,6 +63,8 @@ class Engine {
   void check_ports() const;
   void make_scratch();
   void prepare(int64_t batch);
+  void resize(int64_t batch);
+  void make_states(int64_t batch);
   void run_layers(const Enter &enter, int thread);
   void collect_profile();
 
@@ -65,6 +74,8 @@ class Engine {
   std::vector<int64_t> inputs_, outputs_;
   int64_t arena_bytes_per_sample_;
   int64_t batch_ = 0;
+  bool remembers_ = false;  // whether any layer does
+  std::atomic<int64_t> remembered_{0};
   Buffer arena_, scratch_;
   ThreadPool pool_;
   std::vector<int64_t> stamps_;  // when each layer of the schedule began, and the end

@@ -78,6 +78,10 @@ size_t scratch_bytes(const Layer &layer) {
   return layer.kernel->scratch_size == nullptr ? 0 : layer.kernel->scratch_size(&layer.node);
 }
 
+size_t state_bytes(const Layer &layer) {
+  return layer.kernel->state_size == nullptr ? 0 : layer.kernel->state_size(&layer.node) * sizeof(int16_t);
+}
+
 std::unique_ptr<Layer> make_layer(const Instruction &instruction, const std::vector<Tensor> &tensors) {
   auto layer = std::make_unique<Layer>();
   layer->name = instruction.name;

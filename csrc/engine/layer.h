@@ -33,6 +33,9 @@ struct Layer {
   std::vector<const uf_tensor *> inputs;  // node.inputs
   Buffer weight, bias, multiplier, shift, table, packed;
   Buffer indices;                 // of a gather
+  Buffer time, recurrent;         // further weights
+  Buffer state;                   // what runs leave to the next
+  bool remembers = false;         // whether results depend on the runs before
   const Layer *leader = nullptr;  // the layer that runs this one as its follower
   int64_t nanoseconds = 0;        // of the last profiled run; those of a follower are the leader's
 };
@@ -47,9 +50,10 @@ std::unique_ptr<Layer> make_layer(const Instruction &instruction, const std::vec
 // layers may be prepared at the same time.
 void prepare_layer(Layer &layer, uf_level level);
 
-// What the layer's kernel asks for, once it is chosen: packed bytes, and scratch for each thread.
+// What the layer's kernel asks for, once it is chosen: packed bytes, scratch for each thread, memory between runs.
 size_t packed_bytes(const Layer &layer);
 size_t scratch_bytes(const Layer &layer);
+size_t state_bytes(const Layer &layer);  // of a sample
 
 // Makes `next`, which runs right after `layer`, its follower where that gives the same bytes: an elementwise operator
 // on the layer's output, none of whose results lies where the layer still reads.

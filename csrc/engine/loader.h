@@ -47,6 +47,8 @@ class Loader {
   void use_kernels_of(const char *family) { layer_.family = family; }
 
   void load_table();  // lookup
+  void load_svdf();
+  void load_lstm();
 
   // Constants of a linear operator.
   void load_linear(const Shape &weight_shape, int32_t outputs);
@@ -58,6 +60,8 @@ class Loader {
   Buffer load_int32(const std::string &name, int32_t count, int32_t low) const;
   Buffer load_int64(const std::string &name, int32_t count) const;
   Buffer load_shifts(int32_t count, int32_t most) const;
+  Buffer load_words(const std::string &name, const Shape &shape) const;
+  Buffer load_array(const std::string &name, DType dtype, const Shape &shape) const;
 
   const Instruction &instruction_;
   Layer &layer_;

@@ -254,6 +254,50 @@ void batch_matmul(Loader &loader) {
   for (size_t i = 0; i < 2; ++i) scale.input_zero_point[i] = zero_points[i];
 }
 
+// --- what remembers ---
+
+void svdf(Loader &loader) {
+  loader.require_inputs(1);
+  loader.require_activations();
+  loader.require_rank(loader.input(), 2);
+  loader.require_rank(loader.output(), 2);
+  loader.load_svdf();
+  uf_svdf &svdf = loader.params().svdf;
+  svdf.input_zero_point = loader.zero_point("input_zero_point", loader.input());
+  svdf.feature_multiplier = loader.multiplier("feature_multiplier");
+  svdf.feature_shift = loader.shift("feature_shift");
+  svdf.multiplier = loader.multiplier("multiplier");
+  svdf.shift = loader.shift("shift");
+  const int32_t half = 1 << (loader.integer("state_bits", 8, 16) - 1);
+  const int32_t zero = loader.integer("state_zero_point", half > 128 ? 0 : -128, half > 128 ? 0 : 127);
+  svdf.state_min = -half - zero;
+  svdf.state_max = half - 1 - zero;
+  svdf.output = loader.output_stage();
+  loader.require(svdf.output.rounding != QMATH_ACC64, "its rounding must be 'double' or 'single'");
+}
+
+void lstm(Loader &loader) {
+  loader.require_inputs(1);
+  loader.require_activations();
+  const uf_tensor &input = loader.input(), &output = loader.output();
+  loader.require_rank(input, 3);
+  loader.require_rank(output, 3);
+  loader.require(input.shape[1] == output.shape[1], "its input and output differ in rows");
+  loader.load_lstm();
+  uf_lstm &lstm = loader.params().lstm;
+  lstm.input_zero_point = loader.zero_point("input_zero_point", input);
+  lstm.cell_multiplier = loader.multiplier("cell_multiplier");
+  lstm.cell_shift = loader.integer("cell_shift", -31, 0);
+  lstm.output_multiplier = loader.multiplier("output_multiplier");
+  lstm.output_shift = loader.integer("output_shift", -31, 0);
+  const int32_t clip = loader.integer("cell_clip", 0, INT16_MAX);
+  lstm.cell_min = clip == 0 ? INT16_MIN : -clip;
+  lstm.cell_max = clip == 0 ? INT16_MAX : clip;
+  lstm.curve = {loader.integer("curve_multiplier", 0, INT16_MAX), loader.integer("curve_shift", 0, 31), 8, 0, 8};
+  lstm.output = loader.output_stage();
+  loader.require(lstm.output.rounding != QMATH_ACC64, "its rounding must be 'double' or 'single'");
+}
+
 // --- pooling, mean ---
 
 // How many bytes or int16 codes can be summed in 32 bits.
@@ -468,6 +512,7 @@ constexpr Operator kOperators[] = {
     {"log_softmax", log_softmax},
     {"logistic", curve},
     {"max_pool2d", pool2d},
+    {"lstm", lstm},
     {"maximum", pairwise},
     {"mean", mean},
     {"minimum", pairwise},
@@ -483,6 +528,7 @@ constexpr Operator kOperators[] = {
     {"softmax", softmax},
     {"sub", sub},
     {"sum", mean},
+    {"svdf", svdf},
     {"tanh", curve},
     {"transpose", transpose},
     {"transpose_conv2d", transpose_conv2d},

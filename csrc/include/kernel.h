@@ -147,6 +147,40 @@ typedef struct {
   uf_output output;
 } uf_slopes;
 
+// svdf: feature = clamp(requantize(sum w * (x - input_zero_point))), remembered in steps `q - zero point`; acc =
+// bias[o]
+// + sum time * feature over the filters of an output and the runs they remember.
+typedef struct {
+  const int8_t *weight;  // [filters, inputs]
+  const int16_t *time;   // [filters, memory]
+  const int32_t *bias;   // [outputs]
+  int32_t rank;          // filters of an output
+  int32_t memory;
+  int32_t input_zero_point;
+  int32_t feature_multiplier, feature_shift;
+  int32_t state_min, state_max;  // of the steps
+  int32_t multiplier, shift;
+  uf_output output;
+} uf_svdf;
+
+// lstm: gates input, forget, cell, output; weights are symmetric.
+typedef struct {
+  const int8_t *weight;       // [4, units, inputs]
+  const int8_t *recurrent;    // [4, units, units]
+  const int32_t *bias;        // [4, units]
+  const int32_t *multiplier;  // [8]: of each gate's sum over the input, then of those over the last output
+  const int8_t *shift;        // [8]
+  const int16_t *logistic;    // [257], as are the next: ends of segments, see qmath_along_curve
+  const int16_t *tanh;
+  int32_t input_zero_point;
+  int32_t cell_multiplier, cell_shift;  // of input gate times cell gate
+  int32_t cell_min, cell_max;
+  qmath_curve curve;                        // tanh of the cell
+  int32_t output_multiplier, output_shift;  // of output gate times that
+  bool carried;                             // whether the state stays from one run to the next
+  uf_output output;
+} uf_lstm;
+
 typedef union {
   uf_linear linear;
   uf_window window;  // average_pool2d, max_pool2d
@@ -157,6 +191,8 @@ typedef union {
   uf_resize resize;
   uf_lookup lookup;
   uf_slopes slopes;
+  uf_svdf svdf;
+  uf_lstm lstm;
 } uf_params;
 
 typedef struct uf_node uf_node;
@@ -172,6 +208,7 @@ struct uf_node {
   const void *packed;  // what pack() wrote
   uint8_t *scratch;    // of all threads; see uf_scratch
   size_t scratch_stride;
+  int16_t *state;  // what runs leave to the next one, sample by sample; all 0 at the start
   // An elementwise operator on this node's output and another tensor of its shape, a residual addition; or NULL.
   const uf_node *follower;
   uf_span follower_span;
@@ -191,6 +228,7 @@ typedef struct {
   size_t (*packed_size)(const uf_node *node);  // NULL: nothing to pack
   void (*pack)(const uf_node *node, void *packed);
   size_t (*scratch_size)(const uf_node *node);  // bytes for each thread; NULL: none
+  size_t (*state_size)(const uf_node *node);    // words of `state` for each sample; NULL: none
   // One thread's share of the work; called once for each thread in [0, threads), at the same time. Every output byte
   // has exactly one writer and its value does not depend on `threads`.
   void (*run)(const uf_node *node, int thread, int threads);

@@ -43,6 +43,13 @@ class Engine:
     def threads(self) -> int:
         """How many threads a run uses."""
 
+    @property
+    def remembered(self) -> int:
+        """Of how many samples it remembers what runs left; 0 where the next batch may have any size."""
+
+    def reset(self) -> None:
+        """Forget what runs left to the next."""
+
     def run(self, batch: int, inputs: list[Codes], outputs: list[Codes]) -> None:
         """Run on `batch` samples; allocates only where a batch is larger than all before.
 
@@ -93,7 +100,7 @@ class Engine:
             ValueError: An array has the wrong type or shape, or an input holds a NaN.
         """
 
-    def layers(self) -> list[tuple[str, str, bytes, int]]:
+    def layers(self) -> list[tuple[str, str, bytes, int, int]]:
         """Of each layer: its name, its kernel, what the kernel packed, and the scratch bytes of a thread."""
 
     def kernels(self) -> list[tuple[str, str]]:

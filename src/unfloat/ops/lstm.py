@@ -20,7 +20,6 @@ from unfloat.ops._operator import (
     CODE,
     MULTIPLIER,
     ROUNDING,
-    SHIFT,
     Case,
     Domain,
     Operator,
@@ -107,6 +106,8 @@ def _derive(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) 
     multiplier, shift = quantize_multipliers(factors)
     cell_multiplier, cell_shift = quantize_multiplier(VALUE_SCALE**2 / scale_of(cell))
     output_multiplier, output_shift = quantize_multiplier(VALUE_SCALE**2 / scale_of(output))
+    if output_shift > 0:
+        raise NumericDomainError(f"lstm needs an output scale of 2^-30 and more, found {scale_of(output)}")
     curve_multiplier, curve_shift = curve_input(scale_of(cell))
     return {
         "multiplier": multiplier,
@@ -259,7 +260,8 @@ OPERATORS = (
         attributes={"carried": Domain("int", 0, 1)},
         fields={
             **dict.fromkeys(("cell_multiplier", "output_multiplier", "curve_multiplier"), MULTIPLIER),
-            **dict.fromkeys(("cell_shift", "output_shift"), SHIFT),
+            "cell_shift": Domain("int", -31, 0),
+            "output_shift": Domain("int", -31, 0),
             "curve_shift": Domain("int", 0, 31),
             "cell_clip": Domain("int", 0, WORD_MAX),
             "input_zero_point": CODE,

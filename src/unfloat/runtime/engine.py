@@ -107,7 +107,7 @@ class Engine:
             float32 arrays, structured as the model's own output.
 
         Raises:
-            InputError: An input's number, dtype or shape is wrong.
+            InputError: An input's number, dtype or shape is wrong, or the batch is not what the network remembers.
             NumericDomainError: An input holds a NaN.
         """
         batch, reals, outputs = self._arrays(inputs)
@@ -133,6 +133,13 @@ class Engine:
             _require(port, codes, STORAGE[self._label(port).dtype], port.shape)
         outputs = self._run([np.ascontiguousarray(codes) for codes in inputs])
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def reset(self) -> None:
+        """Begin anew: forget what layers with a state (LSTM, SVDF) remember of the runs before.
+
+        Such layers remember each sample of a batch by its place, so that the batch stays as large until this is called.
+        """
+        self._native.reset()
 
     def profile(self, *inputs: Any, runs: int = 10) -> list[LayerTime]:
         """Time every layer.
@@ -161,8 +168,8 @@ class Engine:
         """The kernel chosen for each layer, by the layer's name."""
         return dict(self._native.kernels())
 
-    def layers(self) -> list[tuple[str, str, bytes, int]]:
-        """Of each layer: its name, its kernel, what the kernel packed, and the scratch bytes of a thread."""
+    def layers(self) -> list[tuple[str, str, bytes, int, int]]:
+        """Of each layer: its name, its kernel, what it packed, a thread's scratch bytes, and a sample's state bytes."""
         return self._native.layers()
 
     @property
@@ -193,6 +200,9 @@ class Engine:
             if x.shape[0] != batch:
                 found = x.shape[0]
                 raise InputError(f"input {port.name}: required the first input's batch, {batch}, found {found}")
+        held = self._native.remembered
+        if held and batch and batch != held:
+            raise InputError(f"the network remembers {held} samples, found a batch of {batch}: call reset() first")
         return batch
 
     def _border(self, port: Port, permutation: Sequence[int]) -> _native.BorderTuple:

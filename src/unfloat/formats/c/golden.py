@@ -11,7 +11,7 @@ from unfloat.formats.c.header import count, ctype
 from unfloat.formats.c.net import Net
 from unfloat.formats.c.text import identifier
 from unfloat.ir.graph import Port
-from unfloat.program.interpret import interpret
+from unfloat.program.interpret import Memory, interpret
 from unfloat.spec.qparams import STORAGE
 
 _GOLDEN = """\
@@ -25,7 +25,7 @@ int {name}_golden(void *arena);
 // How many codes differ; below 0 if the network refuses to run.
 int {name}_golden(void *arena) {{
   int mismatches = 0;
-  for (int sample = 0; sample < {samples}; ++sample) {{
+{reset}  for (int sample = 0; sample < {samples}; ++sample) {{
     const {name}_inputs inputs = {{{inputs}}};
     {name}_outputs outputs = {{{outputs}}};
     const int status = {name}_run(arena, &inputs, &outputs);
@@ -66,7 +66,7 @@ int main(void) {{
 def golden(net: Net, samples: int) -> str:
     """The text of `<name>_golden.c`."""
     inputs = _draw(net, samples)
-    outputs = [np.ascontiguousarray(o) for o in interpret(net.program, inputs)]
+    outputs = [np.ascontiguousarray(o) for o in _answers(net, inputs)]
     given = [_rows(net, f"in_{n}", p, codes) for (n, p), codes in zip(net.inputs.items(), inputs, strict=True)]
     wanted = [_rows(net, f"out_{n}", p, codes) for (n, p), codes in zip(net.outputs.items(), outputs, strict=True)]
     found = [f"static {ctype(net, p)} {_symbol(net, f'found_{n}')}[{count(net, p)}];\n" for n, p in net.outputs.items()]
@@ -79,6 +79,7 @@ def golden(net: Net, samples: int) -> str:
         name=net.name,
         upper=net.name.upper(),
         samples=samples,
+        reset=f"  {net.name}_reset();\n" if net.remembers else "",
         data="\n".join([*given, *wanted, *found]),
         inputs=", ".join(f".{n} = {_symbol(net, f'in_{n}')}[sample]" for n in net.inputs),
         outputs=", ".join(f".{n} = {_symbol(net, f'found_{n}')}" for n in net.outputs),
@@ -107,6 +108,13 @@ def _draw(net: Net, samples: int) -> list[np.ndarray]:
         codes = rng.integers(label.qmin, label.qmax + 1, shape)
         found.append(np.where(rng.random(shape) < 0.1, special, codes).astype(STORAGE[label.dtype]))
     return found
+
+
+def _answers(net: Net, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    """Of runs in a row, each of one sample."""
+    memory: Memory = {}
+    runs = [interpret(net.program, [x[i : i + 1] for x in inputs], memory) for i in range(len(inputs[0]))]
+    return [np.concatenate(codes) for codes in zip(*runs, strict=True)]
 
 
 def _symbol(net: Net, what: str) -> str:

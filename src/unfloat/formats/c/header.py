@@ -30,6 +30,7 @@ extern "C" {{
 #define {upper}_ARENA_BYTES {arena}
 #define {upper}_ARENA_ALIGNMENT {alignment}
 #define {upper}_WEIGHT_BYTES {weights}
+#define {upper}_STATE_BYTES {states}
 #define {upper}_MACS {macs}
 
 {macros}
@@ -54,12 +55,17 @@ int {name}_run(void *arena, const {name}_inputs *inputs, {name}_outputs *outputs
 
 // The same in an arena of so many bytes, which may be more.
 int {name}_run_in(void *arena, size_t arena_bytes, const {name}_inputs *inputs, {name}_outputs *outputs);
-{accessors}{picture}
+{reset}{accessors}{picture}
 #ifdef __cplusplus
 }}
 #endif
 
 #endif  // {guard}
+"""
+
+_RESET = """
+// Forgets the runs before: the next one begins anew, as the first does.
+void {name}_reset(void);
 """
 
 _ACCESSORS = """
@@ -81,6 +87,8 @@ def header(net: Net, macs: int, picture: str) -> str:
         arena=net.memory.size,
         alignment=ALIGNMENT,
         weights=sum(array.nbytes for array in net.constants.values()),
+        states=sum(net.states.values()),
+        reset=_RESET.format(name=net.name) if net.remembers else "",
         macs=macs,
         macros="\n".join(macros),
         inputs=_members(net, net.inputs, "const "),

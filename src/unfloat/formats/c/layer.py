@@ -24,12 +24,14 @@ class Prepared:
         kernel: "<family>__<variant>".
         packed: What the kernel computes once, at load; empty where it packs nothing.
         scratch: Bytes it needs while it runs.
+        state: Bytes that a run leaves to the next.
     """
 
     name: str
     kernel: str
     packed: bytes
     scratch: int
+    state: int
 
 
 @dataclass(frozen=True)

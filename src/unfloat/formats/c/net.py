@@ -13,6 +13,7 @@ from unfloat.formats.c.text import identifier, identifiers
 from unfloat.ir.graph import Port
 from unfloat.program.plan import Plan, plan
 from unfloat.program.program import Program
+from unfloat.program.states import remembers
 from unfloat.spec.errors import ExportError
 
 ALIGNMENT = 8  # of the arena and of all in it: 64-bit accumulators lie there
@@ -42,6 +43,17 @@ class Net:
     constants: Mapping[str, np.ndarray]
     inputs: Mapping[str, Port]
     outputs: Mapping[str, Port]
+
+    @property
+    def states(self) -> dict[str, int]:
+        """The symbol of each layer's memory, and its bytes."""
+        kept = [layer.prepared for layer in self.layers if layer.prepared.state]
+        return {self.constant(prepared.name, "state"): prepared.state for prepared in kept}
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a run's outputs depend on the runs before it."""
+        return remembers(self.program)
 
     @property
     def kernels(self) -> list[str]:

@@ -22,7 +22,7 @@ _TEMPLATE = """\
 #include "kernel.h"
 
 {declarations}
-{border}
+{states}{border}
 {layers}
 int {name}_run_in(void *arena, size_t arena_bytes, const {name}_inputs *inputs, {name}_outputs *outputs) {{
   uint8_t *const base = arena;
@@ -60,6 +60,7 @@ def network(net: Net, picture: str) -> str:
         name=net.name,
         upper=net.name.upper(),
         declarations=f"{kernels}\n{arrays}",
+        states=_states(net),
         border=_FLIP.format(name=net.name) if flips else "",
         layers="\n".join(_layer(net, *pair) for pair in zip(net.layers, net.parameters, strict=True)),
         missing="\n".join(f"  if ({member} == NULL) return {net.name.upper()}_NULL_POINTER;" for member in members),
@@ -72,6 +73,16 @@ def weights(net: Net) -> str:
     """The text of `<name>_weights.c`."""
     body = "\n".join(f"{declaration(s, values)}{array(s, values)}" for s, values in net.constants.items())
     return f"// {net.name}: its constants. Written by Unfloat.\n\n#include <stdint.h>\n\n{body}"
+
+
+def _states(net: Net) -> str:
+    """What runs leave to the next one, and what forgets it."""
+    if not net.states:
+        return ""
+    arrays = "".join(f"static int16_t {symbol}[{size // 2}];\n" for symbol, size in net.states.items())
+    clears = "".join(f"  memset({symbol}, 0, sizeof {symbol});\n" for symbol in net.states)
+    reset = f"\nvoid {net.name}_reset(void) {{\n{clears}}}\n" if net.remembers else ""
+    return f"// Memory of layers, all 0 at the start.\n{arrays}{reset}\n"
 
 
 def _steps(net: Net) -> Iterator[str]:
@@ -128,6 +139,8 @@ def _node(net: Net, layer: Layer, parameters: Parameters) -> Mapping[str, str]:
         node["packed"] = net.constant(name, "packed")
     if layer.prepared.scratch:
         node["scratch"] = f"arena + {net.memory.scratch[name]}"
+    if layer.prepared.state:
+        node["state"] = net.constant(name, "state")
     return node
 
 
