@@ -88,6 +88,8 @@ def _derive(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) 
         raise NumericDomainError("svdf needs symmetric weights of int8, and in time symmetric ones")
     if labels["state"].dtype == "uint8" or labels["time"].dtype != labels["state"].dtype:
         raise NumericDomainError("svdf needs a state of int8 or int16, and weights in time stored alike")
+    if labels["state"].narrow:
+        raise NumericDomainError("svdf needs a state whose lowest code is used as any other")
     weight, time, state = (scale_of(labels[role]) for role in ("weight", "time", "state"))
     factor = float32(float32(scale_of(inputs[0]) * weight) / state)
     feature_multiplier, feature_shift = quantize_multiplier(factor)
