@@ -36,10 +36,16 @@ MOST_CLIP = 2**15 - 1
 
 
 def _svdf(scope: Scope, i: Instruction) -> None:
-    """The integer kernels demand RELU and do not compute it: they saturate to int8 codes."""
+    """The integer kernels demand RELU and do not compute it: they saturate to int8 codes.
+
+    Versions of Micro differ in bytes of state: older ones saturate a feature before they add the zero point, and wrap.
+    """
     label, time, state = (i.labels[role] for role in ("weight", "time", "state"))
     if i.attributes["state_bits"] != 8 * np.dtype(state.dtype).itemsize:
         raise UnsayableError(f"required a state of all codes of {state.dtype}, found {state.bits} bits")
+    if state.zero_point:
+        required = "required the zero point 0 of a state, as versions of TensorFlow Lite Micro differ in others"
+        raise UnsayableError(f"{required}, found {state.zero_point}")
     bias = Quantization((positive_scale(state.scale[0] * time.scale[0]),))
     inputs = (
         i.inputs[0],
@@ -94,7 +100,10 @@ WRITERS = {"svdf": _svdf, "lstm": _lstm}
 
 
 def _read_svdf(draft: Draft, operator: TfOperator) -> None:
-    """The kernels clamp to int8 codes, whether the file says RELU or nothing."""
+    """The kernels clamp to int8 codes, whether the file says RELU or nothing.
+
+    A state of bytes saturates with its zero point, as in Micro's newest versions.
+    """
     source, feature, time, bias, state = require_operands(operator, 5)
     activation, rank = text(operator, "FusedActivationFunction", "NONE"), number(operator, "Rank")
     weight, along = draft.constant(feature), draft.constant(time)
