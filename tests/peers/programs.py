@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from unfloat.ir.graph import BATCH, Clamp, Node, Port, Shape
 from unfloat.ir.instruction import Instruction, Tensor
 from unfloat.ops import REGISTRY
 from unfloat.ops._operator import Case, WeightRule
+from unfloat.program.interpret import interpret
 from unfloat.program.lower import complete, make_instruction
 from unfloat.program.program import Program
 from unfloat.spec.fixedpoint import quantize_multiplier, requantize
@@ -51,6 +53,21 @@ def many_operands() -> Iterator[tuple[str, Case]]:
 
 
 CASES = (*(case for rank in (3, 4, 5, 6) for case in ranked_cases(rank)), *many_operands())
+
+
+def in_a_row(program: Program, inputs: Arrays) -> Arrays:
+    """What a runtime gives for a file of the Program: sample after sample, and states that nobody resets."""
+    if all(REGISTRY[instruction.op].states is None for instruction in program.instructions):
+        return interpret(program, inputs)
+    kept, memory = replace(program, instructions=tuple(map(carried_on, program.instructions))), {}
+    runs = [interpret(kept, [codes[k : k + 1] for codes in inputs], memory) for k in range(len(inputs[0]))]
+    return [np.concatenate(parts) for parts in zip(*runs, strict=True)]
+
+
+def carried_on(instruction: Instruction) -> Instruction:
+    """The instruction, as a file can say it: with states that each run leaves to the next."""
+    changes = {"carried": 1} if "carried" in instruction.attributes else {}
+    return replace(instruction, attributes={**instruction.attributes, **changes})
 
 
 def clamped_sum(clamp: Clamp, label: QParams) -> Program:

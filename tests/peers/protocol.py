@@ -1,7 +1,8 @@
 """How jobs reach another process and results come back: two npz files. NumPy and the standard library only.
 
 Keys: "<job>/model" (bytes as uint8), "<job>/input/<i>" ([n, ...], one sample a row), "<job>/output/<i>", and
-"<job>/error" (text) where a runtime refuses a model.
+"<job>/error" (text) where a runtime refuses a model. A job's samples are runs in a row of one interpreter, whose
+variables nobody resets between them; every job begins anew.
 """
 
 from __future__ import annotations

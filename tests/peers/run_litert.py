@@ -15,7 +15,7 @@ from protocol import main
 def run(
     model: bytes, inputs: list[np.ndarray], resolver: OpResolverType = OpResolverType.BUILTIN_REF
 ) -> list[np.ndarray]:
-    """Run a model of batch 1 on each sample of the inputs [n, ...]; outputs [n, ...]."""
+    """Run a model of batch 1 on each sample of the inputs [n, ...] in a row, without a reset; outputs [n, ...]."""
     interpreter = Interpreter(model_content=model, experimental_op_resolver_type=resolver)
     interpreter.allocate_tensors()
     takes, gives = (

@@ -15,7 +15,7 @@ ARENA = 64 << 20
 
 
 def run(model: bytes, inputs: list[np.ndarray]) -> list[np.ndarray]:
-    """Run a model of batch 1 on each sample of the inputs [n, ...]; outputs [n, ...]."""
+    """Run a model of batch 1 on each sample of the inputs [n, ...] in a row, without a reset; outputs [n, ...]."""
     interpreter = runtime.Interpreter.from_bytes(model, arena_size=ARENA)
     outputs = range(runtime.schema_fb.Model.GetRootAs(model).Subgraphs(0).OutputsLength())
     results = []

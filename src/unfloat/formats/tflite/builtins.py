@@ -38,8 +38,10 @@ BUILTINS = {
     "TANH": ("", 2, 1, 3),
     "SUB": ("SubOptions", 2, 1, 5),
     "SUM": ("ReducerOptions", 2, 1, 2),
+    "SVDF": ("SVDFOptions", 3, 3, 3),
     "TRANSPOSE_CONV": ("TransposeConvOptions", 3, 3, 3),
     "TRANSPOSE": ("TransposeOptions", 2, 1, 5),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": ("UnidirectionalSequenceLSTMOptions", 1, 1, 1),
     # Codes that are chosen and compared.
     "ARG_MAX": ("ArgMaxOptions", 2, 1, 1),
     "GATHER": ("GatherOptions", 2, 1, 4),

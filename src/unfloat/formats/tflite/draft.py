@@ -38,6 +38,8 @@ class Draft:
     batch goes before the dimensions of all tensors (`lead` 1).
     """
 
+    carried = 1  # whether a run goes on from the states of the one before, as it does in a runtime
+
     def __init__(self, model: TfModel, lead: int) -> None:
         """Begin with nothing; `lead` as above."""
         self.model = model
@@ -47,6 +49,8 @@ class Draft:
         self.instructions: list[Instruction] = []
         self.values: dict[str, str] = {}  # of the file's activations: the Program's value
         self.readers = Counter(name for operator in model.operators for name in operator.inputs)
+        self.shown = {name for _, name in (*model.inputs, *model.outputs)}
+        self.made = {name for operator in model.operators for name in operator.outputs}
         held = sum(tensor.data.nbytes for tensor in model.tensors.values() if tensor.data is not None)
         self.allowance = MOST_SHARING * max(held, LEAST_ALLOWANCE)  # bytes that may be made of the file's constants
         self.known: dict[str, np.ndarray] = {}  # of the file's shapes and indices: their numbers
@@ -252,10 +256,17 @@ class Draft:
         codes, label = weight
         if bias.dtype.kind != "i":
             raise UnreadableError(f"required a bias of integers, found {bias.dtype}")
-        label = replace(label, narrow=bool(codes.min() > label.qmin))
+        label = snug(codes, label)
         if self.tensors[source].qparams.dtype == "int16":
             return {"weight": codes, "bias": bias.astype(np.int64)}, {"weight": label}, {"rounding": WIDE_ROUNDING}
         return {"weight": codes, "bias": bias.astype(np.int32)}, {"weight": label}, {}
+
+    def clip_code(self, bound: float, label: QParams) -> int:
+        """The code at which a state is clipped on both sides, as TFLite truncates it; 0 for none."""
+        code = int(min(bound / label.scale[0], 2.0 ** (label.bits - 1) - 1))
+        if bound and not code:
+            raise UnreadableError(f"required a clip of one code at least, found {bound} of steps of {label.scale[0]}")
+        return code
 
     def clamp(self, operator: TfOperator) -> dict[str, Any]:
         """An instruction's clamp by the operator's fused activation, and its rounding."""
@@ -323,12 +334,21 @@ class Draft:
         inside = sum(self.readers[name] for name in names)
         return inside + 2 * any(name in names for _, name in self.model.outputs) > 1
 
+    def is_own(self, state: str) -> bool:
+        """Whether one operator alone sees a state."""
+        return self.readers[state] == 1 and state not in self.shown and state not in self.made
+
     def require_same(self, output: str, label: QParams) -> None:
         """Raise unless codes that only move keep their meaning."""
         if self.label(output) != label:
             raise UnreadableError(
                 f"required the QParams of its operands for its output, {label}; found {self.label(output)}"
             )
+
+
+def snug(codes: np.ndarray, label: QParams) -> QParams:
+    """A weight's label, narrow where the lowest code is never used."""
+    return replace(label, narrow=bool(codes.min() > label.qmin))
 
 
 def fused_activation_of(operator: TfOperator) -> str:

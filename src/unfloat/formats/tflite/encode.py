@@ -124,7 +124,8 @@ class _Encoder:
         if tensor.quantization is not None:
             children["Quantization"] = self.quantization(tensor.quantization)
         kind = self.enumerated(("TensorType", tensor.dtype.upper()))
-        return self.table("Tensor", Type=kind, Buffer=self.buffer_index.get(tensor.name, 0), HasRank=True, **children)
+        buffer = self.buffer_index.get(tensor.name, 0)
+        return self.table("Tensor", Type=kind, Buffer=buffer, IsVariable=tensor.variable, HasRank=True, **children)
 
     def quantization(self, quantization: Quantization) -> int:
         """Scales, a zero point for each, and the axis they lie along."""
@@ -139,10 +140,12 @@ class _Encoder:
         inputs = self.numbers([-1 if name is None else self.index[name] for name in op.inputs], np.int32)
         outputs = self.numbers([self.index[name] for name in op.outputs], np.int32)
         options: dict[str, Any] = {}
+        if op.intermediates:
+            options["Intermediates"] = self.numbers([self.index[name] for name in op.intermediates], np.int32)
         if op.options:
             fields = {name: self.enumerated(value) for name, value in op.fields.items()}
             kind = self.enumerated(("BuiltinOptions", op.options))
-            options = {"BuiltinOptionsType": kind, "BuiltinOptions": self.table(op.options, **fields)}
+            options |= {"BuiltinOptionsType": kind, "BuiltinOptions": self.table(op.options, **fields)}
         return self.table(
             "Operator",
             OpcodeIndex=self.codes.index((op.builtin, op.version)),

@@ -69,6 +69,7 @@ class TfOperator:
         outputs: Tensor names.
         options: Name of the options' table; "" for none.
         fields: The options, by the schema's names in camel case.
+        intermediates: Tensors that say only what values inside the operator mean. They are written, never read.
     """
 
     builtin: str
@@ -77,6 +78,7 @@ class TfOperator:
     outputs: tuple[str, ...]
     options: str
     fields: Mapping[str, Field] = field(default_factory=lambda: EMPTY)
+    intermediates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from unfloat.ops import REGISTRY
 from unfloat.program.file import naming, read_bytes
 from unfloat.spec.qparams import QParams
 
+CONVERTERS_CLIP = 10.0  # of a cell: what converters write for layers that clip nothing
 UNIT = QParams((1.0,))  # of every value here, so that operators which share QParams agree
 
 
@@ -46,7 +47,12 @@ def read(path: str | Path, example_inputs: object = ()) -> Graph:
 
 
 class FloatDraft(Draft):
-    """The Graph being made. Where an integer Draft makes codes' constants, this one keeps real parameters."""
+    """The Graph being made. Where an integer Draft makes codes' constants, this one keeps real parameters.
+
+    States do not travel with what calibrates: each run begins anew, as it does in the layer that was converted.
+    """
+
+    carried = 0
 
     def __init__(self, model: TfModel, lead: int) -> None:
         """Begin with nothing; see `Draft`."""
@@ -82,6 +88,12 @@ class FloatDraft(Draft):
         """The node's clamp slot, where there is an activation."""
         return {} if activation == "NONE" else {"clamp": Clamp(*BOUNDS[activation])}
 
+    def clip_code(self, bound: float, label: QParams) -> int:
+        """None: a lowered cell saturates beyond a bound of its own, where its tanh is 1."""
+        if 0 < bound < CONVERTERS_CLIP:
+            raise UnreadableError(f"required no clip of the cell below {CONVERTERS_CLIP}, found {bound}")
+        return 0
+
     def cuts(self, operator: TfOperator) -> bool:
         """Whether the operator has an activation."""
         return bool(self.clamp(operator))
@@ -106,7 +118,15 @@ class FloatDraft(Draft):
         labels: Mapping[str, QParams] = EMPTY,
         name: str | None = None,
     ) -> str:
-        """Append a node; what only an instruction has is left out."""
+        """Append a node; what only an instruction has is left out.
+
+        Raises:
+            UnreadableError: It is one that cannot begin anew with each run.
+        """
+        if REGISTRY[op].states is not None and attributes.get("carried", 1):
+            raise UnreadableError(
+                f"{op} lives on what earlier runs left, of which samples to calibrate with say nothing"
+            )
         name = self.unused(name or f"{inputs[0]}/{op}")
         params = {role: Param(f"{name}.{role}") for role in constants}
         self.arrays |= {f"{name}.{role}": np.asarray(array, np.float32) for role, array in constants.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -52,6 +53,10 @@ class Scope:
         """Declare a constant and return its name."""
         return self._declare(name, data.shape, str(data.dtype), quantization, data)
 
+    def variable(self, name: str, shape: Shape, label: QParams) -> str:
+        """Declare a state, which a runtime keeps from one run to the next, and return its name."""
+        return self._declare(name, shape, label.dtype, Quantization.of(label), variable=True)
+
     def between(self, name: str, like: str, shape: Shape | None = None) -> str:
         """Declare an activation that means what `like` does, between two operators of one instruction."""
         model = self.tensors[like]
@@ -74,13 +79,23 @@ class Scope:
         self.tensors[name] = TfTensor(name, self.shape(name), "int32")
 
     def emit(
-        self, builtin: str, inputs: Sequence[str], output: str, *, version: int | None = None, **fields: Field
+        self,
+        builtin: str,
+        inputs: Sequence[str | None],
+        output: str,
+        *,
+        version: int | None = None,
+        **fields: Field,
     ) -> None:
         """Append an operator, under the version that its storage type asks for unless one is given."""
         options, signed, unsigned, wide = BUILTINS[builtin]
-        found = {self.tensors[inputs[0]].dtype, self.tensors[output].dtype}
-        usual = wide if "int16" in found else unsigned if self.tensors[inputs[0]].dtype == "uint8" else signed
+        first = self.tensors[inputs[0] or output].dtype
+        usual = wide if "int16" in (first, self.tensors[output].dtype) else unsigned if first == "uint8" else signed
         self.operators.append(TfOperator(builtin, version or usual, tuple(inputs), (output,), options, fields))
+
+    def say_inside(self, names: Sequence[str]) -> None:
+        """Say by tensors that nothing computes what values inside the last operator mean."""
+        self.operators[-1] = replace(self.operators[-1], intermediates=tuple(names))
 
     def _declare(
         self,
@@ -89,7 +104,9 @@ class Scope:
         dtype: str,
         quantization: Quantization | None = None,
         data: np.ndarray | None = None,
+        *,
+        variable: bool = False,
     ) -> str:
         name = apart(name, self.tensors)
-        self.tensors[name] = TfTensor(name, shape, dtype, quantization, data)
+        self.tensors[name] = TfTensor(name, shape, dtype, quantization, data, variable)
         return name

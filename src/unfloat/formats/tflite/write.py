@@ -4,6 +4,9 @@ The same bits means: in TensorFlow Lite Micro's reference kernels (CMSIS-NN's de
 LiteRT's reference kernels for uint8, which Micro does not know. Where LiteRT runs an int8 or int16 file, a code may
 differ by one: it requantizes FULLY_CONNECTED in floating point, so does it make the tables of LOGISTIC and TANH, and it
 forms the factors of MUL, LEAKY_RELU, ABS and HARD_SWISH in float32. Micro runs grouped convolutions too.
+
+States are variable tensors: a runtime carries them on from run to run until its variables are reset. It does so too for
+an LSTM whose runs begin anew (`carried` = 0), as TFLite has no other: reset before each run, its bits are the same.
 """
 
 from __future__ import annotations
