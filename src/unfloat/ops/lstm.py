@@ -94,25 +94,13 @@ def _codes(weight: np.ndarray, label: QParams) -> np.ndarray:
 
 def _derive(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
     """The factors into the gates (first the input's, then the output's own), into the cell, and out of it."""
-    cell = instruction.labels["cell"]
-    if cell.dtype != "int16" or cell.axis is not None:
-        raise NumericDomainError(f"lstm needs a cell of int16 codes and one scale, found {cell}")
-    half, exponent = math.frexp(scale_of(cell))
-    if half != 0.5 or not LEAST_EXPONENT < exponent <= MOST_EXPONENT + 1:
-        raise NumericDomainError(f"lstm needs a power of two, 2^-20 to 1, as its cell's scale, found {scale_of(cell)}")
-    if scale_of(output) < VALUE_SCALE**2:
-        raise NumericDomainError(f"lstm needs an output scale of at least 2^-30, found {scale_of(output)}")
-    products = np.append(
-        scale_of(inputs[0]) * _gate_scales(instruction, "weight"),
-        scale_of(output) * _gate_scales(instruction, "recurrent"),
-    )
-    singles = products.astype(np.float32).astype(np.float64)  # as TFLite forms a product of two scales
-    multiplier, shift = quantize_multipliers(singles / GATE_SCALE)
-    cell_multiplier, cell_shift = quantize_multiplier(VALUE_SCALE**2 / scale_of(cell))
+    cell = _cell_scale(instruction.labels["cell"])
+    if scale_of(output) <= VALUE_SCALE**2:
+        raise NumericDomainError(f"lstm needs an output scale above 2^-30, found {scale_of(output)}")
+    multiplier, shift = quantize_multipliers(_gate_factors(instruction, inputs[0], output))
+    cell_multiplier, cell_shift = quantize_multiplier(VALUE_SCALE**2 / cell)
     output_multiplier, output_shift = quantize_multiplier(VALUE_SCALE**2 / scale_of(output))
-    if output_shift > 0:
-        raise NumericDomainError(f"lstm needs an output scale of 2^-30 and more, found {scale_of(output)}")
-    curve_multiplier, curve_shift = curve_input(scale_of(cell))
+    curve_multiplier, curve_shift = curve_input(cell)
     return {
         "multiplier": multiplier,
         "shift": shift,
@@ -126,6 +114,26 @@ def _derive(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) 
         "input_zero_point": inputs[0].qparams.zero_point,
         "output_zero_point": output.qparams.zero_point,
     }
+
+
+def _cell_scale(label: QParams) -> float:
+    """Its scale, a power of two."""
+    if label.dtype != "int16" or label.axis is not None:
+        raise NumericDomainError(f"lstm needs a cell of int16 codes and one scale, found {label}")
+    half, exponent = math.frexp(scale_of(label))
+    if half != 0.5 or not LEAST_EXPONENT < exponent <= MOST_EXPONENT + 1:
+        raise NumericDomainError(f"lstm needs a power of two, 2^-20 to 1, as its cell's scale, found {scale_of(label)}")
+    return scale_of(label)
+
+
+def _gate_factors(instruction: Instruction, source: Tensor, output: Tensor) -> np.ndarray:
+    """Of the input's four products, then of the output's own (eq. 51)."""
+    products = np.append(
+        scale_of(source) * _gate_scales(instruction, "weight"),
+        scale_of(output) * _gate_scales(instruction, "recurrent"),
+    )
+    singles = products.astype(np.float32).astype(np.float64)  # as TFLite forms a product of two scales
+    return singles / GATE_SCALE
 
 
 def _gate_scales(instruction: Instruction, role: str) -> np.ndarray:

@@ -15,7 +15,7 @@ from unfloat.spec.backend import NumpyBackend
 from unfloat.spec.errors import InputError, InvalidProgramError
 from unfloat.spec.qparams import STORAGE
 
-Memory: TypeAlias = "dict[str, Mapping[str, np.ndarray]]"  # by instruction, its states' codes by role
+Memory: TypeAlias = dict[str, Mapping[str, np.ndarray]]  # by instruction, its states' codes by role
 
 
 def interpret(program: Program, inputs: Sequence[np.ndarray], memory: Memory | None = None) -> list[np.ndarray]:
