@@ -102,12 +102,11 @@ def _derive(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) 
         raise NumericDomainError(f"lstm needs a power of two, 2^-20 to 1, as its cell's scale, found {scale_of(cell)}")
     if scale_of(output) < VALUE_SCALE**2:
         raise NumericDomainError(f"lstm needs an output scale of at least 2^-30, found {scale_of(output)}")
-    products = np.append(
-        scale_of(inputs[0]) * _gate_scales(instruction, "weight"),
-        scale_of(output) * _gate_scales(instruction, "recurrent"),
+    factors = np.append(
+        scale_of(inputs[0]) * _gate_scales(instruction, "weight") / GATE_SCALE,
+        scale_of(output) * _gate_scales(instruction, "recurrent") / GATE_SCALE,
     )
-    singles = products.astype(np.float32).astype(np.float64)  # as TFLite forms a product of two scales
-    multiplier, shift = quantize_multipliers(singles / GATE_SCALE)
+    multiplier, shift = quantize_multipliers(factors)
     cell_multiplier, cell_shift = quantize_multiplier(VALUE_SCALE**2 / scale_of(cell))
     output_multiplier, output_shift = quantize_multiplier(VALUE_SCALE**2 / scale_of(output))
     if output_shift > 0:
