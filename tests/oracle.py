@@ -8,11 +8,13 @@ Sources, as cited below:
     Jacob et al.  "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018
     gemmlowp      fixedpoint/fixedpoint.h
     TFLite        the reference kernels and quantization_util.cc of TensorFlow Lite
+    TFLite Micro  the reference kernels of TensorFlow Lite Micro
 
 Conventions: a code is a stored integer, int8, uint8 or int16; activations are NHWC; spatial pairs are (vertical, horizontal);
 paddings are (top, left, bottom, right); a real multiplier is (multiplier, shift), meaning multiplier * 2^(shift - 31).
 """
 
+import functools
 import math
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -125,6 +127,7 @@ def _normalize(real: float) -> Pair:
     return (2**30, shift + 1) if multiplier == 2**31 else (multiplier, shift)
 
 
+@functools.cache
 def quantize_multiplier(real: float) -> Pair:
     """A real factor as (multiplier, shift), 2^30 <= multiplier < 2^31 (Jacob et al. eq. 6; TFLite QuantizeMultiplier).
 
@@ -1192,27 +1195,26 @@ VALUE_SCALE = 2.0**-15  # of what leaves it
 
 
 def svdf_factors(scales: tuple[float, float, float, float, float]) -> tuple[Pair, Pair]:
-    """Into the state and out of it, from the scales of (x, feature, state, time, output): singles (PrepareSvdf)."""
+    """Into the state and out of it, from the scales of (x, feature, state, time, output) (PrepareSvdf as of 2026)."""
     scale, feature_scale, state_scale, time_scale, output_scale = scales
-    into = float32(float32(scale * feature_scale) / state_scale)
-    out = float32(float32(state_scale * time_scale) / output_scale)
+    into, out = scale * feature_scale / state_scale, state_scale * time_scale / output_scale
     return quantize_multiplier(into), quantize_multiplier(out)
 
 
 def svdf(
     x: Tensor, feature: Tensor, time: Tensor, bias: Sequence[int], state: Tensor, rank: int, *,
-    scales: tuple[float, float, float, float, float], zero_points: Triple, state_range: Pair,
+    scales: tuple[float, float, float, float, float], zero_points: Pair, state_range: Pair,
     clamp_min: int, clamp_max: int, rounding: Rounding,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Each filter's dot product joins its last `memory` ones, and time weighs them all (TFLite Micro SVDF).
 
     x is [batch, inputs], `feature` [filters, inputs], `time` [filters, memory], `state` [batch, filters, memory] with
-    the newest last. An output sums `rank` filters. Zero points are (x, state, output). Returned are the output and the
-    new state.
+    the newest last. An output sums `rank` filters. Zero points are (x, output); the state's is 0: another one wraps there.
+    Returned are the output and the new state.
     """
     filters, memory = time.shape
     _require(filters % rank == 0, f"{filters} filters are no multiple of the rank {rank}")
-    zero_point, state_zero_point, output_zero_point = zero_points
+    zero_point, output_zero_point = zero_points
     into, out = svdf_factors(scales)
 
     def remembered(index: Index) -> int:
@@ -1220,7 +1222,7 @@ def svdf(
         if age + 1 < memory:
             return state.at(n, f, age + 1)
         acc = sum(feature.at(f, i) * (x.at(n, i) - zero_point) for i in range(x.shape[1]))
-        return _output_stage(acc, *into, state_zero_point, *state_range, rounding)
+        return _output_stage(acc, *into, 0, *state_range, rounding)
 
     new_state = Tensor.of((x.shape[0], filters, memory), remembered)
 
@@ -1228,7 +1230,7 @@ def svdf(
         n, unit = index
         acc = bias[unit]
         for f, age in indices((rank, memory)):
-            acc += time.at(unit * rank + f, age) * (new_state.at(n, unit * rank + f, age) - state_zero_point)
+            acc += time.at(unit * rank + f, age) * new_state.at(n, unit * rank + f, age)
         return _output_stage(acc, *out, output_zero_point, clamp_min, clamp_max, rounding)
 
     return Tensor.of((x.shape[0], filters // rank), element), new_state
@@ -1263,13 +1265,10 @@ class Lstm:
     rounding: Rounding
 
     def gate_factors(self, gate: int) -> tuple[Pair, Pair]:
-        """Of what x gives and of what the output gives; the numerator, a product of two scales, is a single.
-
-        (GetQuantizedConvolutionMultipler.)
-        """
+        """Of what x gives and of what the output gives, in doubles (GetQuantizedConvolutionMultipler as of 2026)."""
         scale, _, output_scale = self.scales
         products = (scale * self.weight_scales[gate], output_scale * self.recurrent_scales[gate])
-        fed, back = (quantize_multiplier(float32(product) / GATE_SCALE) for product in products)
+        fed, back = (quantize_multiplier(product / GATE_SCALE) for product in products)
         return fed, back
 
     def cell_factors(self) -> tuple[Pair, Pair, Pair]:

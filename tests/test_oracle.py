@@ -847,7 +847,7 @@ def test_softmax_counts_what_is_beyond_the_radius_as_zero() -> None:
 svdf = partial(
     oracle.svdf,
     scales=(0.5, 0.5, 0.25, 1.0, 1.0),  # into the state by 1, out of it by 1/4
-    zero_points=(0, 0, 0),
+    zero_points=(0, 0),
     state_range=(-(2**15), 2**15 - 1),
     clamp_min=-128,
     clamp_max=127,
@@ -860,24 +860,14 @@ def test_svdf_by_hand(rounding: Rounding) -> None:
     x, feature = tensor((1, 2), 5, 3), tensor((2, 2), 1, 2, 3, -1)
     time, state = tensor((2, 3), 1, 2, 3, -1, 0, 2), tensor((1, 2, 3), 7, 1, -2, 0, 4, 5)
     # Steps 4 and 2 give the features 8 and 10, in place of 7 and 0. Then 1 - 4 + 24 = 21 and -4 + 0 + 20 = 16, one sum.
-    run = partial(svdf, x, feature, time, state=state, rank=2, zero_points=(1, 0, -3), rounding=rounding)
+    run = partial(svdf, x, feature, time, state=state, rank=2, zero_points=(1, -3), rounding=rounding)
     made, after = run(bias=[5])
     assert after == tensor((1, 2, 3), 1, -2, 8, 4, 5, 10)
     assert made == tensor((1, 1), 11 - 3)  # 42 / 4 is the tie 10.5
     assert run(bias=[-79])[0].data == [{"double": -11, "single": -10}[rounding] - 3]  # and -42 / 4 the tie -10.5
     # With rank 1 each filter is an output of its own: 21 / 4, by way of 10.5 and 11 or at once, and 16 / 4.
-    apart = run(bias=[0, 0], rank=1, zero_points=(1, 0, 0))
+    apart = run(bias=[0, 0], rank=1, zero_points=(1, 0))
     assert apart == (tensor((1, 2), {"double": 6, "single": 5}[rounding], 4), after)
-
-
-@pytest.mark.parametrize(("code", "kept", "output"), [(100, 127, 24), (90, 121, 23), (-128, -97, -32), (-97, -66, -24)])
-def test_svdf_adds_the_zero_point_of_a_state_before_it_saturates(code: int, kept: int, output: int) -> None:
-    one = tensor((1, 1), 1)
-    made, after = svdf(
-        tensor((1, 1), code), one, one, [0], tensor((1, 1, 1), 31), 1, zero_points=(0, 31, 0), state_range=(-128, 127)
-    )
-    assert after.data == [kept]
-    assert made.data == [output]  # (kept - 31) / 4
 
 
 def test_svdf_saturates_state_and_output_and_keeps_samples_apart() -> None:
@@ -892,15 +882,23 @@ def test_svdf_saturates_state_and_output_and_keeps_samples_apart() -> None:
         svdf(tensor((1, 1), 0), tensor((3, 1), 1, 1, 1), tensor((3, 1), 1, 1, 1), [0], tensor((1, 3, 1), 0, 0, 0), 2)
 
 
-def test_svdf_forms_its_factors_in_single_precision() -> None:
+def test_svdf_keeps_a_state_of_8_bits() -> None:
+    one = tensor((1, 1), 1)
+    for code, kept in ((100, 100), (43, 43), (127, 127), (-128, -128)):
+        assert svdf(tensor((1, 1), code), one, one, [0], tensor((1, 1, 1), 9), 1, state_range=(-128, 127))[1].data == [
+            kept
+        ]
+    twice = partial(svdf, feature=tensor((1, 1), 2), time=one, bias=[0], rank=1, state_range=(-128, 127))
+    assert [twice(tensor((1, 1), code), state=tensor((1, 1, 1), 9))[1].data for code in (64, -65)] == [[127], [-128]]
+
+
+def test_svdf_factors_by_hand() -> None:
+    assert oracle.svdf_factors((0.5, 0.5, 0.25, 1.0, 1.0)) == ((2**30, 1), (2**30, -1))
+    # Doubles from the scales on: singles between would cut the last 7 of 31 bits.
     a, b, c = (oracle.float32(scale) for scale in (0.1, 0.7, 0.3))
     into, out = oracle.svdf_factors((a, b, c, a, b))
-    assert into == oracle.quantize_multiplier(oracle.float32(oracle.float32(a * b) / c))
-    assert out == oracle.quantize_multiplier(oracle.float32(oracle.float32(c * a) / b))
-    # A single has 24 bits: the last 7 of the multiplier's 31 are 0, those of the double quotient are not.
-    assert into[0] % 2**7 == 0 == out[0] % 2**7
-    assert oracle.quantize_multiplier(a * b / c)[0] % 2**7
-    assert (into[0], into[1]) != oracle.quantize_multiplier(a * b / c)
+    assert into == oracle.quantize_multiplier(a * b / c) != oracle.quantize_multiplier(oracle.float32(a * b) / c)
+    assert out == oracle.quantize_multiplier(c * a / b)
 
 
 def lstm_of(
@@ -928,11 +926,11 @@ def test_lstm_factors_by_hand() -> None:
     assert layer.gate_factors(0) == ((2**30, 1), (2**30, 4))
     # 2^-15, 2^-30 / 2^-11 and 2^-30 / 2^-7.
     assert layer.cell_factors() == ((2**30, -14), (2**30, -18), (2**30, -22))
-    # A product of two scales is a single: of 24 bits, so that the multiplier's last 7 are 0.
+    # The product of two scales stays a double.
     a, b = oracle.float32(0.1), oracle.float32(0.7)
     odd = lstm_of(weight_scales=[a] * 4, recurrent_scales=[a] * 4, scales=(b, 2.0**-11, b))
-    assert {factor[0] % 2**7 for factor in odd.gate_factors(3)} == {0}
-    assert oracle.quantize_multiplier(a * b * 4096)[0] % 2**7
+    assert odd.gate_factors(3) == (oracle.quantize_multiplier(a * b * 4096),) * 2
+    assert odd.gate_factors(3)[0] != oracle.quantize_multiplier(oracle.float32(a * b) * 4096)
 
 
 def test_the_sigmoid_table_at_points_of_the_published_one() -> None:

@@ -235,7 +235,7 @@ def _svdf(i: Instruction, x: oracle.Tensor, states: list[oracle.Tensor], program
             *states,
             i.attributes["rank"],
             scales=tuple(label.scale[0] for label in labels),  # type: ignore[arg-type]
-            zero_points=(source.zero_point, state.zero_point, output.zero_point),
+            zero_points=(source.zero_point, output.zero_point),
             state_range=(state.qmin, state.qmax),
             **_clamp(i),
             rounding=i.attributes["rounding"],

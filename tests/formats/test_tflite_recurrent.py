@@ -32,7 +32,7 @@ from unfloat.program.interpret import interpret
 from unfloat.program.lower import complete
 from unfloat.program.program import Program
 from unfloat.spec.errors import ExportError, UnsupportedError
-from unfloat.spec.fixedpoint import requantize
+from unfloat.spec.fixedpoint import quantize_multiplier, requantize
 from unfloat.spec.qparams import QParams, float32
 
 COUNT = int(os.environ.get("UNFLOAT_RANDOM_MODELS", "60"))
@@ -167,6 +167,63 @@ def legacy(program: Program) -> Program:
     return replace(program, instructions=(replace(instruction, constants={**instruction.constants, **constants}),))
 
 
+def test_micro_forms_the_svdf_factors_in_double() -> None:
+    """Sums at which factors formed in float32 give other codes, into the state and out of it."""
+    rng, jobs = generator("recurrent", "svdf factors"), {}
+    for index in range(10):
+        jobs[f"out of the state {index}"] = hard_biases(rng)
+        jobs[f"into the state {index}"] = hard_features(rng)
+    assert not differing(peer("tflm"), jobs)
+
+
+def hard_sums(rng: Rng, exponents: tuple[float, float, float], most: int) -> tuple[list[float], np.ndarray]:
+    """Three scales, and sums up to `most` whose codes are others where `first * second / third` is in float32."""
+    while True:
+        first, second, third = scales = [float32(2.0 ** rng.uniform(e, e + 2)) for e in exponents]
+        exact, single = (quantize_multiplier(f) for f in (first * second / third, float32(first * second) / third))
+        singles = quantize_multiplier(float32(float32(first * second) / third))
+        near = (rng.integers(-100, 100, 4000) + 0.5) * third / (first * second)
+        sums = near.astype(np.int64) + rng.integers(-6, 7, 4000)
+        differ = (scaled(sums, exact) != scaled(sums, single)) & (scaled(sums, exact) != scaled(sums, singles))
+        if (found := sums[differ & (np.abs(sums) <= most)]).size:
+            return scales, found[:32]
+
+
+def hard_biases(rng: Rng) -> tuple[Program, Arrays]:
+    """Outputs that are their biases, scaled out of the state."""
+    (state, time, out), sums = hard_sums(rng, (-12, -16, -4), 2**30)
+    units = len(sums)
+    constants = {"weight": np.zeros((units, 1)), "time": np.zeros((units, 1)), "bias": sums}
+    return an_exact_svdf((0.5, 0.5, state, time, out), constants), [np.zeros((1, 1), np.int8)]
+
+
+def hard_features(rng: Rng) -> tuple[Program, Arrays]:
+    """Outputs that are the newest feature: a product of 127s and one 1 with weights that sum to what is asked."""
+    depth = 128
+    (scale, weight, state), sums = hard_sums(rng, (-10, -10, -4), 127 * 127 * (depth - 2))
+    rest, ones = np.divmod(np.abs(sums), 127)
+    rows = np.stack([np.clip(rest - 127 * k, 0, 127) for k in range(depth - 1)], axis=1)
+    rows = np.concatenate([rows, ones[:, None]], axis=1) * np.sign(sums)[:, None]
+    units = len(sums)
+    constants = {"weight": rows, "time": np.ones((units, 1)), "bias": np.zeros(units)}
+    program = an_exact_svdf((scale, weight, state, 1.0, state), constants)
+    return program, [np.append(np.full(depth - 1, 127), 1).astype(np.int8)[None]]
+
+
+def an_exact_svdf(scales: tuple[float, ...], constants: dict[str, np.ndarray]) -> Program:
+    """An SVDF of rank 1 and no zero points; scales of input, weight, state, time and output."""
+    dtypes = {"weight": np.int8, "time": np.int16, "bias": np.int32}
+    units, depth = constants["weight"].shape
+    source, output = Tensor("x", (BATCH, depth), QParams(scales[:1])), Tensor("y", (BATCH, units), QParams(scales[4:]))
+    labels = {
+        "weight": QParams(scales[1:2], narrow=True),
+        "time": QParams(scales[3:4], 0, "int16", 16),
+        "state": QParams(scales[2:3], 0, "int16", 16),
+    }
+    made = {role: array.astype(dtypes[role]) for role, array in constants.items()}
+    return program_of(Instruction("svdf", "y", ("x",), {"rank": 1, **CLAMP}, made, labels), source, output)
+
+
 def scaled(values: np.ndarray, pair: tuple[int, int]) -> np.ndarray:
     multiplier, shift = (np.array([value], np.int64) for value in pair)
     return np.asarray(requantize(values, multiplier, shift, "double"))
@@ -199,21 +256,6 @@ def test_an_svdf_is_clamped_after_it() -> None:
         again = from_bytes(to_bytes(narrow)).instructions
         assert [i.op for i in again] == ["svdf"], "the clamp joins the instruction before it"
     assert not differing(peer("tflm"), jobs)
-
-
-def test_a_state_of_bytes_with_a_zero_point_is_read_and_not_written() -> None:
-    """Micro's versions differ there; the newest saturate, so that no feature changes its sign."""
-    model = decode(to_bytes(svdf(generator("recurrent", "bytes"), "int8")))
-    scale = model.tensors["y/state"].quantization.scale[0] / 64
-    program = from_model(retyped(model, "y/state", quantization=Quantization((scale,), 100)))
-    (instruction,) = program.instructions
-    source = program.tensors["x"].qparams
-    codes = np.where(instruction.constants["weight"][:1] < 0, source.qmin, source.qmax).astype(np.int8)
-    memory: dict[str, Any] = {}
-    interpret(program, [codes], memory)
-    assert memory["y"]["state"][0, 0, -1] == 127
-    with pytest.raises(ExportError, match="the zero point 0 of a state"):
-        to_bytes(program)
 
 
 @pytest.mark.parametrize(("fields", "message"), [({"clamp_min": 0}, "all codes"), ({"rounding": "single"}, "rounding")])
@@ -290,6 +332,15 @@ SVDFS: dict[str, tuple[Callable[[TfModel], TfModel], str]] = {
     "no variable": (lambda m: retyped(m, "y/state", variable=False), "variable tensor"),
     "state of another size": (lambda m: retyped(m, "y/state", shape=(1, 3)), "required a state of"),
     "state of bytes": (lambda m: retyped(m, "y/state", dtype="int8"), "stored alike"),
+    "state with a zero point": (
+        lambda m: retyped(
+            retyped(m, "y/time", dtype="int8", data=m.tensors["y/time"].data.astype(np.int8)),
+            "y/state",
+            dtype="int8",
+            quantization=Quantization((0.5,), 3),
+        ),
+        "symmetric state",
+    ),
     "float": (lambda m: retyped(m, "x", dtype="float32", quantization=None), "computes with floats"),
 }
 

@@ -128,12 +128,8 @@ def _cell_scale(label: QParams) -> float:
 
 def _gate_factors(instruction: Instruction, source: Tensor, output: Tensor) -> np.ndarray:
     """Of the input's four products, then of the output's own (eq. 51)."""
-    products = np.append(
-        scale_of(source) * _gate_scales(instruction, "weight"),
-        scale_of(output) * _gate_scales(instruction, "recurrent"),
-    )
-    singles = products.astype(np.float32).astype(np.float64)  # as TFLite forms a product of two scales
-    return singles / GATE_SCALE
+    own = scale_of(output) * _gate_scales(instruction, "recurrent")
+    return np.append(scale_of(source) * _gate_scales(instruction, "weight"), own) / GATE_SCALE
 
 
 def _gate_scales(instruction: Instruction, role: str) -> np.ndarray:

@@ -36,16 +36,10 @@ MOST_CLIP = 2**15 - 1
 
 
 def _svdf(scope: Scope, i: Instruction) -> None:
-    """The integer kernels demand RELU and do not compute it: they saturate to int8 codes.
-
-    Versions of Micro differ in bytes of state: older ones saturate a feature before they add the zero point, and wrap.
-    """
+    """The integer kernels demand RELU and do not compute it: they saturate to int8 codes."""
     label, time, state = (i.labels[role] for role in ("weight", "time", "state"))
     if i.attributes["state_bits"] != 8 * np.dtype(state.dtype).itemsize:
         raise UnsayableError(f"required a state of all codes of {state.dtype}, found {state.bits} bits")
-    if state.zero_point:
-        required = "required the zero point 0 of a state, as versions of TensorFlow Lite Micro differ in others"
-        raise UnsayableError(f"{required}, found {state.zero_point}")
     bias = Quantization((positive_scale(state.scale[0] * time.scale[0]),))
     inputs = (
         i.inputs[0],
@@ -100,10 +94,7 @@ WRITERS = {"svdf": _svdf, "lstm": _lstm}
 
 
 def _read_svdf(draft: Draft, operator: TfOperator) -> None:
-    """The kernels clamp to int8 codes, whether the file says RELU or nothing.
-
-    A state of bytes saturates with its zero point, as in Micro's newest versions.
-    """
+    """The kernels clamp to int8 codes, whether the file says RELU or nothing."""
     source, feature, time, bias, state = require_operands(operator, 5)
     activation, rank = text(operator, "FusedActivationFunction", "NONE"), number(operator, "Rank")
     weight, along = draft.constant(feature), draft.constant(time)
@@ -200,7 +191,10 @@ def _state(draft: Draft, name: str | None, size: int) -> QParams:
         raise UnreadableError(f"required a state of {size} codes, found {tensor.name}, {tensor.shape}")
     if not draft.is_own(tensor.name):
         raise UnreadableError(f"required a state of its own, found {tensor.name}, which others read or write")
-    return draft.label(name)
+    label = draft.label(name)
+    if label.axis is not None:
+        raise UnreadableError(f"required a state of one scale, found {label} of {tensor.name}")
+    return label
 
 
 def _one_scale(draft: Draft, name: str | None) -> QParams:
