@@ -96,10 +96,13 @@ def _codes(weight: np.ndarray, label: QParams) -> np.ndarray:
 def _derive(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
     """The factors into the gates (first the input's, then the output's own), into the cell, and out of it."""
     cell = instruction.labels["cell"]
-    if cell.dtype != "int16" or not 2.0**LEAST_EXPONENT <= scale_of(cell) <= 2.0**MOST_EXPONENT:
-        raise NumericDomainError(f"lstm needs a cell of int16 codes and a scale of 2^-20 to 1, found {cell}")
-    if math.frexp(scale_of(cell))[0] != 0.5:
-        raise NumericDomainError(f"lstm needs a power of two as its cell's scale, found {scale_of(cell)}")
+    if cell.dtype != "int16" or cell.axis is not None:
+        raise NumericDomainError(f"lstm needs a cell of int16 codes and one scale, found {cell}")
+    half, exponent = math.frexp(scale_of(cell))
+    if half != 0.5 or not LEAST_EXPONENT < exponent <= MOST_EXPONENT + 1:
+        raise NumericDomainError(f"lstm needs a power of two, 2^-20 to 1, as its cell's scale, found {scale_of(cell)}")
+    if scale_of(output) < VALUE_SCALE**2:
+        raise NumericDomainError(f"lstm needs an output scale of at least 2^-30, found {scale_of(output)}")
     factors = np.append(
         scale_of(inputs[0]) * _gate_scales(instruction, "weight") / GATE_SCALE,
         scale_of(output) * _gate_scales(instruction, "recurrent") / GATE_SCALE,

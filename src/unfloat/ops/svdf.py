@@ -80,7 +80,7 @@ def _scale(real: float) -> float:
 
 
 def _derive(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
-    """`S_in S_w / S_state` and `S_state S_time / S_out`, formed in float32 as TFLite does."""
+    """`S_in S_w / S_state` and `S_state S_time / S_out`."""
     labels = instruction.labels
     if any(label.axis is not None for label in labels.values()):
         raise NumericDomainError("svdf needs labels per tensor")
@@ -88,10 +88,11 @@ def _derive(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) 
         raise NumericDomainError("svdf needs symmetric weights of int8, and in time symmetric ones")
     if labels["state"].dtype == "uint8" or labels["time"].dtype != labels["state"].dtype:
         raise NumericDomainError("svdf needs a state of int8 or int16, and weights in time stored alike")
+    if labels["state"].zero_point or labels["state"].narrow:  # what passes 8 bits with a zero point wraps in TFLite
+        raise NumericDomainError("svdf needs a symmetric state whose lowest code is used as any other")
     weight, time, state = (scale_of(labels[role]) for role in ("weight", "time", "state"))
-    factor = float32(float32(scale_of(inputs[0]) * weight) / state)
-    feature_multiplier, feature_shift = quantize_multiplier(factor)
-    multiplier, shift = quantize_multiplier(float32(float32(state * time) / scale_of(output)))
+    feature_multiplier, feature_shift = quantize_multiplier(scale_of(inputs[0]) * weight / state)
+    multiplier, shift = quantize_multiplier(state * time / scale_of(output))
     return {
         "feature_multiplier": feature_multiplier,
         "feature_shift": feature_shift,
