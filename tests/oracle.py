@@ -8,11 +8,13 @@ Sources, as cited below:
     Jacob et al.  "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018
     gemmlowp      fixedpoint/fixedpoint.h
     TFLite        the reference kernels and quantization_util.cc of TensorFlow Lite
+    TFLite Micro  the reference kernels of TensorFlow Lite Micro
 
 Conventions: a code is a stored integer, int8, uint8 or int16; activations are NHWC; spatial pairs are (vertical, horizontal);
 paddings are (top, left, bottom, right); a real multiplier is (multiplier, shift), meaning multiplier * 2^(shift - 31).
 """
 
+import functools
 import math
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -125,6 +127,7 @@ def _normalize(real: float) -> Pair:
     return (2**30, shift + 1) if multiplier == 2**31 else (multiplier, shift)
 
 
+@functools.cache
 def quantize_multiplier(real: float) -> Pair:
     """A real factor as (multiplier, shift), 2^30 <= multiplier < 2^31 (Jacob et al. eq. 6; TFLite QuantizeMultiplier).
 
@@ -888,6 +891,30 @@ def sigmoid_table() -> list[int]:
     return [*(math.floor(raised(k) + 0.5) for k in range(255)), 2**16 - 1]
 
 
+SIGMOID_TABLE = sigmoid_table()
+
+
+def _between(argument: int, bits: int, beyond: int) -> int:
+    """The table's value, 2^bits steps to a segment, in 2^-(16 + bits); past its last segment, `beyond`."""
+    segment, rest = divmod(abs(argument), 2**bits)
+    if segment >= 255:
+        return beyond
+    low, high = SIGMOID_TABLE[segment : segment + 2]
+    return (low << bits) + rest * (high - low)
+
+
+def _logistic_at(argument: int) -> int:
+    """The logistic function at an argument in 12288ths, in 2^-15."""
+    result = _between(argument, 9, INT16_MAX << 10)
+    return (result + 2**9 if argument >= 0 else 2**25 - result + 2**9 - 1) >> 10
+
+
+def _tanh_at(argument: int) -> int:
+    """tanh at an argument in 12288ths, in 2^-15."""
+    result = _between(argument, 8, 0xFFFF << 8)
+    return (result - 2**23 + 2**7 if argument >= 0 else -result + 2**23 + 2**7 - 1) >> 8
+
+
 def _table_argument(code: int, scale: float) -> int:
     """scale * code in 12288ths: the factor's 15 high bits, truncated, then one rounding (TFLite LOGISTIC on int16)."""
     factor, shift = scale * 4096 * 3, 0
@@ -899,32 +926,12 @@ def _table_argument(code: int, scale: float) -> int:
 
 def logistic_int16(x: Tensor, scale: float) -> Tensor:
     """The logistic function in 2^-15 by a table of 2^9 steps a segment (TFLite LOGISTIC on int16)."""
-    table = sigmoid_table()
-
-    def element(index: Index) -> int:
-        argument = _table_argument(x.at(*index), scale)
-        segment, rest = divmod(abs(argument), 2**9)
-        result = INT16_MAX << 10
-        if segment < 255:
-            result = (table[segment] << 9) + rest * (table[segment + 1] - table[segment])
-        return (result + 2**9 if argument >= 0 else 2**25 - result + 2**9 - 1) >> 10
-
-    return Tensor.of(x.shape, element)
+    return Tensor.of(x.shape, lambda index: _logistic_at(_table_argument(x.at(*index), scale)))
 
 
 def tanh_int16(x: Tensor, scale: float) -> Tensor:
     """tanh(x) = 2 / (1 + e^-2x) - 1 in 2^-15 by the same table, 2^8 steps a segment (TFLite TANH on int16)."""
-    table = sigmoid_table()
-
-    def element(index: Index) -> int:
-        argument = _table_argument(x.at(*index), scale)
-        segment, rest = divmod(abs(argument), 2**8)
-        result = 0xFFFF << 8
-        if segment < 255:
-            result = (table[segment] << 8) + rest * (table[segment + 1] - table[segment])
-        return (result - 2**23 + 2**7 if argument >= 0 else -result + 2**23 + 2**7 - 1) >> 8
-
-    return Tensor.of(x.shape, element)
+    return Tensor.of(x.shape, lambda index: _tanh_at(_table_argument(x.at(*index), scale)))
 
 
 def _times_int16(a: int, b: int) -> int:
@@ -1179,3 +1186,151 @@ def l2_normalization(x: Tensor, zero_point: int) -> Tensor:
         multiplier, shift = inverse_square_root(int32(sum(s * s for s in steps)))
         codes += [clamp(requantize(s, multiplier, shift + 7, "double"), -128, 127) for s in steps]
     return Tensor(x.shape, codes)
+
+
+# layers that remember -------------------------------------------------------------------------------------------------
+
+GATE_SCALE = 2.0**-12  # of what enters a gate
+VALUE_SCALE = 2.0**-15  # of what leaves it
+
+
+def svdf_factors(scales: tuple[float, float, float, float, float]) -> tuple[Pair, Pair]:
+    """Into the state and out of it, from the scales of (x, feature, state, time, output) (PrepareSvdf as of 2026)."""
+    scale, feature_scale, state_scale, time_scale, output_scale = scales
+    into, out = scale * feature_scale / state_scale, state_scale * time_scale / output_scale
+    return quantize_multiplier(into), quantize_multiplier(out)
+
+
+def svdf(
+    x: Tensor, feature: Tensor, time: Tensor, bias: Sequence[int], state: Tensor, rank: int, *,
+    scales: tuple[float, float, float, float, float], zero_points: Pair, state_range: Pair,
+    clamp_min: int, clamp_max: int, rounding: Rounding,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Each filter's dot product joins its last `memory` ones, and time weighs them all (TFLite Micro SVDF).
+
+    x is [batch, inputs], `feature` [filters, inputs], `time` [filters, memory], `state` [batch, filters, memory] with
+    the newest last. An output sums `rank` filters. Zero points are (x, output); the state's is 0: another one wraps there.
+    Returned are the output and the new state.
+    """
+    filters, memory = time.shape
+    _require(filters % rank == 0, f"{filters} filters are no multiple of the rank {rank}")
+    zero_point, output_zero_point = zero_points
+    into, out = svdf_factors(scales)
+
+    def remembered(index: Index) -> int:
+        n, f, age = index
+        if age + 1 < memory:
+            return state.at(n, f, age + 1)
+        acc = sum(feature.at(f, i) * (x.at(n, i) - zero_point) for i in range(x.shape[1]))
+        return _output_stage(acc, *into, 0, *state_range, rounding)
+
+    new_state = Tensor.of((x.shape[0], filters, memory), remembered)
+
+    def element(index: Index) -> int:
+        n, unit = index
+        acc = bias[unit]
+        for f, age in indices((rank, memory)):
+            acc += time.at(unit * rank + f, age) * new_state.at(n, unit * rank + f, age)
+        return _output_stage(acc, *out, output_zero_point, clamp_min, clamp_max, rounding)
+
+    return Tensor.of((x.shape[0], filters // rank), element), new_state
+
+
+@dataclass(frozen=True)
+class Lstm:
+    """What is the same at every step of an LSTM; gates are in the order input, forget, cell, output.
+
+    Attributes:
+        weight: [4, units, inputs].
+        recurrent: [4, units, units].
+        bias: [4, units], in steps of x's scale times the gate's weight scale.
+        weight_scales: One a gate.
+        recurrent_scales: One a gate.
+        scales: Of x, the cell and the output. The cell's is a power of two.
+        zero_points: Of x and the output. The cell's is 0.
+        cell_clip: The greatest magnitude of a cell's code; 0 for none but that of 16 bits.
+        clamps: The least and the greatest code of the output.
+        rounding: Of every product by a factor.
+    """
+
+    weight: Tensor
+    recurrent: Tensor
+    bias: Tensor
+    weight_scales: Sequence[float]
+    recurrent_scales: Sequence[float]
+    scales: tuple[float, float, float]
+    zero_points: Pair
+    cell_clip: int
+    clamps: Pair
+    rounding: Rounding
+
+    def gate_factors(self, gate: int) -> tuple[Pair, Pair]:
+        """Of what x gives and of what the output gives, in doubles (GetQuantizedConvolutionMultipler as of 2026)."""
+        scale, _, output_scale = self.scales
+        products = (scale * self.weight_scales[gate], output_scale * self.recurrent_scales[gate])
+        fed, back = (quantize_multiplier(product / GATE_SCALE) for product in products)
+        return fed, back
+
+    def cell_factors(self) -> tuple[Pair, Pair, Pair]:
+        """Of forget * cell, of input * candidate and of output * tanh(cell) (CreateInterGateMulParams)."""
+        _, cell_scale, output_scale = self.scales
+        value = VALUE_SCALE * VALUE_SCALE
+        kept, added, made = map(
+            quantize_multiplier, (VALUE_SCALE * cell_scale / cell_scale, value / cell_scale, value / output_scale)
+        )
+        return kept, added, made
+
+    def gate(self, gate: int, unit: int, x: Sequence[int], hidden: Sequence[int]) -> int:
+        """What enters a gate, in 4096ths: two products, each an int16, and their sum, saturated (CalculateLstmGate)."""
+        fed = self.bias.at(gate, unit)
+        fed += sum(self.weight.at(gate, unit, i) * (code - self.zero_points[0]) for i, code in enumerate(x))
+        back = sum(self.recurrent.at(gate, unit, i) * (code - self.zero_points[1]) for i, code in enumerate(hidden))
+        of_x, of_output = self.gate_factors(gate)
+        return clamp(self._int16(fed, of_x) + self._int16(back, of_output), INT16_MIN, INT16_MAX)
+
+    def step(self, unit: int, x: Sequence[int], hidden: Sequence[int], cell: int) -> Pair:
+        """One unit's new hidden and cell codes (LstmStep).
+
+        cell = forget * cell + input * candidate, each product an int16; hidden = output * tanh(cell).
+        """
+        gates = [3 * self.gate(gate, unit, x, hidden) for gate in range(4)]  # 4096ths to 12288ths
+        entry, forget, output = (_logistic_at(gates[gate]) for gate in (0, 1, 3))
+        of_kept, of_added, of_output = self.cell_factors()
+        kept = self._int16(forget * cell, of_kept)
+        added = self._int16(entry * _tanh_at(gates[2]), of_added)
+        cell = clamp(kept + added, INT16_MIN, INT16_MAX)
+        if self.cell_clip:
+            cell = clamp(cell, -self.cell_clip, self.cell_clip)
+        product = output * _tanh_at(_cell_argument(cell, self.scales[1]))
+        return _output_stage(product, *of_output, self.zero_points[1], *self.clamps, self.rounding), cell
+
+    def _int16(self, value: int, factor: Pair) -> int:
+        return _output_stage(value, *factor, 0, INT16_MIN, INT16_MAX, self.rounding)
+
+
+def _cell_argument(code: int, scale: float) -> int:
+    """A cell's code in 12288ths, to nearest, ties up (TFLite Micro lstm_internal::Tanh)."""
+    return int32(math.floor(Fraction(scale) * 3 * 2**12 * code + Fraction(1, 2)))
+
+
+def lstm(layer: Lstm, x: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Every hidden state of a sequence x [batch, time, inputs] from states [batch, units] on, and the last states.
+
+    As TFLite Micro's UNIDIRECTIONAL_SEQUENCE_LSTM, which has no peepholes, no projection and no layer normalization.
+    Hidden states have the output's scale and zero point.
+    """
+    batch, steps, inputs = x.shape
+    units = range(hidden.shape[1])
+    outputs: list[int] = []
+    hiddens: list[int] = []
+    cells: list[int] = []
+    for n in range(batch):
+        h, c = ([state.at(n, unit) for unit in units] for state in (hidden, cell))
+        for t in range(steps):
+            codes = [x.at(n, t, i) for i in range(inputs)]
+            pairs = [layer.step(unit, codes, h, c[unit]) for unit in units]
+            h, c = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+            outputs += h
+        hiddens += h
+        cells += c
+    return Tensor((batch, steps, len(units)), outputs), Tensor(hidden.shape, hiddens), Tensor(cell.shape, cells)

@@ -840,3 +840,198 @@ def test_softmax_limits() -> None:
 def test_softmax_counts_what_is_beyond_the_radius_as_zero() -> None:
     # At scale 1/2 the left shift is 26 and the radius 31: from a difference of 33 on, 32 bits would not hold it.
     assert oracle.softmax(tensor((3,), 127, 94, -128), 0.5, signed=True) == tensor((3,), 127, -128, -128)
+
+
+# layers that remember -------------------------------------------------------------------------------------------------
+
+svdf = partial(
+    oracle.svdf,
+    scales=(0.5, 0.5, 0.25, 1.0, 1.0),  # into the state by 1, out of it by 1/4
+    zero_points=(0, 0),
+    state_range=(-(2**15), 2**15 - 1),
+    clamp_min=-128,
+    clamp_max=127,
+    rounding="double",
+)
+
+
+@pytest.mark.parametrize("rounding", BOTH)
+def test_svdf_by_hand(rounding: Rounding) -> None:
+    x, feature = tensor((1, 2), 5, 3), tensor((2, 2), 1, 2, 3, -1)
+    time, state = tensor((2, 3), 1, 2, 3, -1, 0, 2), tensor((1, 2, 3), 7, 1, -2, 0, 4, 5)
+    # Steps 4 and 2 give the features 8 and 10, in place of 7 and 0. Then 1 - 4 + 24 = 21 and -4 + 0 + 20 = 16, one sum.
+    run = partial(svdf, x, feature, time, state=state, rank=2, zero_points=(1, -3), rounding=rounding)
+    made, after = run(bias=[5])
+    assert after == tensor((1, 2, 3), 1, -2, 8, 4, 5, 10)
+    assert made == tensor((1, 1), 11 - 3)  # 42 / 4 is the tie 10.5
+    assert run(bias=[-79])[0].data == [{"double": -11, "single": -10}[rounding] - 3]  # and -42 / 4 the tie -10.5
+    # With rank 1 each filter is an output of its own: 21 / 4, by way of 10.5 and 11 or at once, and 16 / 4.
+    apart = run(bias=[0, 0], rank=1, zero_points=(1, 0))
+    assert apart == (tensor((1, 2), {"double": 6, "single": 5}[rounding], 4), after)
+
+
+def test_svdf_saturates_state_and_output_and_keeps_samples_apart() -> None:
+    time, state = tensor((1, 2), 3, 1), tensor((2, 1, 2), 9, -40, 9, 300)
+    made, after = svdf(
+        tensor((2, 1), 127, -128), tensor((1, 1), 127), time, [0], state, 1, scales=(0.5, 2, 0.25, 1.0, 1.0)
+    )
+    # 4 * 127^2 and 4 * 127 * -128 are past 16 bits.
+    assert after == tensor((2, 1, 2), -40, 2**15 - 1, 300, -(2**15))
+    assert made == tensor((2, 1), 127, -128)
+    with pytest.raises(ValueError, match="rank"):
+        svdf(tensor((1, 1), 0), tensor((3, 1), 1, 1, 1), tensor((3, 1), 1, 1, 1), [0], tensor((1, 3, 1), 0, 0, 0), 2)
+
+
+def test_svdf_keeps_a_state_of_8_bits() -> None:
+    one = tensor((1, 1), 1)
+    for code, kept in ((100, 100), (43, 43), (127, 127), (-128, -128)):
+        assert svdf(tensor((1, 1), code), one, one, [0], tensor((1, 1, 1), 9), 1, state_range=(-128, 127))[1].data == [
+            kept
+        ]
+    twice = partial(svdf, feature=tensor((1, 1), 2), time=one, bias=[0], rank=1, state_range=(-128, 127))
+    assert [twice(tensor((1, 1), code), state=tensor((1, 1, 1), 9))[1].data for code in (64, -65)] == [[127], [-128]]
+
+
+def test_svdf_factors_by_hand() -> None:
+    assert oracle.svdf_factors((0.5, 0.5, 0.25, 1.0, 1.0)) == ((2**30, 1), (2**30, -1))
+    # Doubles from the scales on: singles between would cut the last 7 of 31 bits.
+    a, b, c = (oracle.float32(scale) for scale in (0.1, 0.7, 0.3))
+    into, out = oracle.svdf_factors((a, b, c, a, b))
+    assert into == oracle.quantize_multiplier(a * b / c) != oracle.quantize_multiplier(oracle.float32(a * b) / c)
+    assert out == oracle.quantize_multiplier(c * a / b)
+
+
+def lstm_of(
+    weight: int = 0, recurrent: int = 0, biases: tuple[int, ...] = (0, 0, 0, 0), **changes: object
+) -> oracle.Lstm:
+    """One unit on one input; its gates' factors are 1 and 8."""
+    fields: dict[str, object] = {
+        "weight": tensor((4, 1, 1), *[weight] * 4),
+        "recurrent": tensor((4, 1, 1), *[recurrent] * 4),
+        "bias": tensor((4, 1), *biases),
+        "weight_scales": [2.0**-8] * 4,
+        "recurrent_scales": [2.0**-2] * 4,
+        "scales": (2.0**-4, 2.0**-11, 2.0**-7),
+        "zero_points": (0, 0),
+        "cell_clip": 0,
+        "clamps": (-128, 127),
+        "rounding": "double",
+        **changes,
+    }
+    return oracle.Lstm(**fields)  # type: ignore[arg-type]
+
+
+def test_lstm_factors_by_hand() -> None:
+    layer = lstm_of()
+    assert layer.gate_factors(0) == ((2**30, 1), (2**30, 4))
+    # 2^-15, 2^-30 / 2^-11 and 2^-30 / 2^-7.
+    assert layer.cell_factors() == ((2**30, -14), (2**30, -18), (2**30, -22))
+    # The product of two scales stays a double.
+    a, b = oracle.float32(0.1), oracle.float32(0.7)
+    odd = lstm_of(weight_scales=[a] * 4, recurrent_scales=[a] * 4, scales=(b, 2.0**-11, b))
+    assert odd.gate_factors(3) == (oracle.quantize_multiplier(a * b * 4096),) * 2
+    assert odd.gate_factors(3)[0] != oracle.quantize_multiplier(oracle.float32(a * b) * 4096)
+
+
+def test_the_sigmoid_table_at_points_of_the_published_one() -> None:
+    assert oracle.SIGMOID_TABLE[:5] == [32768, 33451, 34133, 34813, 35493]
+    assert oracle.SIGMOID_TABLE[13:15] == [41432, 42064]
+    assert len(oracle.SIGMOID_TABLE) == 256
+
+
+def test_lstm_step_by_hand() -> None:
+    # Three gates get 0, whose logistic is 1/2. The candidate gets 256 = 1/16; three times it is the table's fourth
+    # point, 34813 - 32768 = 2045. Kept is 1000 / 2 = 500; added 2045 / 2 * 2^-15 / 2^-11 = 63.9, so that the cell is
+    # 564. Its argument 564 * 3 * 4096 / 2048 = 3384 lies 56 of 256 from 41432 to 42064: 41432 + 138.25 - 32768 = 8802.25.
+    # Half of that in 128ths is 17.19.
+    layer = lstm_of(biases=(0, 0, 256, 0), zero_points=(0, -5))
+    assert layer.gate(2, 0, [77], [-5]) == 256
+    assert layer.step(0, [77], [-5], 1000) == (17 - 5, 564)
+    assert lstm_of(biases=(0, 0, 256, 0), cell_clip=560).step(0, [0], [0], 1000)[1] == 560
+    assert lstm_of(biases=(0, 0, -256, 0), cell_clip=560).step(0, [0], [0], -1000)[1] == -560
+    assert lstm_of(biases=(0, 0, 256, 0), clamps=(0, 16)).step(0, [0], [0], 1000)[0] == 16
+
+
+def test_lstm_gates_see_steps_and_saturate_each_by_itself() -> None:
+    layer = lstm_of(weight=3, recurrent=-2, biases=(1, 20, 300, 4000), zero_points=(-4, 10))
+    # 3 * (6 + 4) = 30 with the bias; -2 * (13 - 10) * 8 = -48.
+    assert [layer.gate(gate, 0, [6], [13]) for gate in range(4)] == [-17, 2, 282, 3982]
+    # 40000 is 32767 before -16 * 127 * 8 = -16256 joins it; and the other way round.
+    steep = lstm_of(recurrent=-16, biases=(40000, -40000, 0, 0))
+    assert steep.gate(0, 0, [0], [127]) == 32767 - 16256
+    assert steep.gate(1, 0, [0], [-127]) == -32768 + 16256
+    assert lstm_of(recurrent=16, biases=(30000, 0, 0, 0)).gate(0, 0, [0], [127]) == 32767
+
+
+def test_lstm_gates_are_input_forget_candidate_output() -> None:
+    # 30000 / 4096 is 7.3, whose logistic is 32746 (0.99934) and tanh 32767; that of -7.3 is 22.
+    on, off = 30000, -30000
+    open_all = lstm_of(biases=(on, on, on, on)).step(0, [0], [0], 1000)
+    assert open_all[1] == 999 + 2047  # what is kept, then what is added
+    assert lstm_of(biases=(off, on, on, on)).step(0, [0], [0], 1000)[1] == 999 + 1
+    assert lstm_of(biases=(on, off, on, on)).step(0, [0], [0], 1000)[1] == 1 + 2047
+    assert lstm_of(biases=(on, on, off, on)).step(0, [0], [0], 1000)[1] == 999 - 2047
+    assert lstm_of(biases=(on, on, on, off)).step(0, [0], [0], 1000) == (0, open_all[1])
+
+
+def test_lstm_cell_saturates_and_ties_go_as_the_rounding_says() -> None:
+    on = 30000
+    assert lstm_of(biases=(on, on, on, on)).step(0, [0], [0], 32000)[1] == 32767
+    assert lstm_of(biases=(on, on, -on, on)).step(0, [0], [0], -32000)[1] == -32768
+    # Half of a cell of -1, away from 0 or up.
+    assert lstm_of().step(0, [0], [0], -1)[1] == -1
+    assert lstm_of(rounding="single").step(0, [0], [0], -1)[1] == 0
+    # At a cell scale of 2^-15 an argument is 3/8 of the code: 1.5 and -1.5, ties up.
+    assert [oracle._cell_argument(code, 2.0**-15) for code in (4, -4, 32767)] == [2, -1, 12288]
+
+
+def test_lstm_in_two_halves_is_one_run_and_each_sample_its_own() -> None:
+    draw = random.Random(7)
+    layer = oracle.Lstm(
+        Tensor((4, 3, 2), [draw.randint(-127, 127) for _ in range(24)]),
+        Tensor((4, 3, 3), [draw.randint(-127, 127) for _ in range(36)]),
+        Tensor((4, 3), [draw.randint(-3000, 3000) for _ in range(12)]),
+        [0.01] * 4, [0.02] * 4, (0.05, 2.0**-12, 2.0**-7), (3, 1), 0, (-128, 127), "double",
+    )  # fmt: skip
+    codes = [[draw.randint(-128, 127) for _ in range(12)] for _ in range(2)]
+    start = (Tensor((1, 3), [1] * 3), Tensor((1, 3), [0] * 3))
+    whole = [oracle.lstm(layer, Tensor((1, 6, 2), row), *start) for row in codes]
+    for row, (made, *states) in zip(codes, whole, strict=True):
+        first, *between = oracle.lstm(layer, Tensor((1, 2, 2), row[:4]), *start)
+        second, *after = oracle.lstm(layer, Tensor((1, 4, 2), row[4:]), *between)
+        assert first.data + second.data == made.data
+        assert after == states
+        assert made.data[-3:] == states[0].data
+    together = oracle.lstm(
+        layer, Tensor((2, 6, 2), codes[0] + codes[1]), Tensor((2, 3), [1] * 6), Tensor((2, 3), [0] * 6)
+    )
+    for i, joined in enumerate(together):
+        assert joined.data == whole[0][i].data + whole[1][i].data
+
+
+def test_lstm_is_near_the_real_one() -> None:
+    """Within one code of the float layer of the same weights, over eight steps."""
+    draw = random.Random(8)
+    weight, recurrent = ([draw.randint(-127, 127) for _ in range(n)] for n in (24, 16))
+    bias = [draw.randint(-2000, 2000) for _ in range(8)]
+    a, b, s, out = 2.0**-6, 2.0**-7, 2.0**-7, 2.0**-7
+    layer = oracle.Lstm(
+        Tensor((4, 2, 3), weight), Tensor((4, 2, 2), recurrent), Tensor((4, 2), bias),
+        [a] * 4, [b] * 4, (s, 2.0**-12, out), (7, -2), 0, (-128, 127), "double",
+    )  # fmt: skip
+    codes = [draw.randint(-128, 127) for _ in range(24)]
+    made, *_ = oracle.lstm(layer, Tensor((1, 8, 3), codes), tensor((1, 2), -2, -2), tensor((1, 2), 0, 0))
+    h, c = [0.0, 0.0], [0.0, 0.0]
+    for t in range(8):
+        x = [s * (code - 7) for code in codes[3 * t : 3 * t + 3]]
+        z = [
+            s * a * bias[row]
+            + sum(a * weight[3 * row + i] * x[i] for i in range(3))
+            + sum(b * recurrent[2 * row + i] * h[i] for i in range(2))
+            for row in range(8)  # of gate row // 2, unit row % 2
+        ]
+        gate = [1 / (1 + math.exp(-v)) for v in z]
+        c = [gate[2 + unit] * c[unit] + gate[unit] * math.tanh(z[4 + unit]) for unit in range(2)]
+        h = [gate[6 + unit] * math.tanh(c[unit]) for unit in range(2)]
+        for unit in range(2):
+            assert abs(out * (made.at(0, t, unit) + 2) - h[unit]) <= out

@@ -10,8 +10,9 @@ import numpy as np
 from tests import oracle
 from unfloat.ir.instruction import Instruction
 from unfloat.ops import REGISTRY
-from unfloat.program.interpret import interpret
+from unfloat.program.interpret import Memory, interpret
 from unfloat.program.program import Program
+from unfloat.program.states import at_start, kept_states
 from unfloat.runtime.engine import Engine
 
 Witness = Callable[[Program, list[np.ndarray]], np.ndarray]
@@ -20,10 +21,29 @@ Witness = Callable[[Program, list[np.ndarray]], np.ndarray]
 def by_oracle(program: Program, inputs: list[np.ndarray]) -> np.ndarray:
     """The plain Python oracle, which imports nothing of unfloat."""
     (instruction,) = program.instructions
-    operands = [oracle.Tensor(x.shape, [int(v) for v in x.reshape(-1)]) for x in inputs]
+    operands = [_tensor(x) for x in inputs]
     result = _ORACLE[instruction.op](instruction, operands, program)
     output = program.tensors[instruction.name]
     return np.array(result.data, np.int64).reshape(inputs[0].shape[0], *output.shape[1:])
+
+
+def by_oracle_remembering(program: Program, inputs: list[np.ndarray], memory: Memory) -> np.ndarray:
+    """The oracle for a Program whose one instruction remembers, from its `memory` on, which is brought up to date."""
+    (instruction,) = program.instructions
+    kept = kept_states(program, instruction)
+    states = memory.get(instruction.name) or at_start(kept, inputs[0].shape[0])
+    result, *states_after = _REMEMBERING[instruction.op](
+        instruction, _tensor(inputs[0]), [_tensor(states[role]) for role in kept], program
+    )
+    memory[instruction.name] = {
+        role: np.array(state.data, np.int64).reshape(state.shape)
+        for role, state in zip(kept, states_after, strict=True)
+    }
+    return np.array(result.data, np.int64).reshape(result.shape)
+
+
+def _tensor(array: np.ndarray) -> oracle.Tensor:
+    return oracle.Tensor(array.shape, [int(v) for v in array.reshape(-1)])
 
 
 def by_interpreter(program: Program, inputs: list[np.ndarray]) -> np.ndarray:
@@ -57,12 +77,9 @@ def _linear(function: Callable[..., oracle.Tensor], *extra: str) -> Callable[...
     shared = ("input_zero_point", "weight_zero_point", "output_zero_point", "clamp_min", "clamp_max", "rounding")
 
     def run(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
-        weight = i.constants["weight"]
         arrays = [[int(v) for v in i.constants[role]] for role in ("bias", "multiplier", "shift")]
         fields = {name: i.attributes[name] for name in (*shared, *extra)}
-        return function(
-            operands[0], oracle.Tensor(weight.shape, [int(v) for v in weight.reshape(-1)]), *arrays, **fields
-        )
+        return function(operands[0], _tensor(i.constants["weight"]), *arrays, **fields)
 
     return run
 
@@ -205,6 +222,53 @@ def _batch_matmul(i: Instruction, operands: list[oracle.Tensor], program: Progra
     )
 
 
+def _svdf(i: Instruction, x: oracle.Tensor, states: list[oracle.Tensor], program: Program) -> list[oracle.Tensor]:
+    source, output = (program.tensors[name].qparams for name in (i.inputs[0], i.name))
+    state = i.labels["state"]
+    labels = (source, i.labels["weight"], state, i.labels["time"], output)
+    return list(
+        oracle.svdf(
+            x,
+            _tensor(i.constants["weight"]),
+            _tensor(i.constants["time"]),
+            [int(v) for v in i.constants["bias"]],
+            *states,
+            i.attributes["rank"],
+            scales=tuple(label.scale[0] for label in labels),  # type: ignore[arg-type]
+            zero_points=(source.zero_point, output.zero_point),
+            state_range=(state.qmin, state.qmax),
+            **_clamp(i),
+            rounding=i.attributes["rounding"],
+        )
+    )
+
+
+def _lstm(i: Instruction, x: oracle.Tensor, states: list[oracle.Tensor], program: Program) -> list[oracle.Tensor]:
+    source, output = (program.tensors[name].qparams for name in (i.inputs[0], i.name))
+    layer = oracle.Lstm(
+        *(_tensor(i.constants[role]) for role in ("weight", "recurrent", "bias")),
+        *(i.labels[role].scale * (1 if i.labels[role].axis == 0 else 4) for role in ("weight", "recurrent")),
+        scales=(source.scale[0], i.labels["cell"].scale[0], output.scale[0]),
+        zero_points=(source.zero_point, output.zero_point),
+        cell_clip=i.attributes["cell_clip"],
+        clamps=(i.attributes["clamp_min"], i.attributes["clamp_max"]),
+        rounding=i.attributes["rounding"],
+    )
+    return list(oracle.lstm(layer, x, *states))
+
+
+def _anew(op: str) -> Callable[..., oracle.Tensor]:
+    """One run from the start."""
+
+    def run(i: Instruction, operands: list[oracle.Tensor], program: Program) -> oracle.Tensor:
+        states = REGISTRY[op].states(i, program.tensors[i.name])  # type: ignore[misc]
+        start = [_tensor(state) for state in at_start(states, operands[0].shape[0]).values()]
+        return _REMEMBERING[op](i, operands[0], start, program)[0]
+
+    return run
+
+
+_REMEMBERING = {"svdf": _svdf, "lstm": _lstm}  # the output, then the states afterwards
 _SPATIAL = ("stride", "dilation", "padding")
 _ORACLE: dict[str, Callable[[Instruction, list[oracle.Tensor], Program], oracle.Tensor]] = {
     "conv2d": _linear(oracle.conv2d, *_SPATIAL, "groups"),
@@ -249,4 +313,6 @@ _ORACLE: dict[str, Callable[[Instruction, list[oracle.Tensor], Program], oracle.
     "leaky_relu": _slopes(oracle.leaky_relu),
     "abs": _slopes(oracle.absolute),
     "prelu": _slopes(oracle.prelu),
+    "svdf": _anew("svdf"),
+    "lstm": _anew("lstm"),
 }
