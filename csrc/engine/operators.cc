@@ -269,9 +269,8 @@ void svdf(Loader &loader) {
   svdf.multiplier = loader.multiplier("multiplier");
   svdf.shift = loader.shift("shift");
   const int32_t half = 1 << (loader.integer("state_bits", 8, 16) - 1);
-  const int32_t zero = loader.integer("state_zero_point", half > 128 ? 0 : -128, half > 128 ? 0 : 127);
-  svdf.state_min = -half - zero;
-  svdf.state_max = half - 1 - zero;
+  svdf.state_min = -half;
+  svdf.state_max = half - 1;
   svdf.output = loader.output_stage();
   loader.require(svdf.output.rounding != QMATH_ACC64, "its rounding must be 'double' or 'single'");
 }

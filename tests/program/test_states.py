@@ -339,7 +339,6 @@ def without_label(role: str) -> Break:
 SVDF: dict[str, tuple[Break, str]] = {
     "a factor into the state": (attribute("out", "feature_multiplier", added(1)), "feature_multiplier = "),
     "a shift out of it": (attribute("out", "shift", added(-1)), "shift = "),
-    "a state's zero point": (attribute("out", "state_zero_point", added(1)), "state_zero_point = 0"),
     "a state's bits": (attribute("out", "state_bits", lambda _: 8), "state_bits = 16"),
     "a state's scale that nothing follows": (role_label("state", scale=(0.5,)), "feature_multiplier = |feature_shift = "),
     "a state of uint8": (role_label("state", dtype="uint8", bits=8), "a state of int8 or int16"),

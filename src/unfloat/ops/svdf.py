@@ -99,7 +99,6 @@ def _derive(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) 
         "multiplier": multiplier,
         "shift": shift,
         "input_zero_point": inputs[0].qparams.zero_point,
-        "state_zero_point": labels["state"].zero_point,
         "state_bits": labels["state"].bits,
         "output_zero_point": output.qparams.zero_point,
     }
@@ -115,8 +114,7 @@ def _step(
     """The oldest feature gives way to the newest; then all are weighed."""
     feature = _feature(b, attributes, constants, inputs[0])
     state = b.xp.concat([states["state"][:, :, 1:], feature[:, :, None]], axis=2)
-    steps = state - attributes["state_zero_point"]
-    sums = b.xp.sum(steps * constants["time"], axis=2)  # exact: 32 bits hold every sum (verified)
+    sums = b.xp.sum(state * constants["time"], axis=2)  # exact: 32 bits hold every sum (verified)
     totals = b.xp.sum(sums.reshape(sums.shape[0], -1, attributes["rank"]), axis=2) + constants["bias"]
     codes = _rescaled(b, attributes, totals, "") + attributes["output_zero_point"]
     return saturate(codes, attributes["clamp_min"], attributes["clamp_max"]), {"state": state}
@@ -126,7 +124,7 @@ def _feature(b: Backend, attributes: Attributes, constants: Params, codes: Array
     steps = b.xp.astype(codes, b.xp.int64) - attributes["input_zero_point"]
     sums = b.xp.astype(b.accumulate_matmul(steps, constants["weight"]), b.xp.int64)
     half = 2 ** (attributes["state_bits"] - 1)
-    return saturate(_rescaled(b, attributes, sums, "feature_") + attributes["state_zero_point"], -half, half - 1)
+    return saturate(_rescaled(b, attributes, sums, "feature_"), -half, half - 1)
 
 
 def _rescaled(b: Backend, attributes: Attributes, sums: Array, prefix: str) -> Array:
@@ -136,7 +134,7 @@ def _rescaled(b: Backend, attributes: Attributes, sums: Array, prefix: str) -> A
 
 def _integer(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
     filters, memory = constants["time"].shape
-    zero = b.xp.astype(inputs[0][:, :1, None], b.xp.int64) * 0 + attributes["state_zero_point"]
+    zero = b.xp.astype(inputs[0][:, :1, None], b.xp.int64) * 0
     start = b.xp.broadcast_to(zero, (zero.shape[0], filters, memory))
     return _step(b, attributes, constants, inputs, {"state": start})[0]
 
@@ -194,7 +192,6 @@ OPERATORS = (
             "multiplier": MULTIPLIER,
             "shift": SHIFT,
             "input_zero_point": CODE,
-            "state_zero_point": CODE,
             "state_bits": Domain("int", 8, 16),
             "output_zero_point": CODE,
             "rounding": ROUNDING,

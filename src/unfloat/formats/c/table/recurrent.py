@@ -15,8 +15,8 @@ def _svdf(layer: Layer) -> Parameters:
         **{name: layer.number(name) for name in names},
         "memory": constants["time"].shape[1],
         "input_zero_point": layer.number("input_zero_point") + byte_offset(layer.inputs[0].qparams),
-        "state_min": label.qmin - label.zero_point,
-        "state_max": label.qmax - label.zero_point,
+        "state_min": label.qmin,
+        "state_max": label.qmax,
         "output": layer.output_stage(),
     }
     arrays = {"weight": constants["weight"], "time": constants["time"].astype(np.int16), "bias": constants["bias"]}
