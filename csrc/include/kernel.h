@@ -147,9 +147,8 @@ typedef struct {
   uf_output output;
 } uf_slopes;
 
-// svdf: feature = clamp(requantize(sum w * (x - input_zero_point))), remembered in steps `q - zero point`; acc =
-// bias[o]
-// + sum time * feature over the filters of an output and the runs they remember.
+// svdf: feature = clamp(requantize(sum w * (x - input_zero_point))), remembered;
+// acc = bias[o] + sum time * feature, over the filters of an output and the runs they remember.
 typedef struct {
   const int8_t *weight;  // [filters, inputs]
   const int16_t *time;   // [filters, memory]
@@ -158,7 +157,7 @@ typedef struct {
   int32_t memory;
   int32_t input_zero_point;
   int32_t feature_multiplier, feature_shift;
-  int32_t state_min, state_max;  // of the steps
+  int32_t state_min, state_max;
   int32_t multiplier, shift;
   uf_output output;
 } uf_svdf;

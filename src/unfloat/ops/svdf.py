@@ -148,10 +148,9 @@ def _float(b: Backend, attributes: Attributes, inputs: Sequence[Array], params: 
 def _accumulators(instruction: Instruction, inputs: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of the features, then of the outputs."""
     attributes, label = instruction.attributes, instruction.labels["state"]
-    span = (label.qmin - label.zero_point, label.qmax - label.zero_point)
     low, high = _ends(instruction.constants["weight"], code_span(inputs[0]))
     time = instruction.constants["time"].reshape(-1, attributes["rank"] * instruction.constants["time"].shape[1])
-    total_low, total_high = (ends + instruction.constants["bias"] for ends in _ends(time, span))
+    total_low, total_high = (ends + instruction.constants["bias"] for ends in _ends(time, (label.qmin, label.qmax)))
     shifts = [np.full(n.shape, max(attributes[name], 0)) for n, name in ((low, "feature_shift"), (total_low, "shift"))]
     return np.append(low, total_low), np.append(high, total_high), np.concatenate(shifts)
 
