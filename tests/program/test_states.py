@@ -396,7 +396,7 @@ LSTM: dict[str, tuple[Break, str]] = {
     "weights that are not symmetric": (role_label("recurrent", zero_point=1), "a symmetric recurrent"),
     "a code outside its label": (constant("out", "recurrent", first(-128)), r"recurrent codes in \[-127, 127\]"),
     "an accumulator that overflows": (constant("out", "bias", first(2**31 - 1)), "accumulators that fit int32"),
-    "a product that overflows": (label("out", scale=(2.0**-40,)), "an output scale of at least 2\\^-30"),
+    "a product that overflows": (label("out", scale=(2.0**-30,)), "an output scale above 2\\^-30"),
     "carried by half": (attribute("out", "carried", lambda _: 2), "carried to be"),
     "an input of 16 bits": (label("x0", dtype="int16", bits=16, zero_point=0), "codes of int8"),
 }  # fmt: skip

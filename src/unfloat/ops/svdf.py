@@ -58,7 +58,7 @@ def _lower(request: Request) -> tuple[dict[str, Any], dict[str, np.ndarray], dic
     low, high = (request.inputs[0].qparams.scale[0] * end for end in code_span(request.inputs[0]))
     top = 2 ** (request.weights.bits - 1) - 1
     weight_scale = _scale(np.abs(weight).max() / top)
-    reach = np.maximum(weight, 0).sum(axis=1) * max(high, -low) + np.maximum(-weight, 0).sum(axis=1) * max(high, -low)
+    reach = np.abs(weight).sum(axis=1) * max(high, -low)
     state_scale = _scale(reach.max() / WORD_MAX)
     time_scale = _scale(max(np.abs(time).max() / TIME_CODES, np.abs(bias).max() / (state_scale * 2**BIAS_BITS)))
     codes = saturate(round_half_away(weight / weight_scale), -top, top)
