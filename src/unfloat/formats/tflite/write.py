@@ -5,6 +5,9 @@ LiteRT's reference kernels for uint8, which Micro does not know. Where LiteRT ru
 differ by one: it requantizes FULLY_CONNECTED in floating point, so does it make the tables of LOGISTIC and TANH, and it
 forms the factors of MUL, LEAKY_RELU, ABS and HARD_SWISH in float32. Micro runs grouped convolutions too.
 
+LiteRT forms the factors of SVDF in float32 as well, and knows no SVDF whose state is bytes; its LSTM takes logistic and
+tanh from other curves, so that codes drift apart by a few.
+
 States are variable tensors: a runtime carries them on from run to run until its variables are reset. It does so too for
 an LSTM whose runs begin anew (`carried` = 0), as TFLite has no other: reset before each run, its bits are the same.
 """
