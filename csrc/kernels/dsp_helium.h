@@ -100,25 +100,40 @@ static inline int32_t uf_sum_weights(const int8_t *w, ptrdiff_t count) {
   return total;
 }
 
-enum { UF_BLOCK_PIXELS = 1, UF_BLOCK_OUTPUTS = 4, UF_BLOCK_ZERO = 128 };
-
-// sums[0][o] = start[o] + sum of w[o][i] * (x[i] - 128) of one pixel and four outputs, whose rows lie side by side.
-static inline void uf_sum_block(const uint8_t *x, const int8_t *w, ptrdiff_t depth, const int32_t *start,
-                                int32_t sums[UF_BLOCK_PIXELS][UF_BLOCK_OUTPUTS]) {
-  int32_t s0 = start[0], s1 = start[1], s2 = start[2], s3 = start[3];
-  const int8_t *w1 = w + depth, *w2 = w1 + depth, *w3 = w2 + depth;
-  for (ptrdiff_t left = depth; left > 0; left -= 16, x += 16, w += 16, w1 += 16, w2 += 16, w3 += 16) {
-    const mve_pred16_t some = vctp8q((uint32_t)left);
-    const int8x16_t v = vreinterpretq_s8_u8(veorq_u8(vldrbq_z_u8(x, some), vdupq_n_u8(0x80)));
-    s0 = vmladavaq_s8(s0, v, vldrbq_z_s8(w, some));
-    s1 = vmladavaq_s8(s1, v, vldrbq_z_s8(w1, some));
-    s2 = vmladavaq_s8(s2, v, vldrbq_z_s8(w2, some));
-    s3 = vmladavaq_s8(s3, v, vldrbq_z_s8(w3, some));
+// sums[p][r] += sum of w[r][i] * (x[p][i] - zero_point). Inputs become signed bytes, so the zero point is taken off
+// once for all pixels, by the sums of the weights.
+static inline void uf_sum_tile(const uf_tile *tile, int32_t zero_point, int32_t *sums) {
+  int32_t begin[UF_TILE_ROWS];
+  for (int r = 0; r < UF_TILE_ROWS; ++r) {
+    const uint32_t weights = (uint32_t)uf_sum_weights(tile->w + r * tile->w_step, tile->count);
+    begin[r] = (int32_t)((uint32_t)(128 - zero_point) * weights);
   }
-  sums[0][0] = s0;
-  sums[0][1] = s1;
-  sums[0][2] = s2;
-  sums[0][3] = s3;
+  const uint8_t *pixel = tile->x;
+  for (int32_t p = tile->pixels; p > 0; --p, pixel += tile->x_step, sums += UF_TILE_ROWS) {
+    const uint8_t *x = pixel;
+    const int8_t *w0 = tile->w, *w1 = w0 + tile->w_step, *w2 = w1 + tile->w_step, *w3 = w2 + tile->w_step;
+    int32_t s0 = begin[0], s1 = begin[1], s2 = begin[2], s3 = begin[3];
+    for (ptrdiff_t left = tile->count; left > 0; left -= 16, x += 16, w0 += 16, w1 += 16, w2 += 16, w3 += 16) {
+      const mve_pred16_t some = vctp8q((uint32_t)left);
+      const int8x16_t v = vreinterpretq_s8_u8(veorq_u8(vldrbq_z_u8(x, some), vdupq_n_u8(0x80)));
+      s0 = vmladavaq_s8(s0, v, vldrbq_z_s8(w0, some));
+      s1 = vmladavaq_s8(s1, v, vldrbq_z_s8(w1, some));
+      s2 = vmladavaq_s8(s2, v, vldrbq_z_s8(w2, some));
+      s3 = vmladavaq_s8(s3, v, vldrbq_z_s8(w3, some));
+    }
+    const int32_t steps[UF_TILE_ROWS] = {s0, s1, s2, s3};
+    vstrwq_s32(sums, vaddq_s32(vldrwq_s32(sums), vldrwq_s32(steps)));
+  }
+}
+
+// A tile's accumulators to bytes, rounded twice; pixels of the output lie `step` apart.
+static inline void uf_emit_tile(const int32_t *sums, int32_t pixels, const int32_t *multipliers, const int8_t *shifts,
+                                int32_t zero_point, int32_t low, int32_t high, ptrdiff_t step, uint8_t *out) {
+  const int32x4_t multiplier = vldrwq_s32(multipliers), shift = vldrbq_s32(shifts);
+  for (; pixels > 0; --pixels, sums += UF_TILE_ROWS, out += step) {
+    const int32x4_t steps = qmath_mve_requantize_double(vldrwq_s32(sums), multiplier, shift);
+    vstrbq_u32(out, vreinterpretq_u32_s32(qmath_mve_clamp_sum(steps, zero_point, low, high)));
+  }
 }
 
 #endif  // UNFLOAT_KERNELS_DSP_HELIUM_H_

@@ -141,60 +141,117 @@ static inline void uf_emit_fours(const int32_t *sums, const int32_t *multiplier,
   }
 }
 
-// USADA8 adds up four unsigned bytes; weights become such by 128 more.
-static inline int32_t uf_sum_weights(const int8_t *w, ptrdiff_t count) {
-  uint32_t total = 0;
-  for (const int8_t *const whole = w + count / 4 * 4; w != whole; w += 4) {
-    __asm__("usada8 %0, %1, %2, %0" : "+r"(total) : "r"(uf_load_four(w) ^ 0x80808080u), "r"(0));
-  }
-  int32_t sum = (int32_t)(total - (uint32_t)(count / 4 * 4) * 128u);
-  for (ptrdiff_t i = 0; i < count % 4; ++i) sum += w[i];
-  return sum;
+// Columns of a tile's weights that are widened together: a multiple of four.
+enum { UF_PART = 64 };
+
+// Four weights of a row, the even and the odd ones apart.
+static inline void uf_widen_four(const int8_t *w, uint32_t *halves) {
+  const uint32_t word = uf_load_four(w);
+  UF_WIDEN("", word, halves[0]);
+  UF_WIDEN(", ror #8", word, halves[1]);
 }
 
-// The four products of weights of one row with the inputs of two pixels, added to the sums of both.
-#define UF_PAIR_PRODUCTS(a, b, address)                              \
-  __asm__("ldr %2, " address                                         \
-          "\n sxtb16 %3, %2\n sxtb16 %2, %2, ror #8\n"               \
-          " smlad %0, %3, %5, %0\n smlad %0, %2, %6, %0\n"           \
-          " smlad %1, %3, %7, %1\n smlad %1, %2, %8, %1"             \
-          : "+r"(a), "+r"(b), "=&r"(weights), "=&r"(halves), "+r"(w) \
-          : "r"(even), "r"(odd), "r"(even1), "r"(odd1), "r"(depth)   \
-          : "memory")
-
-// Four inputs of one pixel, widened.
-#define UF_LOAD_PIXEL(even, odd, address)                               \
-  __asm__("ldr %1, " address "\n uxtb16 %0, %1\n uxtb16 %1, %1, ror #8" \
-          : "=&r"(even), "=&r"(odd), "+r"(x)                            \
-          : "r"(depth)                                                  \
-          : "memory")
-
-enum { UF_BLOCK_PIXELS = 2, UF_BLOCK_OUTPUTS = 2, UF_BLOCK_ZERO = 0 };
-
-// sums[p][o] = start[o] + sum of w[o][i] * x[p][i] of two pixels and two outputs, whose rows lie side by side: what is
-// widened serves twice. Not inlined: all registers are its own.
-static __attribute__((noinline, unused)) void uf_sum_block(const uint8_t *x, const int8_t *w, ptrdiff_t depth,
-                                                           const int32_t *start,
-                                                           int32_t sums[UF_BLOCK_PIXELS][UF_BLOCK_OUTPUTS]) {
-  int32_t a = start[0], b = start[1], a1 = a, b1 = b;
-  const uint8_t *const whole = x + depth / 4 * 4;
-  while (x != whole) {
-    uint32_t even, odd, even1, odd1, weights, halves;
-    UF_LOAD_PIXEL(even1, odd1, "[%2, %3]");
-    UF_LOAD_PIXEL(even, odd, "[%2], #4");
-    UF_PAIR_PRODUCTS(b, b1, "[%4, %9]");
-    UF_PAIR_PRODUCTS(a, a1, "[%4], #4");
+// Weights of a tile's rows, widened: four columns of each row in turn, then the next four.
+static inline void uf_widen_rows(const int8_t *w, ptrdiff_t step, ptrdiff_t count, uint32_t *halves) {
+  for (const int8_t *const end = w + count; w != end; w += 4, halves += 2 * UF_TILE_ROWS) {
+    uf_widen_four(w, halves);
+    uf_widen_four(w + step, halves + 2);
+    uf_widen_four(w + 2 * step, halves + 4);
+    uf_widen_four(w + 3 * step, halves + 6);
   }
-  for (ptrdiff_t left = depth % 4; left > 0; --left, ++x, ++w) {
-    a += x[0] * w[0];
-    b += x[0] * w[depth];
-    a1 += x[depth] * w[0];
-    b1 += x[depth] * w[depth];
+}
+
+// Four products each for the sums of two rows, whose widened weights are the next in memory.
+#define UF_TWO_ROWS(a, b)                                                            \
+  __asm__(                                                                           \
+      "ldmia %2!, {r6, r8, r9, r10}\n smlad %0, r6, %3, %0\n smlad %0, r8, %4, %0\n" \
+      " smlad %1, r9, %3, %1\n smlad %1, r10, %4, %1"                                \
+      : "+r"(a), "+r"(b), "+r"(w)                                                    \
+      : "r"(even), "r"(odd)                                                          \
+      : "r6", "r8", "r9", "r10", "memory")
+
+// sums[p][r] += sum of w[r][i], widened, times (x[p][i] - zero_point), of `count` columns, a multiple of four. Not
+// inlined: all registers are its own.
+static __attribute__((noinline, unused)) void uf_add_part(const uint8_t *x, ptrdiff_t step, int32_t zero_point,
+                                                          const uint32_t *halves, ptrdiff_t count, int32_t pixels,
+                                                          int32_t *sums) {
+  const uint32_t minus_zero = uf_minus_zero(zero_point);
+  for (; pixels > 0; --pixels, x += step - count) {
+    int32_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3];
+    const uint32_t *w = halves;
+    const uint8_t *const whole = x + count;
+    do {
+      const uint32_t word = uf_load_four(x);
+      uint32_t even, odd;
+      x += 4;
+      UF_CENTRE("", word, minus_zero, even);
+      UF_CENTRE(", ror #8", word, minus_zero, odd);
+      UF_TWO_ROWS(s0, s1);
+      UF_TWO_ROWS(s2, s3);
+    } while (x != whole);
+    *sums++ = s0;
+    *sums++ = s1;
+    *sums++ = s2;
+    *sums++ = s3;
   }
-  sums[0][0] = a;
-  sums[0][1] = b;
-  sums[1][0] = a1;
-  sums[1][1] = b1;
+}
+
+// sums[p][r] += w[r] * (x[p] - zero_point): one column of a tile.
+static inline void uf_add_column(const uf_tile *tile, int32_t zero_point, ptrdiff_t column, int32_t *sums) {
+  const uint8_t *x = tile->x + column;
+  const int8_t *w = tile->w + column;
+  const int32_t w0 = w[0], w1 = w[tile->w_step], w2 = w[2 * tile->w_step], w3 = w[3 * tile->w_step];
+  for (int32_t p = tile->pixels; p > 0; --p, x += tile->x_step, sums += UF_TILE_ROWS) {
+    const int32_t v = *x - zero_point;
+    sums[0] += v * w0;
+    sums[1] += v * w1;
+    sums[2] += v * w2;
+    sums[3] += v * w3;
+  }
+}
+
+// sums[p][r] += sum of w[r][i] * (x[p][i] - zero_point). Weights are widened once for all pixels, a part at a time.
+static inline void uf_sum_tile(const uf_tile *tile, int32_t zero_point, int32_t *sums) {
+  uint32_t halves[UF_PART * UF_TILE_ROWS / 2];
+  const ptrdiff_t whole = tile->count / 4 * 4;
+  for (ptrdiff_t at = 0; at < whole; at += UF_PART) {
+    const ptrdiff_t count = whole - at < UF_PART ? whole - at : UF_PART;
+    uf_widen_rows(tile->w + at, tile->w_step, count, halves);
+    uf_add_part(tile->x + at, tile->x_step, zero_point, halves, count, tile->pixels, sums);
+  }
+  for (ptrdiff_t at = whole; at < tile->count; ++at) uf_add_column(tile, zero_point, at, sums);
+}
+
+// The accumulators of one row of a tile to bytes, rounded twice; pixels of the output lie `step` apart.
+static inline void uf_emit_row(const int32_t *sums, int32_t pixels, int32_t multiplier, int shift, int32_t zero_point,
+                               ptrdiff_t step, uint8_t *out) {
+  if (qmath_dsp_is_plain(multiplier, shift)) {
+    for (; pixels > 0; --pixels, out += step) {
+      const int32_t sum = *sums;
+      sums += UF_TILE_ROWS;
+      *out = qmath_dsp_plain_byte(sum, multiplier, shift, zero_point);
+    }
+  } else {
+    for (; pixels > 0; --pixels, sums += UF_TILE_ROWS, out += step) {
+      const int32_t steps = qmath_dsp_requantize_double(*sums, multiplier, shift);
+      *out = (uint8_t)qmath_clamp_sum(steps, zero_point, 0, 255);
+    }
+  }
+}
+
+// A tile's accumulators to bytes. Most layers' codes may be any byte; where not, four at a time are clamped at the end.
+static __attribute__((noinline, unused)) void uf_emit_tile(const int32_t *sums, int32_t pixels,
+                                                           const int32_t *multipliers, const int8_t *shifts,
+                                                           int32_t zero_point, int32_t low, int32_t high,
+                                                           ptrdiff_t step, uint8_t *out) {
+  for (int r = 0; r < UF_TILE_ROWS; ++r) {
+    uf_emit_row(sums + r, pixels, multipliers[r], shifts[r], zero_point, step, out + r);
+  }
+  if (low == 0 && high == 255) return;
+  for (; pixels > 0; --pixels, out += step) {
+    const uint32_t bytes = qmath_dsp_clamp_bytes(uf_load_four(out), low, high);
+    memcpy(out, &bytes, sizeof bytes);
+  }
 }
 
 #endif  // UNFLOAT_KERNELS_DSP_SMLAD_H_

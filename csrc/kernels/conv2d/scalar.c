@@ -2,8 +2,7 @@
 
 #include "../scalar.h"
 #if defined(UF_CORTEX_M) && !defined(UNFLOAT_KERNELS_NIBBLES_H_)
-#define UF_POINTWISE 1
-#include "pointwise.h"
+#include "tiles.h"
 #endif
 
 // The products of a pixel's taps, whose channels begin at `first_channel` and are `depth` many, with their weights.
@@ -27,13 +26,18 @@ static void run(const uf_node *node, int thread, int threads) {
   const int32_t groups = linear->groups, channels = node->output->shape[3], per_group = channels / groups;
   const int32_t depth = node->inputs[0]->shape[3] / groups;
   const ptrdiff_t row = (ptrdiff_t)linear->window.kernel_h * linear->window.kernel_w * depth;
-  uf_range pixels = uf_share(uf_volume(node->output, 0, 3), 1, thread, threads);
-#ifdef UF_POINTWISE
-  if (is_pointwise(node)) pixels.begin = run_pointwise(node, pixels);
-#endif
+  const uf_range pixels = uf_share(uf_volume(node->output, 0, 3), 1, thread, threads);
   for (int64_t index = pixels.begin; index < pixels.end; ++index) {
     const uf_pixel pixel = uf_pixel_at(node, &linear->window, index);
     uint8_t *out = node->output->data + index * channels;
+#ifdef UNFLOAT_KERNELS_CONV2D_TILES_H_
+    const int32_t tile = tile_at(node, &pixel, pixels.end - index);
+    if (tile > 0) {
+      run_tile(node, &pixel, tile, out);
+      index += tile - 1;
+      continue;
+    }
+#endif
     for (int32_t o = 0, left; o < channels; o += left < UF_OUTPUTS ? left : UF_OUTPUTS) {
       left = per_group - o % per_group;  // of the group
       const uf_rows rows = {o, row, left < UF_OUTPUTS ? left : UF_OUTPUTS};

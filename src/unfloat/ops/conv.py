@@ -84,13 +84,14 @@ def conv_cases() -> Iterator[Case]:
         yield _case(
             f"pointwise, {channels} -> {channels}", (3, 5, channels), channels, (1, 1), RELU6 if channels % 2 else None
         )
-    for columns in (1, 5, 6, 7, 12, 13):
+    for columns in (1, 5, 6, 7, 12, 13, 37):
         yield _case(f"pointwise, {columns} columns", (1, columns, 20), 40, (1, 1))
     yield _case("first layer", (9, 9, 3), 32, (3, 3), RELU6, stride=(2, 2), padding=(0, 0, 1, 1))
     yield _case("first layer, 7x7", (15, 13, 3), 17, (7, 7), stride=(2, 2), padding=(3, 3, 3, 3))
     yield _case("one channel in", (12, 7, 1), 64, (10, 4), stride=(2, 2), padding=(4, 1, 5, 1))
     yield _case("3x3", (7, 6, 16), 24, (3, 3), RELU6, padding=(1, 1, 1, 1))
     yield _case("3x3, 64 to 64", (6, 7, 64), 64, (3, 3), padding=(1, 1, 1, 1))
+    yield _case("3x3, long rows", (3, 40, 7), 9, (3, 3), RELU6, padding=(1, 1, 1, 1))
     yield _case("asymmetric padding", (6, 5, 9), 10, (3, 2), padding=(2, 0, 1, 3))
     yield _case("strides 2 and 3", (9, 11, 12), 7, (3, 3), stride=(2, 3), padding=(1, 1, 1, 1))
     yield _case("dilation 2 and 3", (11, 13, 8), 20, (3, 3), dilation=(2, 3), padding=(2, 3, 2, 3))
