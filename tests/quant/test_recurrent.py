@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import unfloat
 from tests.quant.families import Net
 from tests.quant.reference import F64, assert_near, ends, half_away, quantized_weight, rounded
 from tests.quant.test_student import assert_equal_to_program, assert_train_equals_eval
+from unfloat.ir.graph import BATCH, Node
+from unfloat.ir.instruction import Tensor
+from unfloat.ops._operator import WeightRule
+from unfloat.program.lower import make_instruction
 from unfloat.quant.recipe import Training
 from unfloat.quant.student import Student
+from unfloat.spec.qparams import QParams
 
 INPUTS, UNITS, STEPS = 6, 5, 7
 
 
-def rows(count: int = 9, seed: int = 0) -> Tensor:
+def rows(count: int = 9, seed: int = 0) -> torch.Tensor:
     return torch.randn(count, STEPS, INPUTS, generator=torch.Generator().manual_seed(seed))
 
 
-def gates_of(weights: dict[str, Tensor], x: Tensor, bits: int) -> Tensor:
+def gates_of(weights: dict[str, torch.Tensor], x: torch.Tensor, bits: int) -> torch.Tensor:
     """The definition of torch.nn.LSTM, over weights as their codes say them."""
     weight, recurrent = (
         quantized_weight(weights[f"weight_{kind}_l0"].reshape(4, UNITS, -1), 0, "int8", bits).reshape(4 * UNITS, -1)
@@ -87,7 +93,7 @@ def test_a_learned_scale_has_lsqs_gradient() -> None:
     assert_near(student.unfloat.scale.grad[student.unfloat.index["lstm"]][None], gradient[None], "scale", 4e-6)
 
 
-def _both_ends(m: Net, x: Tensor) -> Tensor:
+def _both_ends(m: Net, x: torch.Tensor) -> torch.Tensor:
     _, (last, _) = m.lstm(x.transpose(0, 1))
     return m.head(torch.cat([last[-2], last[-1]], 1))
 
@@ -156,3 +162,23 @@ def test_dropout_between_layers_acts_in_train_alone() -> None:
     assert 0.4 < (hidden["lstm:l0_dropout"] == zero).float().mean() < 0.7
     assert [i.op for i in unfloat.convert(student).instructions] == ["lstm", "lstm"]
     assert_equal_to_program(student, rows())
+
+
+def test_two_biases_are_their_sum_and_none_is_zeros() -> None:
+    rng = np.random.default_rng(0)
+    weights = {"weight": rng.normal(size=(4, UNITS, INPUTS)), "recurrent": rng.normal(size=(4, UNITS, UNITS))}
+    first, second = rng.normal(size=(2, 4, UNITS))
+    given = Tensor("x", (BATCH, STEPS, INPUTS), QParams((0.02,), 3))
+    output = Tensor("out", (BATCH, STEPS, UNITS), QParams((2.0**-7,)))
+    node = Node("out", "lstm", ("x",), output.shape, {"carried": 0})
+
+    def lowered(**biases: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(make_instruction(node, {**weights, **biases}, [given], output, WeightRule(), "double").constants)
+
+    for one, other in (
+        (lowered(bias=first, recurrent_bias=second), lowered(bias=first + second)),
+        (lowered(recurrent_bias=second), lowered(bias=second)),
+        (lowered(), lowered(bias=np.zeros((4, UNITS)))),
+    ):
+        assert one.keys() == other.keys()
+        assert all(np.array_equal(one[role], other[role]) for role in one)
