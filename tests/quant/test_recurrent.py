@@ -168,7 +168,7 @@ def test_two_biases_are_their_sum_and_none_is_zeros() -> None:
     rng = np.random.default_rng(0)
     weights = {"weight": rng.normal(size=(4, UNITS, INPUTS)), "recurrent": rng.normal(size=(4, UNITS, UNITS))}
     first, second = rng.normal(size=(2, 4, UNITS))
-    given = Tensor("x", (BATCH, STEPS, INPUTS), QParams((0.02,), 3))
+    given = Tensor("x", (BATCH, STEPS, INPUTS), QParams((2.0**-6,), 3))
     output = Tensor("out", (BATCH, STEPS, UNITS), QParams((2.0**-7,)))
     node = Node("out", "lstm", ("x",), output.shape, {"carried": 0})
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from unfloat.formats.torch.operands import Operand, RefusedError, Turned, Value, Weight, name_of
+from unfloat.formats.torch.operands import Operand, RefusedError, Turned, Value, Weight, batch_elsewhere, name_of
 from unfloat.ir.graph import BATCH, EMPTY, Attributes, Clamp, Node, Norm, Param, Shape
 from unfloat.ops import REGISTRY
 
@@ -107,6 +107,8 @@ class Builder:
             return Turned.of(self.reshape_value(x.front, (BATCH, shape[0], *shape[2:]), part))
         if isinstance(x, Turned) and x.shape[0] == 1 and shape[0] == BATCH:
             return self.reshape_value(x.front, shape, part)
+        if BATCH in shape[1:]:
+            raise batch_elsewhere(shape)
         return self.emit("reshape", [x], {"shape": shape}, part=part)
 
     def transpose(self, x: Operand, axes: Sequence[int], part: str = "") -> Operand:

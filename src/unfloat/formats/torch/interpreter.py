@@ -11,7 +11,7 @@ from torch import fx
 
 from unfloat.formats.torch.aliases import Aliases
 from unfloat.formats.torch.builder import Builder, Call
-from unfloat.formats.torch.operands import RefusedError, Turned, Value, Weight, Zeros
+from unfloat.formats.torch.operands import RefusedError, Value, Weight, Zeros
 from unfloat.formats.torch.origin import aten_name, in_place, module_path, node_name, qualified_name, source_line
 from unfloat.formats.torch.table import HINTS, TABLE, TURNING, VIEWS, Handler
 from unfloat.formats.torch.turned import is_turned, read_turned, stacked
@@ -164,8 +164,6 @@ class Interpreter:
     def _checked(self, result: Any) -> Any:
         """The result, if it has the shape that torch gives it: a last guard against a wrong reading."""
         expected = self.build.call.shape
-        if isinstance(result, Value) and not isinstance(result, Turned) and expected and BATCH in expected[1:]:
-            raise RefusedError(f"dimension 0 must be the batch, found {expected}, where the batch is {BATCH}")
         if isinstance(result, Value) and expected is not None and result.shape != expected:
             raise RefusedError(f"Unfloat reads it with a result of shape {result.shape}, torch with {expected}")
         return result

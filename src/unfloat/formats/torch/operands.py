@@ -106,6 +106,12 @@ def need_value(operand: object, what: str = "its input") -> Value:
     return operand
 
 
+def batch_elsewhere(shape: Shape) -> RefusedError:
+    """The refusal of a value whose batch is not in front."""
+    printed = ", ".join("batch" if extent == BATCH else str(extent) for extent in shape)
+    return RefusedError(f"dimension 0 must be the batch, found ({printed})", "x.transpose(0, 1) before it")
+
+
 def name_of(value: Value) -> str:
     """A value's name in the Graph.
 
@@ -113,8 +119,7 @@ def name_of(value: Value) -> str:
         RefusedError: It has none: its batch is not in front, or it is a norm (`norms.Length`).
     """
     if isinstance(value, Turned | LastRows):
-        printed = ", ".join("batch" if extent == BATCH else str(extent) for extent in value.shape)
-        raise RefusedError(f"dimension 0 must be the batch, found ({printed})", "x.transpose(0, 1) before it")
+        raise batch_elsewhere(value.shape)
     if not value.name:
         raise RefusedError("a norm is read where its own value is divided by it", "torch.nn.functional.normalize")
     return value.name
