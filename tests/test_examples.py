@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -86,3 +87,12 @@ def test_two_processes(folder: Path):
     found = run(folder, 2, sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
     assert found.count("epoch 2:") == 1  # one of the two says so: they know of each other
     assert unfloat.load(folder / "tiny.unfloat").verify()
+
+
+def test_an_lstm_reads_digits_with_weights_of_4_bits() -> None:
+    measure = runpy.run_path(str(SCRIPT.parent / "digits_lstm.py"))["measure"]
+    percents, program = measure(bits=4, epochs=1)
+    assert percents["float"] > 93
+    assert percents["quantized"] > percents["float"] - 3
+    assert percents["trained"] > percents["float"] - 1
+    assert program.instructions[0].op == "lstm"

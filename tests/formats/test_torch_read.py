@@ -762,7 +762,10 @@ REFUSED = {
     "wrong channels": (nn.Conv2d(3, 4, 1), "torch.export cannot trace this model"),
     "changes a buffer": (Calls(lambda m, x: x * m.k.add_(1), k=torch.ones(1)), r"forward\(\) changes k"),
     "noise": (Calls(lambda m, x: x + torch.randn(4, 1, 1)), "aten.randn: there is no integer operator"),
-    "zeros of the batch": (Calls(lambda m, x: x + torch.zeros(x.shape[0], 1, 1, 1)), "aten.zeros: there is no integer"),
+    "zeros of the batch": (
+        Calls(lambda m, x: x + torch.zeros(x.shape[0], 1, 1, 1)),
+        "aten.add: zeros of the batch's size",
+    ),
     "batch cut": (Calls(lambda m, x: x[1:]), "no other may depend on it|may not cut the batch"),
     "indices of a maximum": (Calls(lambda m, x: x.max(1)[1]), "its indices are used"),
     "scale factor": (

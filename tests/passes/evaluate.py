@@ -29,7 +29,7 @@ def evaluate(graph: Graph, parameters: Arrays, inputs: Sequence[np.ndarray]) -> 
 def _node(node: Node, inputs: Sequence[np.ndarray], arrays: Arrays) -> np.ndarray:
     params = {role: see(arrays, param) for role, param in node.params.items()}
     result = REGISTRY[node.op].float_meaning(NumpyBackend(), node.attributes, inputs, params)
-    if "bias" in params:
+    if "bias" in params and not REGISTRY[node.op].own_bias:
         result = result + params["bias"]
     if node.norm is not None:
         result = _normalized(result, node.norm, arrays)

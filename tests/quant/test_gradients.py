@@ -224,6 +224,8 @@ ELSEWHERE = {
     "batch_norm",
     "dropout",
     "arg_max",
+    "lstm",  # tests/quant/test_recurrent.py
+    "svdf",  # nothing that PyTorch has
 }  # LINEAR; no gradient
 
 

@@ -36,6 +36,10 @@ class Signature(Protocol):
     def slots(self) -> frozenset[str]:
         """Which of "bias", "norm" and "clamp" a node may carry."""
 
+    @property
+    def own_bias(self) -> bool:
+        """Whether a bias is a parameter as others, which `shape` checks, instead of a slot."""
+
     def shape(self, attributes: Attributes, inputs: Sequence[Shape], params: Mapping[str, Shape], /) -> Shape:
         """The output's shape; raises ValueError with the reason."""
 
@@ -158,11 +162,12 @@ class _Checker:
             _check_activation_shape(where, node.shape)
 
     def _check_slots(self, where: str, node: Node, signature: Signature, params: Mapping[str, Shape]) -> None:
-        filled = {"bias": "bias" in params, "norm": node.norm is not None, "clamp": node.clamp is not None}
+        biased = "bias" in params and not signature.own_bias
+        filled = {"bias": biased, "norm": node.norm is not None, "clamp": node.clamp is not None}
         for slot, used in filled.items():
             if used and slot not in signature.slots:
                 _fail(where, f"no {slot}, for which {node.op} has no slot", f"a {slot}")
-        if "bias" in params:
+        if biased:
             _check_channels(where, "bias", params["bias"], node.shape)
         if node.norm is not None:
             self._check_norm(where, node.norm, node.shape)

@@ -153,6 +153,7 @@ class Operator:
         constants: Roles of the instruction's integer arrays.
         labels: Roles that have a label beside "weight": further constants and states.
         slots: Which of "bias", "norm", "clamp" a node may carry.
+        own_bias: True where a bias is no slot, added at the end, but a parameter as others: `shape` checks it.
         shape: (attributes, input shapes, parameter shapes) -> output shape; raises ValueError with the reason.
         float_meaning: (backend, attributes, inputs, params) -> float result, before the slots.
         integer_meaning: (backend, instruction attributes, constants, inputs) -> codes as int64. Normative.
@@ -190,6 +191,7 @@ class Operator:
     constants: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     slots: frozenset[str] = frozenset()
+    own_bias: bool = False
     states: Callable[[Instruction, Tensor], Mapping[str, State]] | None = None
     step: Callable[[Backend, Attributes, Params, Sequence[Array], States], tuple[Array, States]] | None = None
     quant: QuantRecord = field(default_factory=QuantRecord)

@@ -45,6 +45,7 @@ from unfloat.spec.qparams import WIDE_BITS, QParams
 
 GATES = 4
 INPUT, FORGET, CELL, OUTPUT = range(GATES)
+BIASES = ("bias", "recurrent_bias")
 GATE_SCALE = 2.0**-12  # of what enters a gate
 VALUE_SCALE = 2.0**-15  # of what leaves it
 UNIT = (2**30, -14)  # the factor 2^-15
@@ -53,19 +54,21 @@ LEAST_EXPONENT, MOST_EXPONENT = -20, 0  # of the cell's scale
 
 
 def _shape(attributes: Attributes, inputs: Sequence[Shape], params: Mapping[str, Shape]) -> Shape:
-    """[N, T, I] -> [N, T, U]; weight [4, U, I], recurrent [4, U, U], bias [4, U]."""
-    weight, recurrent, bias = (params[role] for role in ("weight", "recurrent", "bias"))
+    """[N, T, I] -> [N, T, U]; weight [4, U, I], recurrent [4, U, U], biases, if any, [4, U]."""
+    weight, recurrent = params["weight"], params["recurrent"]
     if len(inputs[0]) != 3 or len(weight) != 3 or weight[0] != GATES or weight[2] != inputs[0][2]:
         raise ValueError(f"lstm takes rows in time and a weight of four gates, found {inputs[0]} and {weight}")
     units = weight[1]
-    if recurrent != (GATES, units, units) or bias != (GATES, units):
-        raise ValueError(f"lstm of {units} units needs square recurrent weights, found {recurrent} and {bias}")
+    biases = [params[role] for role in BIASES if role in params]
+    if recurrent != (GATES, units, units) or any(bias != (GATES, units) for bias in biases):
+        raise ValueError(f"lstm of {units} units needs square recurrent weights, found {recurrent} and {biases}")
     return (*inputs[0][:2], units)
 
 
 def _lower(request: Request) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, QParams]]:
     """A scale for each gate; the cell's is the least that so many steps cannot leave, up to `MOST_CELL`."""
-    weight, recurrent, bias = (request.params[role] for role in ("weight", "recurrent", "bias"))
+    weight, recurrent = request.params["weight"], request.params["recurrent"]
+    bias = np.broadcast_to(_bias(request.params), weight.shape[:2])
     source = request.inputs[0].qparams
     least = least_scales_on(source, np.abs(bias).max(axis=1))
     label = _gate_label(weight, least, request)
@@ -80,6 +83,11 @@ def _lower(request: Request) -> tuple[dict[str, Any], dict[str, np.ndarray], dic
     cell = QParams((2.0 ** (math.ceil(math.log2(min(steps, MOST_CELL))) - 15),), 0, "int16", WIDE_BITS)
     attributes = {**request.attributes, "cell_clip": 0, **clamp_fields(request)}
     return attributes, constants, {"weight": label, "recurrent": recurrent_label, "cell": cell}
+
+
+def _bias(params: Params) -> Array:
+    """What is added to each gate: the input's bias and the output's own, as far as there are any."""
+    return sum(params[role] for role in BIASES if role in params)
 
 
 def _gate_label(weight: np.ndarray, least: np.ndarray, request: Request) -> QParams:
@@ -210,8 +218,9 @@ def _integer(b: Backend, attributes: Attributes, constants: Params, inputs: Sequ
 
 
 def _float(b: Backend, attributes: Attributes, inputs: Sequence[Array], params: Params) -> Array:
-    weight, recurrent, bias = (params[role] for role in ("weight", "recurrent", "bias"))
-    entering = b.matmul(inputs[0], weight.reshape(-1, weight.shape[2])).reshape(*inputs[0].shape[:2], GATES, -1) + bias
+    weight, recurrent = params["weight"], params["recurrent"]
+    entering = b.matmul(inputs[0], weight.reshape(-1, weight.shape[2])).reshape(*inputs[0].shape[:2], GATES, -1)
+    entering = entering + _bias(params)
     hidden = cell = entering[:, 0, 0] * 0
     made = []
     for time in range(inputs[0].shape[1]):
@@ -249,14 +258,17 @@ def _macs(instruction: Instruction, inputs: Sequence[Shape], output: Shape) -> i
 
 
 def cases() -> Iterator[Case]:
-    """One step and many, one unit, tails; states that begin anew and that stay."""
-    for label, steps, inputs, units, carried in (
-        ("one step", 1, 5, 7, 0),
-        ("many steps", 19, 6, 9, 0),
-        ("one unit", 4, 1, 1, 0),
-        ("carried", 5, 17, 16, 1),
+    """One step and many, one unit, tails; states that begin anew and that stay; as many biases as there may be."""
+    for label, steps, inputs, units, carried, biases in (
+        ("one step", 1, 5, 7, 0, BIASES[:1]),
+        ("many steps", 19, 6, 9, 0, BIASES[:1]),
+        ("one unit", 4, 1, 1, 0, BIASES[:1]),
+        ("carried", 5, 17, 16, 1, BIASES[:1]),
+        ("two biases", 3, 4, 5, 0, BIASES),
+        ("no bias", 2, 3, 4, 0, ()),
     ):
-        shapes = {"weight": (GATES, units, inputs), "recurrent": (GATES, units, units), "bias": (GATES, units)}
+        shapes: dict[str, Shape] = {"weight": (GATES, units, inputs), "recurrent": (GATES, units, units)}
+        shapes |= dict.fromkeys(biases, (GATES, units))
         yield Case(label, ((steps, inputs),), {"carried": carried}, shapes)
 
 
@@ -279,6 +291,7 @@ OPERATORS = (
         },
         constants=("weight", "recurrent", "bias", "multiplier", "shift", "table"),
         labels=("recurrent", "cell"),
+        own_bias=True,
         shape=_shape,
         float_meaning=_float,
         integer_meaning=_integer,

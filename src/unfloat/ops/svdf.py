@@ -198,6 +198,7 @@ OPERATORS = (
         },
         constants=("weight", "time", "bias"),
         labels=("time", "state"),
+        own_bias=True,
         shape=_shape,
         float_meaning=_float,
         integer_meaning=_integer,

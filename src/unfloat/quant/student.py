@@ -393,7 +393,8 @@ class TrainingStep:
         """Other operators: the integers forward, the clamped float meaning's gradient backward."""
         simulation = self.simulation
         operator = REGISTRY[node.op]
-        real = operator.float_meaning(simulation.backend, node.attributes, [x.real() for x in inputs], {})
+        params = self._params(node, quantized=label is not None)
+        real = operator.float_meaning(simulation.backend, node.attributes, [x.real() for x in inputs], params)
         self._observe_clamped(node, extremes(real))
         if label is None:
             return real if node.clamp is None else real.clamp(node.clamp.low, node.clamp.high)
@@ -403,6 +404,18 @@ class TrainingStep:
         scale = self._scale(node.name)
         result: Tensor = Replace.apply(real, exact, label.scale[0], scale, clamp_steps(node, label))
         return result
+
+    def _params(self, node: Node, quantized: bool) -> dict[str, Tensor]:
+        """A node's parameters, float32; those that become codes are what the codes say, their gradient straight through."""
+        live = {role: param.to(torch.float32) for role, param in self.simulation.live_params(node).items()}
+        if not live or not quantized:
+            return live
+        instruction, constants = self.simulation.lowered(node)
+        for role in live.keys() & instruction.labels.keys():
+            label, param = instruction.labels[role], live[role]
+            scale = torch.from_numpy(label.scales(param.ndim)).to(param)
+            live[role] = param + ((constants[role] - label.zero_point) * scale - param).detach()
+        return live
 
     def _recorded(self, name: str, x: Operand) -> Operand:
         if self.record is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from unfloat.formats.torch.operands import Operand, RefusedError, Value, Weight, name_of
+from unfloat.formats.torch.operands import Operand, RefusedError, Turned, Value, Weight, batch_elsewhere, name_of
 from unfloat.ir.graph import BATCH, EMPTY, Attributes, Clamp, Node, Norm, Param, Shape
 from unfloat.ops import REGISTRY
 
@@ -21,11 +21,13 @@ class Call:
         name: What the node it makes will be called, before it is made unique.
         source: "file:line" in the user's code, or "".
         shape: The shape torch gives its result, BATCH for the batch; None where the result is not one tensor.
+        used: Which of its several results are read.
     """
 
     name: str
     source: str = ""
     shape: Shape | None = None
+    used: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -99,13 +101,29 @@ class Builder:
 
     def reshape_value(self, x: Value, shape: Shape, part: str = "") -> Value:
         """As `reshape`, of an activation."""
-        return x if x.shape == shape else self.emit("reshape", [x], {"shape": shape}, part=part)
+        if x.shape == shape:
+            return x
+        if isinstance(x, Turned) and shape[:2] == x.shape[:2]:
+            return Turned.of(self.reshape_value(x.front, (BATCH, shape[0], *shape[2:]), part))
+        if isinstance(x, Turned) and x.shape[0] == 1 and shape[0] == BATCH:
+            return self.reshape_value(x.front, shape, part)
+        if BATCH in shape[1:]:
+            raise batch_elsewhere(shape)
+        return self.emit("reshape", [x], {"shape": shape}, part=part)
 
     def transpose(self, x: Operand, axes: Sequence[int], part: str = "") -> Operand:
         """The axes in another order; a parameter gets a view."""
         axes = tuple(axes)
         if isinstance(x, Weight):
             return x.permuted(axes)
+        if isinstance(x, Turned):
+            moved = [changed_over(axis) for axis in axes]
+            return x.front if moved == sorted(moved) else self.transpose(x.front, moved, part)
+        if axes[1:2] == (0,):
+            order = (0, axes[0], *axes[2:])
+            front = x if order == tuple(range(len(order))) else self.transpose(x, order, part)
+            assert isinstance(front, Value)
+            return Turned.of(front)
         if axes[0] != 0:
             raise RefusedError(f"dimension 0 is the batch and must stay in front, found the order {axes}")
         return self.emit("transpose", [x], {"permutation": axes}, part=part)
@@ -155,6 +173,11 @@ class Builder:
         if self.call.shape is None:
             raise RefusedError("its result is not a single tensor")
         return self.call.shape
+
+
+def changed_over(axis: int) -> int:
+    """The axis, counted from the front, where the first two change places."""
+    return 1 - axis if axis in (0, 1) else axis
 
 
 def size(shape: Shape) -> int:

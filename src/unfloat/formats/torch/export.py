@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import io
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -91,7 +92,8 @@ def _trace(model: nn.Module, examples: Examples, dynamic: bool) -> ExportedProgr
         if dynamic and isinstance(leaf, torch.Tensor) and leaf.dim():
             shapes[leaf] = {0: Dim.AUTO}
     unread = io.StringIO()  # failing, torch.export prints graphs
-    with contextlib.redirect_stdout(unread), contextlib.redirect_stderr(unread):
+    with contextlib.redirect_stdout(unread), contextlib.redirect_stderr(unread), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The tensor attributes? self", UserWarning)  # a recurrent layer's own lists
         return torch.export.export(model, args, kwargs, dynamic_shapes=shapes if dynamic else None, strict=False)
 
 

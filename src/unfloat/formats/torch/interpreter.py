@@ -11,9 +11,10 @@ from torch import fx
 
 from unfloat.formats.torch.aliases import Aliases
 from unfloat.formats.torch.builder import Builder, Call
-from unfloat.formats.torch.operands import RefusedError, Value, Weight
+from unfloat.formats.torch.operands import RefusedError, Value, Weight, Zeros
 from unfloat.formats.torch.origin import aten_name, in_place, module_path, node_name, qualified_name, source_line
-from unfloat.formats.torch.table import HINTS, TABLE, VIEWS
+from unfloat.formats.torch.table import HINTS, TABLE, TURNING, VIEWS, Handler
+from unfloat.formats.torch.turned import is_turned, read_turned, stacked
 from unfloat.ir.graph import BATCH, Param, Shape
 
 
@@ -86,6 +87,15 @@ class Interpreter:
             raise RefusedError(reason, "x.flatten(1)")
         return (BATCH, *shape[1:])
 
+    def _expected_shape(self, tensor: torch.Tensor) -> Shape:
+        """As `shape_of`; the batch may also be the second axis, where no other extent can be taken for it."""
+        if tensor.dim() < 2 or isinstance(tensor.shape[1], int) or str(tensor.shape[1]) not in self.batch:
+            return self.shape_of(tensor)
+        first, _, *rest = tensor.shape
+        if not all(isinstance(extent, int) for extent in (first, *rest)):
+            return self.shape_of(tensor)  # for its message
+        return (int(first), BATCH, *rest)
+
     def _call(self, node: fx.Node, known: dict[fx.Node, Any], aliases: Aliases) -> Any:
         name, meta = aten_name(node), node.meta.get("val")
         if isinstance(meta, torch.SymInt | torch.SymBool | torch.SymFloat | int | bool):
@@ -134,8 +144,22 @@ class Interpreter:
         if tainted:
             return self._stand_in(node.meta.get("val"))
         parameters = [leaf.param.name for leaf in operands if isinstance(leaf, Weight)]
-        self.build.call = Call(node_name(node, parameters), source_line(node), self._expected(node, on_values))
-        return self._checked(handler(self.build, **arguments))
+        self.build.call = Call(
+            node_name(node, parameters), source_line(node), self._expected(node, on_values), _used(node)
+        )
+        return self._checked(self._handled(name, handler, arguments))
+
+    def _handled(self, name: str, handler: Handler, arguments: Mapping[str, Any]) -> Any:
+        """What the handler makes of the call."""
+        if any(isinstance(leaf, Zeros) for leaf in _leaves(list(arguments.values()))) and name != "lstm":
+            if name in VIEWS:
+                return Zeros()
+            raise RefusedError("zeros of the batch's size are what an LSTM starts from, and no operand")
+        if name != "select":
+            arguments = {role: stacked(self.build, argument) for role, argument in arguments.items()}
+        if name in TURNING and is_turned(arguments):
+            return read_turned(self.build, handler, arguments, self.build.call.shape)
+        return handler(self.build, **arguments)
 
     def _checked(self, result: Any) -> Any:
         """The result, if it has the shape that torch gives it: a last guard against a wrong reading."""
@@ -148,7 +172,9 @@ class Interpreter:
         meta = node.meta.get("val")
         if not isinstance(meta, torch.Tensor):
             return None
-        return self.shape_of(meta) if on_values else tuple(map(int, meta.shape))
+        if on_values:
+            return self._expected_shape(meta)
+        return tuple(map(int, meta.shape)) if all(isinstance(extent, int) for extent in meta.shape) else None
 
     def _computed(self, node: fx.Node, arguments: Mapping[str, Any]) -> Weight:
         """A call on buffers and constants alone: computed now, once."""
@@ -188,6 +214,11 @@ def _item(whole: Any, node: fx.Node) -> Any:
     if whole[node.args[1]] is None and node.users:
         raise RefusedError("its indices are used", "return the values alone")
     return whole[node.args[1]]
+
+
+def _used(node: fx.Node) -> frozenset[int]:
+    """Which of several results are read."""
+    return frozenset(user.args[1] for user in node.users if user.target is operator.getitem and user.users)
 
 
 def _bound(node: fx.Node, known: Mapping[fx.Node, Any]) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
 
-from unfloat.ir.graph import Param, Shape
+from unfloat.ir.graph import BATCH, Param, Shape
 
 
 class RefusedError(Exception):
@@ -28,6 +29,39 @@ class Value:
 
     name: str
     shape: Shape
+
+
+@dataclass(frozen=True)
+class Turned(Value):
+    """An activation as torch sees it where the batch is its second axis, (time, batch, ...): no value of the Graph.
+
+    Attributes:
+        front: The same with the first two axes changed over, as the Graph has it.
+    """
+
+    front: Value
+
+    @staticmethod
+    def of(front: Value) -> Turned:
+        """What `front` is, changed over."""
+        return Turned("", (front.shape[1], front.shape[0], *front.shape[2:]), front)
+
+
+@dataclass(frozen=True)
+class LastRows(Value):
+    """The last row in time of each of several sequences, (sequences, batch, ...): nothing is written until it is read."""
+
+    sequences: tuple[Value, ...]
+
+    @staticmethod
+    def of(sequences: Sequence[Value]) -> LastRows:
+        """Of sequences alike, (batch, time, ...)."""
+        return LastRows("", (len(sequences), BATCH, *sequences[0].shape[2:]), tuple(sequences))
+
+
+@dataclass(frozen=True)
+class Zeros:
+    """Zeros for each sample of the batch, however they are laid out."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +106,20 @@ def need_value(operand: object, what: str = "its input") -> Value:
     return operand
 
 
+def batch_elsewhere(shape: Shape) -> RefusedError:
+    """The refusal of a value whose batch is not in front."""
+    printed = ", ".join("batch" if extent == BATCH else str(extent) for extent in shape)
+    return RefusedError(f"dimension 0 must be the batch, found ({printed})", "x.transpose(0, 1) before it")
+
+
 def name_of(value: Value) -> str:
     """A value's name in the Graph.
 
     Raises:
-        RefusedError: It has none: it is a norm (`norms.Length`).
+        RefusedError: It has none: its batch is not in front, or it is a norm (`norms.Length`).
     """
+    if isinstance(value, Turned | LastRows):
+        raise batch_elsewhere(value.shape)
     if not value.name:
         raise RefusedError("a norm is read where its own value is divided by it", "torch.nn.functional.normalize")
     return value.name

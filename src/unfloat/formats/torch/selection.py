@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as functional
 
 from unfloat.formats.torch.builder import Builder
-from unfloat.formats.torch.operands import Operand, RefusedError, Value, Weight, need_value
+from unfloat.formats.torch.operands import LastRows, Operand, RefusedError, Value, Weight, need_value
 from unfloat.ir.graph import BATCH
 
 
@@ -56,6 +56,8 @@ def narrow(build: Builder, x: object, dim: int, start: int, length: int, **_: ob
 
 def select(build: Builder, x: object, dim: int, index: int, **_: object) -> Operand:
     """aten.select: `x[:, i]`; the axis goes."""
+    if isinstance(x, LastRows) and dim % len(x.shape) == 0:
+        x, dim, index = x.sequences[index], 1, -1
     value = need_value(x)
     axis = dim % len(value.shape)
     one = cut(build, value, axis, index % value.shape[axis] if axis else 0, 1, part="cell")

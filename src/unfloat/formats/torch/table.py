@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from unfloat.formats.torch import activation, arithmetic, attention, linear, movement, norms, pooling, resize, selection
+from unfloat.formats.torch import (
+    activation,
+    arithmetic,
+    attention,
+    linear,
+    movement,
+    norms,
+    pooling,
+    recurrent,
+    resize,
+    selection,
+)
 
 Handler = Callable[..., Any]  # (Builder, x=..., the schema's other arguments by name) -> Operand, or a tuple of them
 
@@ -132,6 +143,11 @@ TABLE: Mapping[str, Handler] = {
     "sigmoid": activation.sigmoid,
     "silu": activation.silu,
     "tanh": activation.tanh,
+    # Recurrent layers.
+    "lstm": recurrent.lstm,
+    "new_zeros": recurrent.zeros,
+    "zeros": recurrent.zeros,
+    "zeros_like": recurrent.zeros,
 }
 
 # Handlers that take parameters too: what a parameter may go through on its way into an operator.
@@ -139,9 +155,16 @@ _ORDERS = (movement.permute, movement.transpose, movement.last_two)
 _SHAPES = (movement.reshape, movement.nothing, movement.same_type)
 VIEWS = frozenset(name for name, handler in TABLE.items() if handler in (*_ORDERS, *_SHAPES))
 
+# Handlers that know axes by `dim` and `dims` alone, and so read values whose batch is the second axis (`turned.py`).
+_ALONG = "amax amin cat flip log_softmax mean narrow select slice softmax sum"
+_EACH = "add clamp dropout gelu hardsigmoid hardswish hardtanh leaky_relu linear mul relu relu6 sigmoid silu sub tanh"
+TURNING = frozenset(f"{_ALONG} {_EACH}".split())
+
 # Other operators that users meet, and what to try instead.
 _ACTIVATIONS = "elu selu celu mish softplus"
+_RECURRENT = "gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell"
 HINTS: Mapping[str, str] = {
     **dict.fromkeys(_ACTIVATIONS.split(), "train it with ReLU, SiLU or Hardswish"),
     **dict.fromkeys(["layer_norm", "group_norm", "instance_norm"], "train it with BatchNorm"),
+    **dict.fromkeys(_RECURRENT.split(), "train it with nn.LSTM"),
 }
