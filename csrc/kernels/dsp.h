@@ -17,16 +17,16 @@ typedef struct {
   ptrdiff_t x_step, x_row, w_step, w_row;
 } uf_patch;
 
-// Pixels side by side, at most UF_TILE_PIXELS, and UF_TILE_ROWS rows of weights: of each pixel and each row, `count`
+// Pixels side by side, at most UF_STRIP_PIXELS, and UF_STRIP_ROWS rows of weights: of each pixel and each row, `count`
 // that lie side by side. Steps are from one pixel, or row, to the next.
 typedef struct {
   const uint8_t *x;
   const int8_t *w;
   int32_t pixels;
   ptrdiff_t x_step, w_step, count;
-} uf_tile;
+} uf_strip;
 
-enum { UF_TILE_PIXELS = 32, UF_TILE_ROWS = 4 };
+enum { UF_STRIP_PIXELS = 32, UF_STRIP_ROWS = 4 };
 
 #if defined(UF_PLAIN_C)
 

@@ -102,18 +102,18 @@ static inline int32_t uf_sum_weights(const int8_t *w, ptrdiff_t count) {
 
 // sums[p][r] += sum of w[r][i] * (x[p][i] - zero_point). Inputs become signed bytes, so the zero point is taken off
 // once for all pixels, by the sums of the weights.
-static inline void uf_sum_tile(const uf_tile *tile, int32_t zero_point, int32_t *sums) {
-  int32_t begin[UF_TILE_ROWS];
-  for (int r = 0; r < UF_TILE_ROWS; ++r) {
-    const uint32_t weights = (uint32_t)uf_sum_weights(tile->w + r * tile->w_step, tile->count);
+static inline void uf_sum_strip(const uf_strip *strip, int32_t zero_point, int32_t *sums) {
+  int32_t begin[UF_STRIP_ROWS];
+  for (int r = 0; r < UF_STRIP_ROWS; ++r) {
+    const uint32_t weights = (uint32_t)uf_sum_weights(strip->w + r * strip->w_step, strip->count);
     begin[r] = (int32_t)((uint32_t)(128 - zero_point) * weights);
   }
-  const uint8_t *pixel = tile->x;
-  for (int32_t p = tile->pixels; p > 0; --p, pixel += tile->x_step, sums += UF_TILE_ROWS) {
+  const uint8_t *pixel = strip->x;
+  for (int32_t p = strip->pixels; p > 0; --p, pixel += strip->x_step, sums += UF_STRIP_ROWS) {
     const uint8_t *x = pixel;
-    const int8_t *w0 = tile->w, *w1 = w0 + tile->w_step, *w2 = w1 + tile->w_step, *w3 = w2 + tile->w_step;
+    const int8_t *w0 = strip->w, *w1 = w0 + strip->w_step, *w2 = w1 + strip->w_step, *w3 = w2 + strip->w_step;
     int32_t s0 = begin[0], s1 = begin[1], s2 = begin[2], s3 = begin[3];
-    for (ptrdiff_t left = tile->count; left > 0; left -= 16, x += 16, w0 += 16, w1 += 16, w2 += 16, w3 += 16) {
+    for (ptrdiff_t left = strip->count; left > 0; left -= 16, x += 16, w0 += 16, w1 += 16, w2 += 16, w3 += 16) {
       const mve_pred16_t some = vctp8q((uint32_t)left);
       const int8x16_t v = vreinterpretq_s8_u8(veorq_u8(vldrbq_z_u8(x, some), vdupq_n_u8(0x80)));
       s0 = vmladavaq_s8(s0, v, vldrbq_z_s8(w0, some));
@@ -121,16 +121,16 @@ static inline void uf_sum_tile(const uf_tile *tile, int32_t zero_point, int32_t 
       s2 = vmladavaq_s8(s2, v, vldrbq_z_s8(w2, some));
       s3 = vmladavaq_s8(s3, v, vldrbq_z_s8(w3, some));
     }
-    const int32_t steps[UF_TILE_ROWS] = {s0, s1, s2, s3};
+    const int32_t steps[UF_STRIP_ROWS] = {s0, s1, s2, s3};
     vstrwq_s32(sums, vaddq_s32(vldrwq_s32(sums), vldrwq_s32(steps)));
   }
 }
 
-// A tile's accumulators to bytes, rounded twice; pixels of the output lie `step` apart.
-static inline void uf_emit_tile(const int32_t *sums, int32_t pixels, const int32_t *multipliers, const int8_t *shifts,
-                                int32_t zero_point, int32_t low, int32_t high, ptrdiff_t step, uint8_t *out) {
+// A strip's accumulators to bytes, rounded twice; pixels of the output lie `step` apart.
+static inline void uf_emit_strip(const int32_t *sums, int32_t pixels, const int32_t *multipliers, const int8_t *shifts,
+                                 int32_t zero_point, int32_t low, int32_t high, ptrdiff_t step, uint8_t *out) {
   const int32x4_t multiplier = vldrwq_s32(multipliers), shift = vldrbq_s32(shifts);
-  for (; pixels > 0; --pixels, sums += UF_TILE_ROWS, out += step) {
+  for (; pixels > 0; --pixels, sums += UF_STRIP_ROWS, out += step) {
     const int32x4_t steps = qmath_mve_requantize_double(vldrwq_s32(sums), multiplier, shift);
     vstrbq_u32(out, vreinterpretq_u32_s32(qmath_mve_clamp_sum(steps, zero_point, low, high)));
   }

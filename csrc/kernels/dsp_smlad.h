@@ -141,7 +141,7 @@ static inline void uf_emit_fours(const int32_t *sums, const int32_t *multiplier,
   }
 }
 
-// Columns of a tile's weights that are widened together: a multiple of four.
+// Columns of a strip's weights that are widened together: a multiple of four.
 enum { UF_PART = 64 };
 
 // Four weights of a row, the even and the odd ones apart.
@@ -151,9 +151,9 @@ static inline void uf_widen_four(const int8_t *w, uint32_t *halves) {
   UF_WIDEN(", ror #8", word, halves[1]);
 }
 
-// Weights of a tile's rows, widened: four columns of each row in turn, then the next four.
+// Weights of a strip's rows, widened: four columns of each row in turn, then the next four.
 static inline void uf_widen_rows(const int8_t *w, ptrdiff_t step, ptrdiff_t count, uint32_t *halves) {
-  for (const int8_t *const end = w + count; w != end; w += 4, halves += 2 * UF_TILE_ROWS) {
+  for (const int8_t *const end = w + count; w != end; w += 4, halves += 2 * UF_STRIP_ROWS) {
     uf_widen_four(w, halves);
     uf_widen_four(w + step, halves + 2);
     uf_widen_four(w + 2 * step, halves + 4);
@@ -196,12 +196,12 @@ static __attribute__((noinline, unused)) void uf_add_part(const uint8_t *x, ptrd
   }
 }
 
-// sums[p][r] += w[r] * (x[p] - zero_point): one column of a tile.
-static inline void uf_add_column(const uf_tile *tile, int32_t zero_point, ptrdiff_t column, int32_t *sums) {
-  const uint8_t *x = tile->x + column;
-  const int8_t *w = tile->w + column;
-  const int32_t w0 = w[0], w1 = w[tile->w_step], w2 = w[2 * tile->w_step], w3 = w[3 * tile->w_step];
-  for (int32_t p = tile->pixels; p > 0; --p, x += tile->x_step, sums += UF_TILE_ROWS) {
+// sums[p][r] += w[r] * (x[p] - zero_point): one column of a strip.
+static inline void uf_add_column(const uf_strip *strip, int32_t zero_point, ptrdiff_t column, int32_t *sums) {
+  const uint8_t *x = strip->x + column;
+  const int8_t *w = strip->w + column;
+  const int32_t w0 = w[0], w1 = w[strip->w_step], w2 = w[2 * strip->w_step], w3 = w[3 * strip->w_step];
+  for (int32_t p = strip->pixels; p > 0; --p, x += strip->x_step, sums += UF_STRIP_ROWS) {
     const int32_t v = *x - zero_point;
     sums[0] += v * w0;
     sums[1] += v * w1;
@@ -211,40 +211,41 @@ static inline void uf_add_column(const uf_tile *tile, int32_t zero_point, ptrdif
 }
 
 // sums[p][r] += sum of w[r][i] * (x[p][i] - zero_point). Weights are widened once for all pixels, a part at a time.
-static inline void uf_sum_tile(const uf_tile *tile, int32_t zero_point, int32_t *sums) {
-  uint32_t halves[UF_PART * UF_TILE_ROWS / 2];
-  const ptrdiff_t whole = tile->count / 4 * 4;
+static inline void uf_sum_strip(const uf_strip *strip, int32_t zero_point, int32_t *sums) {
+  uint32_t halves[UF_PART * UF_STRIP_ROWS / 2];
+  const ptrdiff_t whole = strip->count / 4 * 4;
   for (ptrdiff_t at = 0; at < whole; at += UF_PART) {
     const ptrdiff_t count = whole - at < UF_PART ? whole - at : UF_PART;
-    uf_widen_rows(tile->w + at, tile->w_step, count, halves);
-    uf_add_part(tile->x + at, tile->x_step, zero_point, halves, count, tile->pixels, sums);
+    uf_widen_rows(strip->w + at, strip->w_step, count, halves);
+    uf_add_part(strip->x + at, strip->x_step, zero_point, halves, count, strip->pixels, sums);
   }
-  for (ptrdiff_t at = whole; at < tile->count; ++at) uf_add_column(tile, zero_point, at, sums);
+  for (ptrdiff_t at = whole; at < strip->count; ++at) uf_add_column(strip, zero_point, at, sums);
 }
 
-// The accumulators of one row of a tile to bytes, rounded twice; pixels of the output lie `step` apart.
+// The accumulators of one row of a strip to bytes, rounded twice; pixels of the output lie `step` apart.
 static inline void uf_emit_row(const int32_t *sums, int32_t pixels, int32_t multiplier, int shift, int32_t zero_point,
                                ptrdiff_t step, uint8_t *out) {
   if (qmath_dsp_is_plain(multiplier, shift)) {
     for (; pixels > 0; --pixels, out += step) {
       const int32_t sum = *sums;
-      sums += UF_TILE_ROWS;
+      sums += UF_STRIP_ROWS;
       *out = qmath_dsp_plain_byte(sum, multiplier, shift, zero_point);
     }
   } else {
-    for (; pixels > 0; --pixels, sums += UF_TILE_ROWS, out += step) {
+    for (; pixels > 0; --pixels, sums += UF_STRIP_ROWS, out += step) {
       const int32_t steps = qmath_dsp_requantize_double(*sums, multiplier, shift);
       *out = (uint8_t)qmath_clamp_sum(steps, zero_point, 0, 255);
     }
   }
 }
 
-// A tile's accumulators to bytes. Most layers' codes may be any byte; where not, four at a time are clamped at the end.
-static __attribute__((noinline, unused)) void uf_emit_tile(const int32_t *sums, int32_t pixels,
-                                                           const int32_t *multipliers, const int8_t *shifts,
-                                                           int32_t zero_point, int32_t low, int32_t high,
-                                                           ptrdiff_t step, uint8_t *out) {
-  for (int r = 0; r < UF_TILE_ROWS; ++r) {
+// A strip's accumulators to bytes. Most layers' codes may be any byte; where not, four at a time are clamped at the
+// end.
+static __attribute__((noinline, unused)) void uf_emit_strip(const int32_t *sums, int32_t pixels,
+                                                            const int32_t *multipliers, const int8_t *shifts,
+                                                            int32_t zero_point, int32_t low, int32_t high,
+                                                            ptrdiff_t step, uint8_t *out) {
+  for (int r = 0; r < UF_STRIP_ROWS; ++r) {
     uf_emit_row(sums + r, pixels, multipliers[r], shifts[r], zero_point, step, out + r);
   }
   if (low == 0 && high == 255) return;

@@ -2,7 +2,7 @@
 
 #include "../scalar.h"
 #if defined(UF_CORTEX_M) && !defined(UNFLOAT_KERNELS_NIBBLES_H_)
-#include "tiles.h"
+#include "strips.h"
 #endif
 
 // The products of a pixel's taps, whose channels begin at `first_channel` and are `depth` many, with their weights.
@@ -30,11 +30,11 @@ static void run(const uf_node *node, int thread, int threads) {
   for (int64_t index = pixels.begin; index < pixels.end; ++index) {
     const uf_pixel pixel = uf_pixel_at(node, &linear->window, index);
     uint8_t *out = node->output->data + index * channels;
-#ifdef UNFLOAT_KERNELS_CONV2D_TILES_H_
-    const int32_t tile = tile_at(node, &pixel, pixels.end - index);
-    if (tile > 0) {
-      run_tile(node, &pixel, tile, out);
-      index += tile - 1;
+#ifdef UNFLOAT_KERNELS_CONV2D_STRIPS_H_
+    const int32_t strip = strip_at(node, &pixel, pixels.end - index);
+    if (strip > 0) {
+      run_strip(node, &pixel, strip, out);
+      index += strip - 1;
       continue;
     }
 #endif
