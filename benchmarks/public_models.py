@@ -202,7 +202,7 @@ def float_cell(name: str) -> Cell:
     """A float file quantized here beside its makers' int8 file; the difference is of the same samples, pair by pair."""
     makers, load, load_makers = FLOAT_FILES[name]
     own, other = load(), load_makers()
-    reals = answer("litert", name, own.x)
+    reals = answer("xnnpack", name, own.x)  # LiteRT's default kernels
     if isinstance(reals, str):
         raise RuntimeError(f"{name} must run in LiteRT, found: {reals}")
     program = unfloat.quantize(path_of(name), [calibration(name)], progress=False)

@@ -42,10 +42,10 @@ def _image(draft: Draft, operator: TfOperator) -> _Image:
 
 
 def _swapped(draft: Draft, value: str, split: Sequence[int]) -> str:
-    """A value cut into four axes, the middle ones changed places."""
+    """A value cut into four axes, the middle ones changed places; in some shape of as many cells if one of them is 1."""
     outer, first, second, inner = split
     if 1 in (first, second):
-        return draft.reshaped(value, (BATCH, outer, second, first, inner))
+        return value
     parts = draft.reshaped(value, (BATCH, *split))
     shape = (BATCH, outer, second, first, inner)
     return draft.emit("transpose", (parts,), draft.tensors[value].qparams, shape, {"permutation": ORDER})
@@ -113,23 +113,21 @@ def _batch(draft: Draft, operator: TfOperator) -> _Batch:
         raise BatchTouchedError(f"required images beside the batch, found {found}")
     images = leading if draft.lead_of(source) else 1
     rows, columns, *_ = *spatial, 1
-    value = draft.reshaped(draft.operand(source), (BATCH, images, rows, columns, channels))
     block_rows, block_columns, *_ = *sizes, 1
     top, left, *_ = *pairs, (0, 0)
-    return _Batch(value, images, rows, columns, channels, (block_rows, block_columns), (top, left))
+    return _Batch(draft.operand(source), images, rows, columns, channels, (block_rows, block_columns), (top, left))
 
 
 def _read_space_to_batch(draft: Draft, operator: TfOperator) -> None:
     """A border of real 0, as LiteRT's; TensorFlow Lite Micro's is of code 0."""
     x = _batch(draft, operator)
-    (b, c), (rows, columns) = (
-        x.block,
-        (size + sum(border) for size, border in zip((x.rows, x.columns), x.borders, strict=True)),
-    )
+    b, c = x.block
+    rows, columns = x.rows + sum(x.borders[0]), x.columns + sum(x.borders[1])
     if rows % b or columns % c:
         raise UnreadableError(f"required images of whole blocks of {b} x {c}, found {rows} x {columns}")
     value = x.value
     if any(map(sum, x.borders)):
+        value = draft.reshaped(value, (BATCH, x.images, x.rows, x.columns, x.channels))
         paddings = (0, 0, 0, 0, *x.borders[0], *x.borders[1], 0, 0)
         shape = (BATCH, x.images, rows, columns, x.channels)
         value = draft.emit("pad", (value,), draft.tensors[value].qparams, shape, {"paddings": paddings})
