@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import results
-from tests.formats.one_operator.kinds import KINDS, SAMPLES, job, outcome
+from tests.formats.one_operator.kinds import KINDS, SAMPLES, job, outcomes, witness_of
 from tqdm import tqdm
 
 FOUND = Path(__file__).parents[2] / "build" / "one_operator" / "found.json"
@@ -26,11 +26,11 @@ COLUMNS = ("operator", "codes", "against", "models", "outputs compared", "mismat
 
 def measure(name: str, dtype: str, models: int) -> dict[str, Any]:
     """One row."""
-    witness = KINDS[name].witnesses[dtype]
-    found = outcome([job(name, dtype, index) for index in range(models)], witness)
+    key = (name, dtype)
+    found = outcomes({key: [job(name, dtype, index) for index in range(models)]})[key]
     for line in found.wrong:
         print(f"{name} {dtype}: {line}", file=sys.stderr)
-    row = (f"`{name}`", dtype, RUNTIMES[witness], models, f"{found.codes:,}", len(found.wrong))
+    row = (f"`{name}`", dtype, RUNTIMES[witness_of(key)], models, f"{found.codes:,}", len(found.wrong))
     return dict(zip(COLUMNS, row, strict=True))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -156,6 +157,9 @@ KINDS: dict[str, Kind] = {
 }
 
 
+Key = tuple[str, str]  # a kind's name, and the type of its codes
+
+
 class Job(NamedTuple):
     """A file, what it is here, and what both are asked.
 
@@ -204,13 +208,27 @@ class Outcome(NamedTuple):
     wrong: list[str]
 
 
-def outcome(jobs: Sequence[Job], witness: str) -> Outcome:
-    """Interpreter and engine against a public runtime."""
+def outcomes(jobs: Mapping[Key, Sequence[Job]]) -> dict[Key, Outcome]:
+    """Interpreter and engine against each kind's public runtime, which runs in one process for all of them."""
+    found = {}
+    for runtime in sorted({witness_of(key) for key in jobs}):
+        asked = {key: own for key, own in jobs.items() if witness_of(key) == runtime}
+        answers = iter(peer(runtime)([(job.file, job.asked) for own in asked.values() for job in own]))
+        found |= {key: _compared(own, list(islice(answers, len(own)))) for key, own in asked.items()}
+    return found
+
+
+def witness_of(key: Key) -> str:
+    """The public runtime that says what is right of an operator and a width."""
+    name, dtype = key
+    return KINDS[name].witnesses[dtype]
+
+
+def _compared(jobs: Sequence[Job], answers: Sequence[Arrays | str]) -> Outcome:
     count, wrong = 0, []
-    answers = peer(witness)([(job.file, job.asked) for job in jobs])
     for index, (job, answer) in enumerate(zip(jobs, answers, strict=True)):
         if isinstance(answer, str):
-            wrong.append(f"model {index}: {witness} refuses it: {answer}")
+            wrong.append(f"model {index}: it is refused: {answer}")
             continue
         native = Engine(job.program).run(*job.codes)
         witnesses = {
