@@ -241,7 +241,8 @@ def cells(name: str) -> Iterator[tuple[str, Callable[[], Cell]]]:
 
 def write_page(found: dict[str, Cell]) -> None:
     """What has been measured, in the order of the lists above."""
-    order = [key for name in (*FILES, *FLOAT_FILES) for key, _ in cells(name) if key in found]
+    every = [key for name in (*FILES, *FLOAT_FILES) for key, _ in cells(name)]
+    order, missing = ([key for key in every if (key in found) is there] for there in (True, False))
 
     def rows(table: str, columns: tuple[str, ...]) -> list[list[object]]:
         return [[found[key][column] for column in columns] for key in order if key.startswith(f"{table}/")]
@@ -250,6 +251,7 @@ def write_page(found: dict[str, Cell]) -> None:
     notes = [
         f"{RANDOM} random inputs a file in engine, interpreter, TFLM (TensorFlow Lite Micro) and LiteRT's reference kernels;",
         "differences are from the engine's codes. LiteRT requantizes FULLY_CONNECTED in floating point, by its design.",
+        "",
         *refusals,
         "",
         "On their data, the engine and one public runtime:",
@@ -263,6 +265,7 @@ def write_page(found: dict[str, Cell]) -> None:
         f"Calibrated with {CALIBRATION} samples, none of them evaluated: training digits, training pictures of CIFAR-10, and",
         "`train1000` for the other two. Difference and standard error are of the same samples, pair by pair, in points.",
     ]
+    notes += ["", f"Still to be measured: {', '.join(f'`{key}`' for key in missing)}."] if missing else []
     results.write("public_models", "Others' .tflite files", RANDOM_COLUMNS, rows("random", RANDOM_COLUMNS), notes)
 
 
