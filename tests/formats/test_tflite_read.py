@@ -22,7 +22,7 @@ from unfloat.formats.tflite.model import Quantization, TfModel, TfOperator, TfTe
 from unfloat.formats.tflite.read import from_bytes
 from unfloat.formats.tflite.table import WRITERS
 from unfloat.formats.tflite.write import to_bytes
-from unfloat.ops import REGISTRY
+from unfloat.ops import REGISTRY, lookup
 from unfloat.ops._operator import Operator
 from unfloat.program.interpret import interpret
 from unfloat.program.program import Program
@@ -211,6 +211,21 @@ def test_a_leading_dimension_that_is_computed_with_is_no_batch() -> None:
     read = moved("TRANSPOSE", "TransposeOptions", (6, 1), axes=[1, 0])
     codes = np.arange(24, dtype=np.int8).reshape(4, 1, 6)
     np.testing.assert_array_equal(Engine(read).run(codes), codes.reshape(4, 6, 1))
+
+
+def test_equal_labels_have_one_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Derived once, of the instructions' own: to change one changes no other."""
+    label, made = Quantization((2.0**-8,), -128), []
+    derive = lookup.logistic_steps
+    monkeypatch.setattr(lookup, "logistic_steps", lambda *of: made.append(of) or derive(*of))
+    tensors = [TfTensor(f"t{i}", (1, 3), "int8", label) for i in range(41)]
+    operators = tuple(TfOperator("LOGISTIC", 1, (f"t{i}",), (f"t{i + 1}",), "") for i in range(40))
+    model = TfModel({t.name: t for t in tensors}, operators, (("x", "t0"),), (("y", "t40"),))
+    tables = [i.constants["table"] for i in from_bytes(encode(model, "a test")).instructions]
+    assert len(made) <= 1
+    tables[0][:] = 0
+    assert tables[1].any()
+    assert all(np.array_equal(table, tables[1]) for table in tables[2:])
 
 
 def test_every_truncation_is_refused() -> None:

@@ -15,16 +15,15 @@ from protocol import main
 def run(
     model: bytes, inputs: list[np.ndarray], resolver: OpResolverType = OpResolverType.BUILTIN_REF
 ) -> list[np.ndarray]:
-    """Run a model of batch 1 on each sample of the inputs [n, ...] in a row, without a reset; outputs [n, ...]."""
+    """Run a model on samples of the inputs [n, ...] in a row, without a reset, in its own shapes; outputs likewise."""
     interpreter = Interpreter(model_content=model, experimental_op_resolver_type=resolver)
     interpreter.allocate_tensors()
-    takes, gives = (
-        [d["index"] for d in ds] for ds in (interpreter.get_input_details(), interpreter.get_output_details())
-    )
+    takes = [(d["index"], d["shape"]) for d in interpreter.get_input_details()]
+    gives = [d["index"] for d in interpreter.get_output_details()]
     results = []
     for sample in zip(*inputs, strict=True):
-        for index, codes in zip(takes, sample, strict=True):
-            interpreter.set_tensor(index, codes[None])
+        for (index, shape), codes in zip(takes, sample, strict=True):
+            interpreter.set_tensor(index, codes.reshape(shape))
         interpreter.invoke()
         results.append([interpreter.get_tensor(index) for index in gives])
     return [np.concatenate(parts) for parts in zip(*results, strict=True)]

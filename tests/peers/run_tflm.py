@@ -15,13 +15,13 @@ ARENA = 64 << 20
 
 
 def run(model: bytes, inputs: list[np.ndarray]) -> list[np.ndarray]:
-    """Run a model of batch 1 on each sample of the inputs [n, ...] in a row, without a reset; outputs [n, ...]."""
+    """Run a model on samples of the inputs [n, ...] in a row, without a reset, in its own shapes; outputs likewise."""
     interpreter = runtime.Interpreter.from_bytes(model, arena_size=ARENA)
     outputs = range(runtime.schema_fb.Model.GetRootAs(model).Subgraphs(0).OutputsLength())
     results = []
     for sample in zip(*inputs, strict=True):
         for i, codes in enumerate(sample):
-            interpreter.set_input(codes[None], i)
+            interpreter.set_input(codes.reshape(interpreter.get_input_details(i)["shape"]), i)
         interpreter.invoke()
         results.append([np.array(interpreter.get_output(i)) for i in outputs])
     return [np.concatenate(parts) for parts in zip(*results, strict=True)]

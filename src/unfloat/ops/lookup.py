@@ -6,8 +6,9 @@ bytes. For int16 codes, which are too many, it holds the ends of segments.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -33,6 +34,7 @@ from unfloat.spec.fixedpoint import saturate
 from unfloat.spec.qparams import STORAGE, QParams
 
 BYTE_CODES = 256
+MOST_KNOWN = 1 << 10  # tables that are kept, for the next instruction of the same labels
 LOGISTIC_LABELS = MappingProxyType(
     {
         "int8": QParams((2.0**-8,), -128),
@@ -69,32 +71,47 @@ def _table(steps: np.ndarray, label: QParams) -> np.ndarray:
     return np.asarray(saturate(steps + label.zero_point, label.qmin, label.qmax), np.int16)
 
 
-def _derive_logistic(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
-    scale = scale_of(inputs[0])
-    if output.qparams.dtype == "int16":
+def _from_labels(constants: Callable[[QParams, QParams], dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """`derive` of what the input's and the output's label give: derived once for all instructions that have them."""
+    known = lru_cache(maxsize=MOST_KNOWN)(constants)
+
+    def derive(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
+        return _copied(known(inputs[0].qparams, output.qparams))
+
+    return derive
+
+
+def _copied(constants: Mapping[str, Any]) -> dict[str, Any]:
+    """Arrays of the caller's own."""
+    return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in constants.items()}
+
+
+def _logistic(source: QParams, target: QParams) -> dict[str, Any]:
+    scale = scale_of(source)
+    if target.dtype == "int16":
         return {**asdict(Curve(*curve_input(scale), 9, 2**24, 10)), "table": logistic_ends(2**15 - 2)}
-    steps = logistic_steps(_steps(inputs[0].qparams), sigmoid_input(scale))
-    return {**asdict(NO_CURVE), "table": _table(steps, output.qparams)}
+    return {**asdict(NO_CURVE), "table": _table(logistic_steps(_steps(source), sigmoid_input(scale)), target)}
 
 
-def _derive_tanh(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
+def _tanh(source: QParams, target: QParams) -> dict[str, Any]:
     """On 16 bits `2 logistic(2 x) - 1`: the logistic's ends, twice as dense."""
-    scale = scale_of(inputs[0])
-    if output.qparams.dtype == "int16":
+    scale = scale_of(source)
+    if target.dtype == "int16":
         return {**asdict(Curve(*curve_input(scale), 8, 0, 8)), "table": logistic_ends(2**15 - 1)}
-    steps = tanh_steps(_steps(inputs[0].qparams), sigmoid_input(scale))
-    return {**asdict(NO_CURVE), "table": _table(steps, output.qparams)}
+    return {**asdict(NO_CURVE), "table": _table(tanh_steps(_steps(source), sigmoid_input(scale)), target)}
 
 
-def _derive_hard_swish(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
-    steps = hard_swish_steps(_steps(inputs[0].qparams), scale_of(inputs[0]), scale_of(output))
-    return {"table": _table(steps, output.qparams)}
+def _hard_swish(source: QParams, target: QParams) -> dict[str, Any]:
+    return {"table": _table(hard_swish_steps(_steps(source), scale_of(source), scale_of(target)), target)}
+
+
+@lru_cache(maxsize=MOST_KNOWN)
+def _gelu(approximate: str, source: QParams, target: QParams) -> dict[str, Any]:
+    return {"table": gelu_codes(_steps(source) * scale_of(source), approximate, target).astype(np.int16)}
 
 
 def _derive_gelu(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
-    reals = _steps(inputs[0].qparams) * scale_of(inputs[0])
-    codes = gelu_codes(reals, instruction.attributes["approximate"], output.qparams)
-    return {"table": codes.astype(np.int16)}
+    return _copied(_gelu(instruction.attributes["approximate"], inputs[0].qparams, output.qparams))
 
 
 def _looked_up(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
@@ -159,7 +176,7 @@ OPERATORS = (
         float_meaning=_float_logistic,
         integer_meaning=_curved,
         quant=QuantRecord(output="fixed", fixed=LOGISTIC_LABELS),
-        derive=_derive_logistic,
+        derive=_from_labels(_logistic),
         storages=tuple(STORAGE),
     ),
     _operator(
@@ -169,14 +186,14 @@ OPERATORS = (
         float_meaning=lambda b, attributes, inputs, params: b.xp.tanh(inputs[0]),
         integer_meaning=_curved,
         quant=QuantRecord(output="fixed", fixed=TANH_LABELS),
-        derive=_derive_tanh,
+        derive=_from_labels(_tanh),
         storages=tuple(STORAGE),
     ),
     _operator(
         "hard_swish",
         "x min(max(x + 3, 0), 6) / 6.",
         float_meaning=_float_hard_swish,
-        derive=_derive_hard_swish,
+        derive=_from_labels(_hard_swish),
     ),
     _operator(
         "gelu",

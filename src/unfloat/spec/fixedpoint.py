@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,7 @@ def round_to_int(x: float) -> int:
     return whole + (rest >= 0.5) - (rest <= -0.5)
 
 
+@lru_cache(maxsize=1 << 12)
 def quantize_multiplier(real: float, most: int = SHIFT_MAX) -> tuple[int, int]:
     """Split a real factor as `M = M0 * 2^shift`, M0 in Q0.31 (eq. 8): TFLite's QuantizeMultiplier.
 

@@ -32,7 +32,7 @@ BUILTINS = {
     "QUANTIZE": ("QuantizeOptions", 1, 1, 2),
     "RELU": ("", 2, 1, 2),
     "RELU6": ("", 2, 1, 2),
-    "RELU_N1_TO_1": ("", 2, 1, 1),
+    "RELU_N1_TO_1": ("", 1, 1, 1),
     "RESHAPE": ("ReshapeOptions", 1, 1, 1),
     "SOFTMAX": ("SoftmaxOptions", 2, 1, 3),
     "TANH": ("", 2, 1, 3),

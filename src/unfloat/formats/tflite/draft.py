@@ -258,6 +258,8 @@ class Draft:
             raise UnreadableError(f"required a bias of integers, found {bias.dtype}")
         label = snug(codes, label)
         if self.tensors[source].qparams.dtype == "int16":
+            if bias.dtype != np.int64:  # CONV_2D then sums in 32 bits, DEPTHWISE_CONV_2D reads it as int64
+                raise UnreadableError(f"required a bias of int64 for int16 codes, found {bias.dtype}")
             return {"weight": codes, "bias": bias.astype(np.int64)}, {"weight": label}, {"rounding": WIDE_ROUNDING}
         return {"weight": codes, "bias": bias.astype(np.int32)}, {"weight": label}, {}
 
