@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.optim import Optimizer
 
+    from unfloat.formats.c.certificate import ExportCertificate
     from unfloat.formats.tflite.survey import Survey
     from unfloat.quant.comparison import Comparison
     from unfloat.quant.objective import Loss
@@ -233,6 +234,18 @@ def survey(path: str | Path) -> Survey:
     """Is another tool's `.tflite` file integer-only? See `unfloat.formats.tflite.survey.survey`."""
     found: Survey = _room("unfloat.formats.tflite.survey", "tflite").survey(path)
     return found
+
+
+def certify(folder: str | Path) -> ExportCertificate:
+    """The certificate of a folder of C: unchanged since its export, and compiled, without floating point.
+
+    Raises:
+        ExportError: Unfloat did not export it, files are missing or changed, or an object holds floating point.
+        MissingExtraError: arm-none-eabi-gcc is not installed.
+    """
+    from unfloat.formats.c.certificate import certify as certify_folder
+
+    return certify_folder(folder)
 
 
 def compile_program(program: Program, threads: int = 1, level: str | None = None) -> Engine:

@@ -228,11 +228,16 @@ def inspect(program: ProgramPath, as_json: Json = False) -> None:
 
 @app.command()
 def verify(
-    program: ProgramPath,
+    program: Annotated[
+        Path, typer.Argument(metavar="PROGRAM", help="A .unfloat file, any .tflite, or a folder of exported C.")
+    ],
     ranges: Annotated[bool, typer.Option(help="Show where every accumulator and every value can lie.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Prove a program, or another tool's .tflite: integers only, no overflow; or say where it computes with floats."""
+    """Prove a program, another tool's .tflite or exported C: integers only, no overflow; or say where floats are."""
+    if program.is_dir():
+        _verify_export(program, ranges, as_json)
+        return
     try:
         certificate = unfloat.load(program).verify()
     except UnsupportedError:
@@ -266,6 +271,16 @@ def compare(
         _print_json(found.record())
     else:
         show.comparison(found, top)
+
+
+def _verify_export(folder: Path, ranges: bool, as_json: bool) -> None:
+    if ranges:
+        raise ExportError(f"{folder}: --ranges is of a .unfloat or .tflite file; a folder of C says nothing of them")
+    found = unfloat.certify(folder)
+    if as_json:
+        _print_json(show.export_record(found))
+    else:
+        show.export_certificate(found)
 
 
 def _sides(program: Program) -> list[tuple[str, Any]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from unfloat.formats.c.manifest import Network
 from unfloat.formats.c.net import ALIGNMENT, Net
 from unfloat.formats.c.text import CTYPES
 from unfloat.ir.graph import Port
@@ -31,6 +32,7 @@ extern "C" {{
 #define {upper}_ARENA_ALIGNMENT {alignment}
 #define {upper}_WEIGHT_BYTES {weights}
 #define {upper}_MACS {macs}
+#define {upper}_IDENTITY "{identity}"  // as in the Program's certificate
 
 {macros}
 // What is read and written; shapes without the batch, which is 1.
@@ -68,7 +70,7 @@ _ACCESSORS = """
 """
 
 
-def header(net: Net, macs: int, picture: str) -> str:
+def header(net: Net, about: Network, picture: str) -> str:
     """The header's text; `picture` declares what loads pictures, or is empty."""
     upper = net.name.upper()
     macros = [line for side in ("INPUT", "OUTPUT") for line in _macros(net, side)]
@@ -78,10 +80,11 @@ def header(net: Net, macs: int, picture: str) -> str:
         name=net.name,
         upper=upper,
         guard=f"{upper}_H_",
-        arena=net.memory.size,
+        arena=about.arena_bytes,
         alignment=ALIGNMENT,
-        weights=sum(array.nbytes for array in net.constants.values()),
-        macs=macs,
+        weights=about.weight_bytes,
+        macs=about.macs,
+        identity=about.identity,
         macros="\n".join(macros),
         inputs=_members(net, net.inputs, "const "),
         outputs=_members(net, net.outputs, ""),
