@@ -12,7 +12,7 @@ from typing import Any
 
 from unfloat.formats.c import manifest
 from unfloat.formats.c.build import CMAKE
-from unfloat.formats.c.golden import golden, main
+from unfloat.formats.c.golden import draw, golden, main
 from unfloat.formats.c.header import header
 from unfloat.formats.c.layer import Prepared
 from unfloat.formats.c.manifest import Network
@@ -72,7 +72,7 @@ def _network_files(net: Net, about: Network, picture: Any, samples: int) -> dict
         f"{net.name}.h": header(net, about, declaration),
         f"{net.name}.c": network(net, definition),
         f"{net.name}_weights.c": weights(net),
-        f"{net.name}{GOLDEN}": golden(net, samples),
+        f"{net.name}{GOLDEN}": golden(net, draw(net, samples)),
     }
 
 
