@@ -85,7 +85,7 @@ def read(folder: Path) -> Manifest:
         content = path.read_bytes()
     except OSError as error:
         required = f"required a folder of C that Unfloat exported, which has a file {NAME}"
-        raise ExportError(f"{folder}: {required}, found none ({error.strerror}); export it again") from error
+        raise ExportError(f"{folder}: {required}: {error.strerror}; export the Program again") from error
     try:
         return _manifest(json.loads(content))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
