@@ -1,6 +1,6 @@
 """Unfloat turns a floating-point network into one that computes with integers only, the same bits everywhere."""
 
-from unfloat.api import compare, compile_program, convert, export, fit, load, prepare, quantize, survey
+from unfloat.api import certify, compare, compile_program, convert, export, fit, load, prepare, quantize, survey
 from unfloat.program.program import Program
 from unfloat.quant.recipe import InputSpec, Override, Recipe, Training
 from unfloat.spec.errors import (
@@ -39,6 +39,7 @@ __all__ = [
     "TrainingWarning",
     "UnfloatError",
     "UnsupportedError",
+    "certify",
     "compare",
     "compile_program",
     "convert",

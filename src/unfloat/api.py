@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.optim import Optimizer
 
+    from unfloat.formats.c.certificate import ExportCertificate
     from unfloat.formats.tflite.survey import Survey
     from unfloat.quant.comparison import Comparison
     from unfloat.quant.objective import Loss
@@ -183,7 +184,7 @@ def convert(student: nn.Module) -> Program:
 
 
 def compare(
-    model: nn.Module | ExportedProgram,
+    model: nn.Module | ExportedProgram | str | Path,
     program: Program,
     data: Iterable[Any],
     *,
@@ -193,7 +194,7 @@ def compare(
     """Compare a Program with the float network it was made from: where is the noise born, and what to try.
 
     Args:
-        model: What the Program was quantized from. It is run as `eval()` and is not changed.
+        model: What the Program was quantized from, also a float `.tflite` file. It is run as `eval()` and is not changed.
         program: Carries its recipe, as `quantize` makes it.
         data: Batches as for `quantize`; best not the calibration's own.
         limit: At most so many samples; None takes all.
@@ -207,7 +208,7 @@ def compare(
         CalibrationError: The data are missing, of a wrong shape or dtype, or not finite.
     """
     room = _room("unfloat.quant.compare", "torch")
-    reader = _room("unfloat.formats.torch.read", "torch")
+    reader = _reader_of(model)
     passes = _room("unfloat.passes", "torch")
     result: Comparison = room.compare(model, program, data, reader.read, passes.prepare, limit, progress)
     return result
@@ -233,6 +234,18 @@ def survey(path: str | Path) -> Survey:
     """Is another tool's `.tflite` file integer-only? See `unfloat.formats.tflite.survey.survey`."""
     found: Survey = _room("unfloat.formats.tflite.survey", "tflite").survey(path)
     return found
+
+
+def certify(folder: str | Path) -> ExportCertificate:
+    """The certificate of a folder of C: unchanged since its export, and compiled, without floating point.
+
+    Raises:
+        ExportError: Unfloat did not export it, files are missing or changed, or an object holds floating point.
+        MissingExtraError: arm-none-eabi-gcc is not installed.
+    """
+    from unfloat.formats.c.certificate import certify as certify_folder
+
+    return certify_folder(folder)
 
 
 def compile_program(program: Program, threads: int = 1, level: str | None = None) -> Engine:
@@ -266,12 +279,14 @@ def writer_for(path: str | Path, to: str | None = None) -> Callable[..., None]:
         if to not in writers:
             raise ExportError(f"{path}: required {', '.join(writers)}, found {to}")
         return writers[to]
-    if str(path).endswith(("/", "\\")) or Path(path).is_dir():
+    if str(path).endswith(("/", "\\")):
         return _write_c
-    if Path(path).suffix != ".tflite":
+    if Path(path).suffix == ".tflite":
+        return _write_tflite
+    if not str(path) or not Path(path).is_dir():
         required = "the suffix .tflite, or a folder's path, which ends in /, for C"
         raise ExportError(f"{path}: required {required}, found {Path(path).suffix or 'none'}")
-    return _write_tflite
+    return _write_c
 
 
 def _write_tflite(program: Program, path: str | Path, **options: Any) -> None:

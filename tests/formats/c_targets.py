@@ -81,11 +81,11 @@ def build(folder: Path, target: Target, output: Path, optimize: str = "-O2", sou
     assert done.returncode == 0, done.stderr
 
 
-def run(program: Path, target: Target, emulator_flags: Sequence[str] = ()) -> Outcome:
-    """Run a program on its target."""
+def run(program: Path, target: Target, emulator_flags: Sequence[str] = (), seconds: int = 600) -> Outcome:
+    """Run a program on its target, for so long at most."""
     *emulator, last = target.emulator or ("",)
     command = [*emulator, *emulator_flags, last, str(program)] if last else [str(program)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, stdin=subprocess.DEVNULL)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL)
     return Outcome(done.stdout + done.stderr, done.returncode)
 
 

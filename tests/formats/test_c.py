@@ -17,7 +17,6 @@ import unfloat
 from tests.conformance.generate import DRAWS, Draw, all_cases, build
 from tests.formats.c_targets import CORTEX_M4, CORTEX_M7, CORTEX_M55, HOST, TARGETS, Target, build_and_run
 from tests.program.nets import small_net
-from unfloat.formats.c.no_float import SOFT_FLOAT, floats_in, prove
 from unfloat.formats.c.picture import pixel_table
 from unfloat.formats.c.report import code_bytes, merged
 from unfloat.formats.c.table import EMITTERS
@@ -282,70 +281,6 @@ def test_text() -> None:
     assert comment("a\n*/ b\\") == "// a?*/ b"
     assert merged("# b\n\nold\n", "# a\n\nnew\n") == "# a\n\nnew\n\n# b\n\nold\n"
     assert merged("# a\n\nold\n", "# a\n\nnew\n") == "# a\n\nnew\n"
-
-
-# Integers only --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.cross
-def test_no_float_in_any_object(tmp_path: Path) -> None:
-    for draw in DRAWS[:1] + DRAWS[5:6] + DRAWS[11:12]:  # bytes, weights of 4 bits, words
-        cases(draw, 5).export(tmp_path, name=identifier(draw.name))
-    proof = prove(tmp_path)
-    assert proof.objects > 20
-    assert proof.instructions > 5000
-
-
-@pytest.mark.cross
-@pytest.mark.parametrize(
-    ("body", "what"),
-    [
-        ("int f(int x) { return (int)(x * 0.1f); }", "__aeabi_fmul"),
-        ("long long f(double x) { return (long long)x; }", "__aeabi_d2lz"),
-        ("double f(unsigned x) { return x; }", "__aeabi_ui2d"),
-        ("int f(float x, float y) { return x < y; }", "__aeabi_fcmplt"),
-    ],
-)
-def test_a_float_is_found(body: str, what: str, tmp_path: Path) -> None:
-    small_net().export(tmp_path, name="net")
-    broken = tmp_path / "kernels/add/scalar.c"
-    broken.write_text(f"{body}\n{broken.read_text()}")
-    with pytest.raises(ExportError, match=rf"add/scalar\.c: calls {what}"):
-        prove(tmp_path)
-
-
-@pytest.mark.cross
-def test_a_float_instruction_is_found(tmp_path: Path) -> None:
-    (tmp_path / "f.c").write_text(
-        "float f(float x, float y) { return x * y; }\nint g(int x) { return (int)(x * 0.5f); }\n"
-    )
-    flags = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", "-O2")
-    subprocess.run(["arm-none-eabi-gcc", *flags, "-c", "f.c", "-o", "f.o"], cwd=tmp_path, check=True)
-    assert any("vmul.f32" in what for what in floats_in(tmp_path / "f.o"))
-
-
-@pytest.mark.parametrize(
-    "symbol",
-    re.findall(
-        r"\w+",
-        """__aeabi_ldivmod __aeabi_lmul __aeabi_idiv __aeabi_uldivmod __aeabi_llsl memcpy
-    __divdi3 __ashldi3""",
-    ),
-)
-def test_integer_helpers_are_no_floats(symbol: str) -> None:
-    assert not SOFT_FLOAT.match(symbol)
-
-
-@pytest.mark.parametrize(
-    "symbol",
-    re.findall(
-        r"\w+",
-        """__aeabi_dadd __aeabi_cfcmple __aeabi_f2iz __aeabi_l2f __adddf3 __mulsf3
-    __floatsidf __fixunssfdi __ltdf2 __extendsfdf2 __truncdfsf2 expf""",
-    ),
-)
-def test_float_helpers_are_known(symbol: str) -> None:
-    assert SOFT_FLOAT.match(symbol)
 
 
 # Public networks ------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks.bits import replay
+from benchmarks.kernels import no_float
 from benchmarks.networks import NETWORKS
 
 import unfloat
@@ -91,6 +92,13 @@ def test_arm_kernels_give_the_same_bits(arm: Path, core: str) -> None:
     """A core without dot products, one with, one with products of mixed signs; scalar code says what is true."""
     report = run("qemu-aarch64-static", "-cpu", core, str(arm / "kernels_test"))
     assert f"levels {CORES[core]}: " in report
+
+
+@pytest.mark.cross
+def test_no_arm_kernel_computes_with_floats(arm: Path) -> None:
+    found = no_float.objects(arm, no_float.ARM64)
+    assert no_float.faults(found) == []
+    assert any(name.endswith("i8mm.c") for name in found)
 
 
 @pytest.mark.cross

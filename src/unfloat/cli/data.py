@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import sys
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -81,10 +83,13 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         loaded = np.load(path, allow_pickle=False)
         arrays = {"x": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, KeyError, NotImplementedError, BadZipFile, zlib.error) as error:
         raise CalibrationError(f"{path}: cannot be read: {error}") from error
     if not arrays or any(a.ndim == 0 or not len(a) for a in arrays.values()):
         raise CalibrationError(f"{path}: required at least one array of at least one sample, found none")
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf":
+            raise CalibrationError(f"{path}: required arrays of numbers, found {name!r} of {array.dtype}")
     return arrays
 
 
@@ -126,7 +131,7 @@ def read_model(name: str) -> Any:
             raise UnfloatError(f"{name}: not a loadable .pt2 file: {error}") from error
     module_name, colon, function = name.partition(":")
     if not colon or not function:
-        raise UnfloatError(f"MODEL must be a .pt2 file or package.module:function, found {name!r}")
+        raise UnfloatError(f"MODEL must be a .pt2 file, a float .tflite or package.module:function, found {name!r}")
     sys.path.insert(0, str(Path.cwd()))
     try:
         make = getattr(importlib.import_module(module_name), function)

@@ -24,7 +24,8 @@ from unfloat.cli.train import Training, Wishes
 from unfloat.program.file import write_atomically
 from unfloat.program.program import Program
 from unfloat.quant.recipe import Recipe
-from unfloat.spec.errors import ExportError, UnfloatError, UnsupportedError
+from unfloat.runtime.engine import Engine
+from unfloat.spec.errors import ExportError, InputError, UnfloatError, UnsupportedError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,6 +35,9 @@ app = typer.Typer(
 
 ModelName = Annotated[str, typer.Argument(help="A .pt2 file, a float .tflite, or package.module:function.")]
 ProgramPath = Annotated[Path, typer.Argument(metavar="PROGRAM", help="A .unfloat file, or a quantized .tflite.")]
+Output = Annotated[
+    str, typer.Option("-o", "--output", help="Where to write: .unfloat, .tflite, or a folder, ending in /, of C.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads; the result does not depend on them.")]
 Level = Annotated[str | None, typer.Option(help="Force an instruction-set level, for example scalar.")]
@@ -43,11 +47,12 @@ Level = Annotated[str | None, typer.Option(help="Force an instruction-set level,
 def quantize(
     model: ModelName,
     calibration: Annotated[Path, typer.Option(help="A folder of pictures, a .npz or a .npy.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write: .unfloat, or .tflite.")],
+    output: Output,
     recipe: Annotated[Path | None, typer.Option(help="A recipe in TOML.")] = None,
     as_json: Json = False,
 ) -> None:
     """Quantize a model after training and write the integer program."""
+    _require_writable(output)
     wishes = Recipe.load(recipe) if recipe else Recipe()
     batches = Batches(calibration, wishes)
     if not as_json:
@@ -56,22 +61,22 @@ def quantize(
     _write(program, output)
     certificate = program.verify()
     if as_json:
-        _print_json({"output": str(output), "recipe": wishes.to_toml(), **show.certificate_record(certificate)})
+        _print_json({"output": output, "recipe": wishes.to_toml(), **show.certificate_record(certificate)})
         return
     show.certificate(certificate)
-    show.console.print(f"wrote {output} ({output.stat().st_size:,} bytes)")
+    show.console.print(_wrote(output))
 
 
 @app.command()
 def train(
-    model: ModelName,
+    model: Annotated[str, typer.Argument(help="A .pt2 file, or package.module:function.")],
     data: Annotated[
         Path,
         typer.Option(
             help="A .npz (labels: y), a .npy, or a folder of pictures (labels: labels.csv, or a subfolder a class)."
         ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write: .unfloat, or .tflite.")],
+    output: Output,
     recipe: Annotated[Path | None, typer.Option(help="A recipe in TOML.")] = None,
     epochs: Annotated[int, typer.Option(min=1, help="How often to go through the data.")] = 5,
     batch: Annotated[int, typer.Option(min=1, help="Samples a step.")] = 32,
@@ -103,12 +108,12 @@ def train(
     _write(program, output)
     if as_json:
         certificate = show.certificate_record(program.verify())
-        about = {"output": str(output), "recipe": wishes.to_toml(), "teacher": training.teaches}
+        about = {"output": output, "recipe": wishes.to_toml(), "teacher": training.teaches}
         _print_json({**about, "measure": training.measure, "history": asdict(history), **certificate})
         return
     show.history(history, training.measure)
     show.certificate(program.verify())
-    show.console.print(f"wrote {output} ({output.stat().st_size:,} bytes)")
+    show.console.print(_wrote(output))
 
 
 @app.command()
@@ -125,10 +130,11 @@ def run(
     """Run a program on pictures or arrays."""
     loaded = unfloat.load(program)
     values = read_inputs(loaded, inputs)
-    results = _as_list(loaded.compile(threads, level)(*values))
+    names = None if labels is None else _read_names(labels)
+    results = _as_list(_compiled(loaded, threads, level)(*values))
+    _require_names(labels, names, results)
     if output is not None:
         _save_arrays(output, {port.name: result for port, result in zip(loaded.outputs, results, strict=True)})
-    names = labels.read_text(encoding="utf-8").splitlines() if labels else None
     _show_results(results, inputs, names, top, as_json)
 
 
@@ -154,7 +160,7 @@ def bench(
     """Time a program on this machine, on zeros: the whole, and each layer beside what the machine can do."""
     loaded = unfloat.load(program)
     with bench_plan.peers_of(loaded, compare, python or []) as others:
-        engine = loaded.compile(threads, level)
+        engine = _compiled(loaded, threads, level)
         record = bench_plan.timed(engine, loaded, runs, batch, level)
         if profile or plot is not None:
             record |= bench_plan.profiled(engine, loaded, batch, level)
@@ -183,9 +189,7 @@ def export(
     """Write a program in another format."""
     options = {"float_border": float_border or None, "name": name}
     unfloat.load(program).export(output, to=to, **{key: value for key, value in options.items() if value is not None})
-    written = Path(output)
-    files = [path for path in written.rglob("*") if path.is_file()] if written.is_dir() else [written]
-    show.console.print(f"wrote {output} ({sum(path.stat().st_size for path in files):,} bytes)")
+    show.console.print(_wrote(output))
 
 
 @app.command()
@@ -228,11 +232,16 @@ def inspect(program: ProgramPath, as_json: Json = False) -> None:
 
 @app.command()
 def verify(
-    program: ProgramPath,
+    program: Annotated[
+        Path, typer.Argument(metavar="PROGRAM", help="A .unfloat file, any .tflite, or a folder of exported C.")
+    ],
     ranges: Annotated[bool, typer.Option(help="Show where every accumulator and every value can lie.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Prove a program, or another tool's .tflite: integers only, no overflow; or say where it computes with floats."""
+    """Prove a program, another tool's .tflite or exported C: integers only, no overflow; or say where floats are."""
+    if program.is_dir():
+        _verify_export(program, ranges, as_json)
+        return
     try:
         certificate = unfloat.load(program).verify()
     except UnsupportedError:
@@ -268,29 +277,72 @@ def compare(
         show.comparison(found, top)
 
 
+def _verify_export(folder: Path, ranges: bool, as_json: bool) -> None:
+    if ranges:
+        raise ExportError(f"{folder}: --ranges is of a .unfloat or .tflite file; a folder of C says nothing of them")
+    found = unfloat.certify(folder)
+    if as_json:
+        _print_json(show.export_record(found))
+    else:
+        show.export_certificate(found)
+
+
 def _sides(program: Program) -> list[tuple[str, Any]]:
     return [("inputs", program.inputs), ("outputs", program.outputs)]
 
 
-def _require_writable(output: Path) -> None:
+def _require_writable(output: str) -> None:
     """Refuse before long work what could not be written after it."""
-    if output.suffix != ".unfloat":
+    path = Path(output)
+    if path.suffix != ".unfloat":
         writer_for(output)
-    if not output.parent.is_dir():
-        raise ExportError(f"cannot write {output}: there is no folder {output.parent}")
+    if not output.endswith("/") and not path.parent.is_dir():
+        raise ExportError(f"cannot write {output}: there is no folder {path.parent}")
+    if path.is_dir() and path.suffix in (".unfloat", ".tflite") and not output.endswith("/"):
+        raise ExportError(f"cannot write {output}: it is a folder")
 
 
-def _write(program: Program, output: Path) -> None:
-    if output.suffix == ".unfloat":
+def _write(program: Program, output: str) -> None:
+    if Path(output).suffix == ".unfloat":
         program.save(output)
     else:
         program.export(output)
+
+
+def _wrote(output: str) -> str:
+    path = Path(output)
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    return f"wrote {output} ({sum(file.stat().st_size for file in files):,} bytes)"
+
+
+def _compiled(program: Program, threads: int, level: str | None) -> Engine:
+    try:
+        return program.compile(threads, level)
+    except ValueError as error:  # what the engine says of the options
+        raise InputError(str(error)) from error
 
 
 def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]  # the stub takes names for its own keywords
     write_atomically(path, buffer.getvalue())
+
+
+def _read_names(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: required class names in UTF-8, one a line: {error}") from error
+
+
+def _require_names(path: Path | None, names: list[str] | None, results: list[np.ndarray]) -> None:
+    classes = results[0].shape[-1] if _classifies(results) else 0
+    if names is not None and len(names) < classes:
+        raise InputError(f"{path}: required a name for each of {classes} classes, found {len(names)}")
+
+
+def _classifies(results: list[np.ndarray]) -> bool:
+    return len(results) == 1 and results[0].ndim == 2
 
 
 def _as_list(result: Any) -> list[np.ndarray]:
@@ -304,7 +356,7 @@ def _show_results(
 ) -> None:
     """Classifiers: the greatest outputs of each sample. Anything else: shapes and ranges."""
     first = results[0]
-    if len(results) > 1 or first.ndim != 2:
+    if not _classifies(results):
         records = [{"shape": list(r.shape), "least": float(r.min()), "greatest": float(r.max())} for r in results]
         if as_json:
             _print_json(records)
@@ -332,7 +384,7 @@ def main() -> None:
     """The entry point: errors for users are one message and exit code 1."""
     try:
         app()
-    except (UnfloatError, FileNotFoundError, IsADirectoryError, PermissionError) as error:
+    except (UnfloatError, OSError, MemoryError) as error:
         typer.secho(f"error: {error}", fg="red", err=True)
         sys.exit(1)
 

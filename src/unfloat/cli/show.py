@@ -18,6 +18,7 @@ from unfloat.quant.comparison import Comparison, SiteComparison
 from unfloat.spec.errors import ExportError, MissingExtraError
 
 if TYPE_CHECKING:
+    from unfloat.formats.c.certificate import ExportCertificate
     from unfloat.formats.tflite.survey import Survey
     from unfloat.quant.training_loop import History
 
@@ -85,6 +86,49 @@ def certificate_record(found: Certificate) -> dict[str, Any]:
         "roundings": list(found.roundings),
         "sha256": found.digest,
         "identity": found.identity,
+    }
+
+
+def export_certificate(found: ExportCertificate) -> None:
+    """What was proved of a folder of C."""
+    rows = [("files", f"{found.files}, each as it was exported"), ("compiler", found.compiler)]
+    for core in found.cores:
+        what = f"{core.objects} objects, {core.instructions:,} instructions: none of floating point"
+        rows.append((core.core, f"{what}, no call of a software float"))
+        rows.append(("", f"calls outside: {', '.join(core.calls) or 'none'}"))
+    for name, network in found.networks.items():
+        code = found.code_bytes[name]
+        flash = f"{network.weight_bytes:,} bytes of constants"
+        flash += "" if code is None else f" + {code:,} of code on a Cortex-M4"
+        rows += [
+            (f"{name}: flash", flash),
+            (f"{name}: RAM", f"{network.arena_bytes:,} bytes of arena"),
+            (f"{name}: multiply-accumulates", f"{network.macs:,}"),
+            (f"{name}: SHA-256 of the program", network.program),
+            (f"{name}: SHA-256 of its bits' meaning", network.identity),
+        ]
+    table("certificate", ("what", "proved"), rows)
+
+
+def export_record(found: ExportCertificate) -> dict[str, Any]:
+    """The same for scripts."""
+    networks = {
+        name: {
+            "sha256": network.program,
+            "identity": network.identity,
+            "macs": network.macs,
+            "constant_bytes": network.weight_bytes,
+            "code_bytes": found.code_bytes[name],
+            "arena_bytes": network.arena_bytes,
+        }
+        for name, network in found.networks.items()
+    }
+    return {
+        "integer_only": True,
+        "networks": networks,
+        "files": found.files,
+        "compiler": found.compiler,
+        "cores": [asdict(core) for core in found.cores],
     }
 
 

@@ -46,6 +46,9 @@ class Training:
         """Read model and data, and prepare the student."""
         if wishes.teacher not in (*TEACHERS, None):
             raise TrainingError(f"--teacher: required one of {', '.join(TEACHERS)}, found {wishes.teacher!r}")
+        if model.endswith(".tflite"):
+            what = "a .tflite file has no module to train: give the .pt2 or the module that it was made from"
+            raise TrainingError(f"{model}: {what}, or make its floats integers without training: unfloat quantize")
         self.wishes = wishes
         self.samples = Samples(wishes.data, wishes.recipe, wishes.batch, wishes.seed)
         self.validation = None if wishes.validation is None else Samples(wishes.validation, wishes.recipe, wishes.batch)

@@ -237,6 +237,8 @@ class Recipe:
             return cls.from_toml(Path(path).read_text(encoding="utf-8"))
         except RecipeError as error:
             raise RecipeError(f"{path}: {error}") from error
+        except UnicodeDecodeError as error:
+            raise RecipeError(f"{path}: not TOML, which is UTF-8: {error}") from error
 
     @classmethod
     def from_toml(cls, text: str) -> Recipe:

@@ -63,9 +63,8 @@ int main(void) {{
 """
 
 
-def golden(net: Net, samples: int) -> str:
-    """The text of `<name>_golden.c`."""
-    inputs = _draw(net, samples)
+def golden(net: Net, inputs: Sequence[np.ndarray]) -> str:
+    """The text of `<name>_golden.c`; the codes are the samples of each input."""
     outputs = [np.ascontiguousarray(o) for o in _answers(net, inputs)]
     given = [_rows(net, f"in_{n}", p, codes) for (n, p), codes in zip(net.inputs.items(), inputs, strict=True)]
     wanted = [_rows(net, f"out_{n}", p, codes) for (n, p), codes in zip(net.outputs.items(), outputs, strict=True)]
@@ -78,7 +77,7 @@ def golden(net: Net, samples: int) -> str:
     return _GOLDEN.format(
         name=net.name,
         upper=net.name.upper(),
-        samples=samples,
+        samples=len(inputs[0]),
         reset=f"  {net.name}_reset();\n" if net.remembers else "",
         data="\n".join([*given, *wanted, *found]),
         inputs=", ".join(f".{n} = {_symbol(net, f'in_{n}')}[sample]" for n in net.inputs),
@@ -87,17 +86,7 @@ def golden(net: Net, samples: int) -> str:
     )
 
 
-def main(names: Sequence[str]) -> str:
-    """The text of `main.c` for these networks."""
-    return _MAIN.format(
-        includes="".join(f'#include "{name}.h"\n' for name in names),
-        declarations="".join(f"int {name}_golden(void *arena);\n" for name in names),
-        arenas="\n".join(f"  uint8_t {name}[{name.upper()}_ARENA_BYTES];" for name in names),
-        checks="\n".join(f'  failures += check("{name}", {name}_golden(&arena));' for name in names),
-    )
-
-
-def _draw(net: Net, samples: int) -> list[np.ndarray]:
+def draw(net: Net, samples: int) -> list[np.ndarray]:
     """Random codes that depend on the names alone, extremes and the zero point over-represented."""
     found = []
     for name, port in net.inputs.items():
@@ -110,7 +99,17 @@ def _draw(net: Net, samples: int) -> list[np.ndarray]:
     return found
 
 
-def _answers(net: Net, inputs: list[np.ndarray]) -> list[np.ndarray]:
+def main(names: Sequence[str]) -> str:
+    """The text of `main.c` for these networks."""
+    return _MAIN.format(
+        includes="".join(f'#include "{name}.h"\n' for name in names),
+        declarations="".join(f"int {name}_golden(void *arena);\n" for name in names),
+        arenas="\n".join(f"  uint8_t {name}[{name.upper()}_ARENA_BYTES];" for name in names),
+        checks="\n".join(f'  failures += check("{name}", {name}_golden(&arena));' for name in names),
+    )
+
+
+def _answers(net: Net, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Of runs in a row, each of one sample."""
     memory: Memory = {}
     runs = [interpret(net.program, [x[i : i + 1] for x in inputs], memory) for i in range(len(inputs[0]))]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from unfloat.formats.c.manifest import Network
 from unfloat.formats.c.net import ALIGNMENT, Net
 from unfloat.formats.c.text import CTYPES
 from unfloat.ir.graph import Port
@@ -32,6 +33,7 @@ extern "C" {{
 #define {upper}_WEIGHT_BYTES {weights}
 #define {upper}_STATE_BYTES {states}
 #define {upper}_MACS {macs}
+#define {upper}_IDENTITY "{identity}"  // as in the Program's certificate
 
 {macros}
 // What is read and written; shapes without the batch, which is 1.
@@ -74,7 +76,7 @@ _ACCESSORS = """
 """
 
 
-def header(net: Net, macs: int, picture: str) -> str:
+def header(net: Net, about: Network, picture: str) -> str:
     """The header's text; `picture` declares what loads pictures, or is empty."""
     upper = net.name.upper()
     macros = [line for side in ("INPUT", "OUTPUT") for line in _macros(net, side)]
@@ -84,12 +86,13 @@ def header(net: Net, macs: int, picture: str) -> str:
         name=net.name,
         upper=upper,
         guard=f"{upper}_H_",
-        arena=net.memory.size,
+        arena=about.arena_bytes,
         alignment=ALIGNMENT,
-        weights=sum(array.nbytes for array in net.constants.values()),
+        weights=about.weight_bytes,
+        macs=about.macs,
+        identity=about.identity,
         states=sum(net.states.values()),
         reset=_RESET.format(name=net.name) if net.remembers else "",
-        macs=macs,
         macros="\n".join(macros),
         inputs=_members(net, net.inputs, "const "),
         outputs=_members(net, net.outputs, ""),

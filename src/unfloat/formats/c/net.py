@@ -60,6 +60,11 @@ class Net:
         """The kernels in use, sorted."""
         return sorted({layer.prepared.kernel for layer in self.layers})
 
+    @property
+    def constant_bytes(self) -> int:
+        """Of all constants."""
+        return sum(array.nbytes for array in self.constants.values())
+
     def constant(self, owner: str, role: str) -> str:
         """The symbol of a constant: of a layer by its role, or of a constant operand ("codes")."""
         return f"{self.name}_{self.symbols[owner]}_{role}"

@@ -7,93 +7,99 @@ the symbols of the objects tell; their disassembly is searched too, for a compil
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from unfloat.spec.errors import ExportError, MissingExtraError
+from unfloat.formats.c.objects import Architecture, Object, inspect, tool
+from unfloat.spec.errors import ExportError
 
-PREFIX = "arm-none-eabi-"
-FLAGS = ("-mcpu=cortex-m3", "-mthumb", "-mfloat-abi=soft", "-std=c99", "-Os", "-ffunction-sections")
-CHECKS = ("main.c", "_golden.c")  # of the folder, but no part of a firmware
-
-# Software floats: the Arm ABI's helpers (__aeabi_fadd, __aeabi_cdcmple, __aeabi_i2f ...), GCC's (__addsf3, __floatsidf,
-# __fixdfsi ...), and the mathematics library's.
-SOFT_FLOAT = re.compile(
-    r"__aeabi_(c?[fd][a-z]*\d?[a-z]*|u?[il]2[fd]|h2[fd](_alt)?)$"
-    r"|__(add|sub|mul|div|neg|eq|ne|lt|le|gt|ge|cmp|unord|pow[is]|extend|trunc|float(un)?|fix(uns)?)[sdthx][a-z]*[ft][a-z]*\d?$"
-    r"|__float(un)?[sdt]i[sdtx]f$|__fix(uns)?[sdtx]f[sdt]i$"
-    r"|(exp|exp2|log|log2|pow|sqrt|floor|ceil|round|rint|lrint|nearbyint|fabs|tanh|sin|cos)[fl]?$"
-)
 # Floating point of Armv7-M and Armv8-M: VFP's instructions have a type such as .f32; so has Helium's float half.
-FLOAT_INSTRUCTION = re.compile(
-    r"\tv[a-z0-9]+(?:\.[a-z0-9]+)*\.[fF](?:16|32|64)\b|\t(?:vldr|vstr|vldmia|vpush|vpop|vmrs|vmsr)\b"
+CORTEX_M = Architecture(
+    "arm-none-eabi-",
+    "gcc-arm-none-eabi libnewlib-arm-none-eabi",
+    re.compile(r"v[a-z0-9]+(?:\.[a-z0-9]+)*\.f(?:16|32|64)\b", re.IGNORECASE),
 )
+# None has a floating-point unit. The first runs plain C, the second the DSP extension, the third Helium's integer half.
+CORES = {
+    "cortex-m3": ("-mcpu=cortex-m3", "-mthumb", "-mfloat-abi=soft"),
+    "cortex-m4": ("-mcpu=cortex-m4+nofp", "-mthumb", "-mfloat-abi=soft"),
+    "cortex-m55": ("-mcpu=cortex-m55+nofp", "-mthumb", "-mfloat-abi=hard"),
+}
+FLAGS = ("-std=c99", "-Os", "-ffunction-sections")
+CHECKS = ("main.c", "_golden.c")  # of the folder, but no part of a firmware
+CONSTANTS = "_weights.c"
 
 
 @dataclass(frozen=True)
 class NoFloat:
-    """What was looked at.
+    """What was looked at, for one core.
 
     Attributes:
+        core: Its name.
+        flags: The compiler's.
         objects: How many object files.
-        instructions: How many instructions they hold.
-        compiler: The compiler's first line about itself, and its flags.
+        instructions: How many instructions they hold; none computes with floats.
+        calls: What they call that is not in the folder: the C library's, and the compiler's integer helpers.
     """
 
+    core: str
+    flags: str
     objects: int
     instructions: int
-    compiler: str
+    calls: tuple[str, ...]
 
 
-def prove(folder: str | Path) -> NoFloat:
-    """Compile an exported folder for a core without a floating-point unit, and find no float in any object.
+def prove(folder: str | Path, cores: Iterable[str] = tuple(CORES)) -> tuple[NoFloat, ...]:
+    """Compile an exported folder for cores without a floating-point unit, and find no float in any object.
 
     Args:
         folder: Where networks were exported to; what checks them, main.c and the golden codes, does not count.
+        cores: For which of CORES.
 
     Raises:
         ExportError: An object holds floating point; each place is named. Or the folder does not compile.
         MissingExtraError: The compiler is not installed.
     """
     folder = Path(folder)
-    sources = [p for p in sorted(folder.glob("*.c")) if not p.name.endswith(CHECKS)] + sorted(
-        folder.glob("kernels/*/*.c")
-    )
-    with tempfile.TemporaryDirectory() as scratch:
-        objects = [_compiled(source, folder, Path(scratch) / f"{i}.o") for i, source in enumerate(sources)]
-        found = [f"{source}: {what}" for source, o in zip(sources, objects, strict=True) for what in floats_in(o)]
-        if found:
-            raise ExportError("\n  - ".join(["required integers only, found floating point:", *found]))
-        count = sum(len(re.findall(r"^ +[0-9a-f]+:\t", _tool("objdump", "-d", str(o)), re.MULTILINE)) for o in objects)
-    version = _tool("gcc", "--version").splitlines()[0]
-    return NoFloat(len(objects), count, f"{version}, {' '.join(FLAGS)}")
+    code = [p for p in sorted(folder.glob("*.c")) if not p.name.endswith((*CHECKS, CONSTANTS))]
+    code += sorted(folder.glob("kernels/*/*.c"))
+    first = next(iter(CORES))
+    constants = _compiled(folder, sorted(folder.glob(f"*{CONSTANTS}")), first)  # data: the same for all
+    return tuple(_proved(core, {**constants, **_compiled(folder, code, core)}) for core in cores)
 
 
-def floats_in(compiled: Path) -> Iterator[str]:
-    """Each software float that an Arm object calls, and each floating-point instruction in it."""
-    for line in _tool("nm", "--undefined-only", "--format=posix", str(compiled)).splitlines():
-        symbol = line.split()[0]
-        if SOFT_FLOAT.match(symbol):
-            yield f"calls {symbol}"
-    for line in _tool("objdump", "-d", str(compiled)).splitlines():
-        if FLOAT_INSTRUCTION.search(line):
-            yield f"has the instruction {' '.join(line.split(chr(9))[2:])}"
+def compiler() -> str:
+    """The compiler's first line about itself.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    return tool(CORTEX_M, "gcc", "--version").splitlines()[0]
 
 
-def _compiled(source: Path, folder: Path, target: Path) -> Path:
-    _tool("gcc", *FLAGS, f"-I{folder}", f"-I{folder / 'kernels'}", "-c", str(source), "-o", str(target))
-    return target
+def _proved(core: str, objects: Mapping[str, Object]) -> NoFloat:
+    found = [f"{source}: {what}" for source, made in objects.items() for what in made.found()]
+    if found:
+        raise ExportError("\n  - ".join([f"{core}: required integers only, found floating point:", *found]))
+    called = {symbol for made in objects.values() for symbol in made.calls}
+    own = {symbol for made in objects.values() for symbol in made.defines}
+    flags = " ".join((*CORES[core], *FLAGS))
+    instructions = sum(made.instructions for made in objects.values())
+    return NoFloat(core, flags, len(objects), instructions, tuple(sorted(called - own)))
 
 
-def _tool(name: str, *arguments: str) -> str:
-    command: Sequence[str] = (f"{PREFIX}{name}", *arguments)
-    if shutil.which(command[0]) is None:
-        raise MissingExtraError(f"this needs the program {command[0]}: apt install gcc-arm-none-eabi")
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise ExportError(f"{' '.join(command)}: {done.stderr.strip()}")
-    return done.stdout
+def _compiled(folder: Path, sources: Sequence[Path], core: str) -> dict[str, Object]:
+    """The objects of these sources, by the source's path in the folder."""
+    names = [str(source.relative_to(folder)) for source in sources]
+    include = (f"-I{folder}", f"-I{folder / 'kernels'}")
+
+    def made(source: Path, target: Path) -> Object:
+        tool(CORTEX_M, "gcc", *CORES[core], *FLAGS, *include, "-c", str(source), "-o", str(target))
+        return inspect(target, CORTEX_M)
+
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor() as pool:
+        targets = [Path(scratch) / f"{i}.o" for i in range(len(sources))]
+        return dict(zip(names, pool.map(made, sources, targets), strict=True))

@@ -45,7 +45,7 @@ def report(net: Net, macs: Mapping[str, int], folder: Path) -> str:
         rows.append(f"| {name.replace('|', '/')} | {' | '.join((*cells, *numbers))} |")
     return _SECTION.format(
         name=net.name,
-        weights=sum(array.nbytes for array in net.constants.values()),
+        weights=net.constant_bytes,
         how=f", `{COMPILER} {' '.join(FLAGS)}`" if size is not None else "",
         code=f"{size:,}" if size is not None else f"not measured: needs {COMPILER} with a C library",
         arena=net.memory.size,

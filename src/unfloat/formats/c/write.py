@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from unfloat.formats.c import manifest
 from unfloat.formats.c.build import CMAKE
-from unfloat.formats.c.golden import golden, main
+from unfloat.formats.c.golden import draw, golden, main
 from unfloat.formats.c.header import header
 from unfloat.formats.c.layer import Prepared
+from unfloat.formats.c.manifest import Network
 from unfloat.formats.c.net import Net, make_net
 from unfloat.formats.c.network import network, weights
 from unfloat.formats.c.picture import loader
@@ -53,23 +55,24 @@ def write(
             cannot be written.
         InvalidProgramError: The Program breaks a rule.
     """
-    verify(program)
+    certificate = verify(program)
     folder = Path(path)
     net = make_net(program, identifier(folder.resolve().name) if name is None else name, prepared)
-    _fill(folder, {**_network_files(net, picture, samples), **_shared_files(net, folder)})
+    about = Network(certificate.digest, certificate.identity, certificate.macs, net.constant_bytes, net.memory.size)
+    files = {**_network_files(net, about, picture, samples), **_shared_files(net, folder)}
+    _fill(folder, {**files, manifest.NAME: manifest.extended(folder, net.name, about, files).text()})
     old = folder / "REPORT.md"
     section = report(net, layer_macs(program), folder)
     _fill(folder, {"REPORT.md": merged(old.read_text(encoding="utf-8") if old.is_file() else "", section)})
 
 
-def _network_files(net: Net, picture: Any, samples: int) -> dict[str, str]:
+def _network_files(net: Net, about: Network, picture: Any, samples: int) -> dict[str, str]:
     declaration, definition = loader(net, picture)
-    macs = sum(layer_macs(net.program).values())
     return {
-        f"{net.name}.h": header(net, macs, declaration),
+        f"{net.name}.h": header(net, about, declaration),
         f"{net.name}.c": network(net, definition),
         f"{net.name}_weights.c": weights(net),
-        f"{net.name}{GOLDEN}": golden(net, samples),
+        f"{net.name}{GOLDEN}": golden(net, draw(net, samples)),
     }
 
 

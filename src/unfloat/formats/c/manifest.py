@@ -1,0 +1,147 @@
+"""`unfloat.json`: which networks an exported folder holds, and the SHA-256 of each file that was written into it.
+
+With it a folder can be held to what was exported, and its certificate names the Programs whose bits it computes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from unfloat.spec.errors import ExportError
+
+NAME = "unfloat.json"
+VERSION = 1
+SHA256 = re.compile(r"[0-9a-f]{64}")
+SYMBOL = re.compile(r"\w+", re.ASCII)
+PATH = re.compile(r"(kernels/(\w+/)?)?\w+\.(c|h|txt)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Network:
+    """What the folder says of one of its networks.
+
+    Attributes:
+        program: SHA-256 of the Program's `.unfloat` bytes.
+        identity: The certificate's: of the Program, the version of the arithmetic, and the roundings.
+        macs: Multiply-accumulates a run.
+        weight_bytes: Flash of its constants.
+        arena_bytes: RAM.
+    """
+
+    program: str
+    identity: str
+    macs: int
+    weight_bytes: int
+    arena_bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A folder's networks by name, and the SHA-256 of its files by their paths."""
+
+    networks: Mapping[str, Network]
+    files: Mapping[str, str]
+
+    def text(self) -> str:
+        """As JSON; the same content gives the same bytes."""
+        networks = {name: asdict(network) for name, network in self.networks.items()}
+        return json.dumps({"version": VERSION, "networks": networks, "files": self.files}, indent=1, sort_keys=True)
+
+
+def sha256(content: bytes) -> str:
+    """In hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def extended(folder: Path, name: str, network: Network, files: Mapping[str, str]) -> Manifest:
+    """The manifest of a folder into which a network is exported.
+
+    Files that are not written now keep their sums, so that a change since is found; networks that were deleted go.
+    """
+    try:
+        old = read(folder)
+    except ExportError:  # a new folder, or one of no use: what is not written now is not vouched for
+        old = Manifest({}, {})
+    kept = {path: digest for path, digest in old.files.items() if (folder / path).is_file()}
+    networks = {other: about for other, about in old.networks.items() if f"{other}.c" in kept}
+    sums = {path: sha256(text.encode()) for path, text in files.items()}
+    return Manifest({**networks, name: network}, {**kept, **sums})
+
+
+def read(folder: Path) -> Manifest:
+    """What a folder says of itself.
+
+    Raises:
+        ExportError: It says nothing, or nothing that can be understood.
+    """
+    path = folder / NAME
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        required = f"required a folder of C that Unfloat exported, which has a file {NAME}"
+        raise ExportError(f"{folder}: {required}: {error.strerror}; export the Program again") from error
+    try:
+        return _manifest(json.loads(content))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ExportError(f"{path} is damaged: {error!r}; export the folder again") from error
+
+
+def read_files(folder: Path, manifest: Manifest) -> dict[str, bytes]:
+    """Every file's content, each the one that was exported.
+
+    Raises:
+        ExportError: Files are missing or changed, or kernels were added; the message lists all of them.
+    """
+    found = {path: _content(folder / path) for path in manifest.files}
+    problems = list(_problems(folder, manifest, found))
+    if problems:
+        raise ExportError("\n  - ".join([f"{folder} is not as it was exported; export it again:", *problems]))
+    return {path: content for path, content in found.items() if content is not None}
+
+
+def _problems(folder: Path, manifest: Manifest, found: Mapping[str, bytes | None]) -> Iterator[str]:
+    for path, content in found.items():
+        if content is None:
+            yield f"{path} is missing"
+        elif sha256(content) != manifest.files[path]:
+            yield f"{path} was changed"
+    # What the folder's build compiles beside them. A firmware's own files may lie here: they are not judged.
+    built = [p.relative_to(folder).as_posix() for p in (*folder.glob("kernels/*/*.c"), *folder.glob("*_weights.c"))]
+    yield from (f"{path} was added" for path in sorted(built) if path not in manifest.files)
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
+
+
+def _manifest(document: Any) -> Manifest:
+    if document["version"] != VERSION:
+        raise ValueError(f"version {document['version']!r}; this Unfloat reads version {VERSION}")
+    networks = {_like(SYMBOL, name): _network(record) for name, record in document["networks"].items()}
+    files = {_like(PATH, path): _like(SHA256, digest) for path, digest in document["files"].items()}
+    missing = {f"{name}{end}" for name in networks for end in (".h", ".c", "_weights.c")} - set(files)
+    if missing or not networks:
+        raise ValueError(f"networks without files: {sorted(missing)}" if missing else "it names no network")
+    return Manifest(networks, files)
+
+
+def _network(record: dict[str, Any]) -> Network:
+    network = Network(**record)
+    _like(SHA256, network.program)
+    _like(SHA256, network.identity)
+    for size in (network.macs, network.weight_bytes, network.arena_bytes):
+        if type(size) is not int or size < 0:
+            raise ValueError(f"a size of {size!r:.60}")
+    return network
+
+
+def _like(pattern: re.Pattern[str], text: str) -> str:
+    if not pattern.fullmatch(text):
+        raise ValueError(f"found {text!r:.100}")
+    return text

@@ -1,0 +1,162 @@
+"""Whatever a command line is given, it ends in an answer or in one message: no traceback, nothing half-written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.test_cli import run
+from tests.program.nets import small_net
+from unfloat.formats.tflite.encode import encode
+from unfloat.formats.tflite.model import Quantization, TfModel, TfOperator, TfTensor
+
+
+def one_exp(dtype: str) -> bytes:
+    """A `.tflite` file of one operator: float, or quantized and unknown to a model to quantize."""
+    label = None if dtype == "float32" else Quantization((0.5,))
+    tensors = {n: TfTensor(n, (1, 4), dtype, label) for n in ("x", "y")}
+    operator = TfOperator("LOGISTIC", 1, ("x",), ("y",), None, {})
+    return encode(TfModel(tensors, (operator,), (("x", "x"),), (("y", "y"),)), "a test")
+
+
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of every kind, whole and damaged."""
+    folder = tmp_path_factory.mktemp("stock")
+    net = small_net()
+    net.save(folder / "net.unfloat")
+    net.export(folder / "net.tflite")
+    (folder / "float.tflite").write_bytes(one_exp("float32"))
+    (folder / "codes.tflite").write_bytes(one_exp("int8"))
+    for name in ("net.unfloat", "net.tflite", "float.tflite"):
+        content = (folder / name).read_bytes()
+        (folder / f"cut_{name}").write_bytes(content[: len(content) // 2])
+    for name in ("folder", "folder.unfloat", "folder.tflite"):
+        (folder / name).mkdir()
+    os.mkfifo(folder / "pipe.unfloat")
+    os.mkfifo(folder / "pipe.tflite")
+    x = np.random.default_rng(0).random((4, 3, 6, 5), np.float32)
+    np.save(folder / "x.npy", x)
+    np.save(folder / "flat.npy", np.ones((4, 4), np.float32))
+    np.savez(folder / "x.npz", x=x)
+    (folder / "cut.npz").write_bytes((folder / "x.npz").read_bytes()[:400])
+    np.save(folder / "words.npy", np.array(["a", "b"]))
+    (folder / "latin.txt").write_bytes(b"\xe9t\xe9\n")
+    (folder / "few.txt").write_text("one\ntwo\n")
+    return folder
+
+
+@pytest.fixture
+def here(stock: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The stock as the current folder; nothing may be added to it."""
+    monkeypatch.chdir(stock)
+    before = sorted(stock.rglob("*"))
+    yield stock
+    assert sorted(stock.rglob("*")) == before
+
+
+PROGRAMS = {
+    "none.unfloat": "No such file",
+    "none.tflite": "No such file",
+    "cut_net.unfloat": "cut_net.unfloat is not a whole .unfloat file",
+    "cut_net.tflite": "cut_net.tflite: ",
+    "latin.txt": "latin.txt is not a whole .unfloat file",
+    "float.tflite": "it computes with floats",
+    "pipe.unfloat": "pipe.unfloat: required a file, found a pipe",
+    "pipe.tflite": "pipe.tflite: required a file, found a pipe",
+    "folder": "folder: required a file, found a directory",
+    "folder.tflite": "folder.tflite: required a file, found a directory",
+}
+COMMANDS = {
+    "verify": ["verify", "{}"],
+    "inspect": ["inspect", "{}"],
+    "run": ["run", "{}", "x.npy"],
+    "bench": ["bench", "{}", "--runs", "1"],
+    "export": ["export", "{}", "out/"],
+    "compare": ["compare", "float.tflite", "{}", "--data", "x.npy"],
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_programs_that_are_none(command: str, name: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = PROGRAMS[name]
+    assert run(*(word.format(name) for word in COMMANDS[command])) == 1
+    said = capsys.readouterr()
+    if command != "verify":
+        assert message in said.err
+    elif name == "float.tflite":
+        assert "1 of 1 operators compute with floats" in said.out
+    else:
+        assert (
+            "required a folder of C that Unfloat exported" in said.err if Path(name).is_dir() else message in said.err
+        )
+
+
+MODELS = {
+    "none.tflite": "No such file",
+    "cut_float.tflite": "cut_float.tflite: ",
+    "pipe.tflite": "pipe.tflite: required a file, found a pipe",
+    "folder.tflite": "folder.tflite: required a file, found a directory",
+    "codes.tflite": "required float32 in a model to quantize, found int8",
+    "net.unfloat": "MODEL must be a .pt2 file, a float .tflite or package.module:function",
+    "folder/": "MODEL must be",
+    "none.pt2": "none.pt2: not a loadable .pt2 file",
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_that_are_none(name: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("quantize", name, "--calibration", "x.npy", "-o", "out.unfloat") == 1
+    assert MODELS[name] in capsys.readouterr().err
+    assert run("train", name, "--data", "x.npz", "-o", "out.unfloat") == 1
+    expected = "has no module to train" if name.endswith(".tflite") else MODELS[name]
+    assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["quantize", "float.tflite", "--calibration", "cut.npz", "-o", "o.unfloat"], "cut.npz: cannot be read"),
+        (["quantize", "float.tflite", "--calibration", "words.npy", "-o", "o.unfloat"], "required arrays of numbers"),
+        (["quantize", "float.tflite", "--calibration", "flat.npy", "-o", ""], "required the suffix .tflite"),
+        (["quantize", "float.tflite", "--calibration", "flat.npy", "-o", "no/o.tflite"], "there is no folder no"),
+        (["quantize", "float.tflite", "--calibration", "flat.npy", "-o", "folder.unfloat"], "it is a folder"),
+        (
+            ["quantize", "float.tflite", "--calibration", "flat.npy", "-o", "o.tflite", "--recipe", "latin.txt"],
+            "latin.txt: not TOML, which is UTF-8",
+        ),
+        (["run", "net.unfloat", "cut.npz"], "cut.npz: cannot be read"),
+        (["run", "net.unfloat", "x.npy", "--labels", "latin.txt"], "latin.txt: required class names in UTF-8"),
+        (["run", "net.unfloat", "x.npy", "--labels", "few.txt"], "a name for each of 5 classes, found 2"),
+        (["run", "net.unfloat", "x.npy", "--level", "abacus"], "found 'abacus'"),
+        (["run", "net.unfloat", "x.npy", "--threads", "9999"], "threads must lie in"),
+        (["bench", "net.unfloat", "--level", "abacus"], "found 'abacus'"),
+        (["bench", "net.unfloat", "--batch", "999999999999"], "Unable to allocate"),
+        (["export", "net.unfloat", ""], "required the suffix .tflite"),
+        (["export", "net.unfloat", "folder.tflite"], "cannot write folder.tflite: Is a directory"),
+        (["verify", "folder", "--json"], "required a folder of C that Unfloat exported"),
+    ],
+)
+def test_what_else_is_refused(words: list[str], message: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*words) == 1
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("error:") == 1
+
+
+def test_a_float_file_is_quantized_compared_and_written_as_c(
+    stock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["quantize", str(stock / "float.tflite"), "--calibration", str(stock / "flat.npy"), "-o"]
+    assert run(*words, "net.unfloat") == 0
+    assert run("compare", str(stock / "float.tflite"), "net.unfloat", "--data", str(stock / "flat.npy")) == 0
+    assert "outputs, 4 samples" in capsys.readouterr().out
+    assert run(*words, "net_c/") == 0
+    assert "wrote net_c/ (" in capsys.readouterr().out
+    assert Path("net_c/net_c.h").is_file()
