@@ -26,6 +26,7 @@ from benchmarks.training.cell import Cell, trained_student
 from benchmarks.training.cifar import Cifar10
 from benchmarks.training.experiments import EXPERIMENTS
 from benchmarks.training.generated import SIDE, Generated, recipe
+from benchmarks.training.pages import found, missing
 from tests.peers.call import peer
 from torch import nn
 
@@ -171,9 +172,10 @@ TITLE = "After training: eval() against convert()"
 
 def compare_cells(experiment: str, pictures: int) -> None:
     """Compare what an experiment's cells have trained, and write the page."""
-    data = Cifar10()
-    rows = [fine_tuned(cell, data, pictures).row(cell.network) for cell in EXPERIMENTS[experiment]]
+    data, cells = Cifar10(), EXPERIMENTS[experiment]
+    rows = [fine_tuned(cell, data, pictures).row(cell.network) for cell, _ in found(cells)]
     notes = [f"After all epochs of the experiment `{experiment}`, on {pictures} test pictures of CIFAR-10."]
+    notes += missing(cells)
     results.write(f"training_equality_{experiment}", f"{TITLE}, on pictures", COLUMNS, rows, notes)
 
 
