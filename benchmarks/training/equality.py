@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from benchmarks import results
 from benchmarks.networks import NETWORKS, without_dropout
+from benchmarks.training import pages
 from benchmarks.training.cell import Cell, trained_student
 from benchmarks.training.cifar import Cifar10
 from benchmarks.training.experiments import EXPERIMENTS
 from benchmarks.training.generated import SIDE, Generated, recipe
-from benchmarks.training.pages import found, missing
 from tests.peers.call import peer
 from torch import nn
 
@@ -173,9 +173,9 @@ TITLE = "After training: eval() against convert()"
 def compare_cells(experiment: str, pictures: int) -> None:
     """Compare what an experiment's cells have trained, and write the page."""
     data, cells = Cifar10(), EXPERIMENTS[experiment]
-    rows = [fine_tuned(cell, data, pictures).row(cell.network) for cell, _ in found(cells)]
+    rows = [fine_tuned(cell, data, pictures).row(cell.network) for cell, _ in pages.found(cells)]
     notes = [f"After all epochs of the experiment `{experiment}`, on {pictures} test pictures of CIFAR-10."]
-    notes += missing(cells)
+    notes += pages.missing(cells)
     results.write(f"training_equality_{experiment}", f"{TITLE}, on pictures", COLUMNS, rows, notes)
 
 
