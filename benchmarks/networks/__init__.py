@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from .ds_cnn import ds_cnn
-from .efficientnet import efficientnet_b0
+from .efficientnet import efficientnet_b0, efficientnet_b0_cifar
 from .efficientnet_lite import LITE_SIZES, efficientnet_lite, efficientnet_lite_imagenet
 from .inception_v3 import inception_v3
 from .mobilenet_v1 import mobilenet_v1, mobilenet_v1_025_imagenet, mobilenet_v1_vww
 from .mobilenet_v2 import mobilenet_v2, mobilenet_v2_imagenet
-from .mobilenet_v3 import mobilenet_v3_small
+from .mobilenet_v3 import mobilenet_v3_small, mobilenet_v3_small_cifar
 from .resnet import resnet8, resnet18, resnet20, resnet50
 
 __all__ = ["NETWORKS", "PRETRAINED", "Network", "mobilenet_v1_025_imagenet", "randomize", "without_dropout"]
@@ -57,6 +57,8 @@ NETWORKS: dict[str, Network] = {
     "ds_cnn": Network(ds_cnn, (1, 49, 10)),
     "mobilenet_v3_small": Network(mobilenet_v3_small, (3, 32, 32)),
     "efficientnet_b0": Network(efficientnet_b0, (3, 32, 32)),
+    "mobilenet_v3_small_cifar": Network(mobilenet_v3_small_cifar, (3, 32, 32)),
+    "efficientnet_b0_cifar": Network(efficientnet_b0_cifar, (3, 32, 32)),
 }
 """Networks with the random weights that PyTorch gives."""
 

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from ._gated import Form, GatedBlock, SqueezeExcite, convolution
 from .mobilenet_v3 import eights
 
-STAGES = (
+Stage = tuple[int, int, int, int, int]
+
+STAGES: tuple[Stage, ...] = (
     # expansion, kernel, stride, channels, blocks
     (1, 3, 1, 16, 1),
     (6, 3, 1, 24, 2),
@@ -24,6 +26,14 @@ STAGES = (
     (6, 5, 2, 192, 4),
     (6, 3, 1, 320, 1),
 )
+CIFAR_STAGES = (
+    (1, 3, 2, 32, 1),
+    (4, 3, 2, 48, 1),
+    (4, 5, 1, 48, 1),
+    (4, 3, 1, 64, 1),
+    (4, 3, 2, 128, 2),
+)
+"""Fewer blocks, for training from scratch on a CPU; 5 x 5 kernels where pictures have 8 x 8 pixels."""
 GATES = partial(SqueezeExcite, activation=nn.SiLU, gate=nn.Sigmoid)
 
 
@@ -34,13 +44,16 @@ class EfficientNetB0(nn.Module):
         width: Factor on the number of channels.
         depth: The most blocks of a stage.
         classes: Number of classes.
+        stages: What `STAGES` lists.
     """
 
-    def __init__(self, width: float = 1.0, depth: int = 4, classes: int = 10) -> None:
+    def __init__(
+        self, width: float = 1.0, depth: int = 4, classes: int = 10, stages: tuple[Stage, ...] = STAGES
+    ) -> None:
         super().__init__()
         channels = eights(32 * width)
         layers: list[nn.Module] = [*convolution(3, channels, 3), nn.SiLU()]
-        for expansion, kernel, first_stride, base, blocks in STAGES:
+        for expansion, kernel, first_stride, base, blocks in stages:
             for block in range(min(blocks, depth)):
                 outputs, stride = eights(base * width), first_stride if block == 0 else 1
                 form = Form(channels, channels * expansion, outputs, kernel, stride, max(1, channels // 4))
@@ -58,3 +71,8 @@ class EfficientNetB0(nn.Module):
 def efficientnet_b0(width: float = 1.0, depth: int = 4, classes: int = 10) -> EfficientNetB0:
     """Build an EfficientNet-B0 with random weights."""
     return EfficientNetB0(width, depth, classes)
+
+
+def efficientnet_b0_cifar() -> EfficientNetB0:
+    """Build the smaller one, with half the channels, with random weights."""
+    return EfficientNetB0(width=0.5, stages=CIFAR_STAGES)

@@ -23,6 +23,7 @@ from benchmarks.training.float_networks import UNFINISHED, pretrained
 import unfloat
 from unfloat import Program, Recipe, Training
 from unfloat.quant.objective import distillation
+from unfloat.quant.student import Student
 
 RECORDS = Path(__file__).parent / "records"
 
@@ -171,6 +172,14 @@ def fine_tune(
         torch.save({**{name: part.state_dict() for name, part in parts.items()}, "log": log}, saved.with_suffix(".new"))
         saved.with_suffix(".new").replace(saved)
     return log, unfloat.convert(student)
+
+
+def trained_student(cell: Cell, data: Cifar10) -> Student:
+    """The student as its last epoch left it: what `run` has saved on this machine."""
+    recipe = cell.recipe(data.steps)
+    student = unfloat.prepare(pretrained(cell.network, cell.seed), data.calibration(8)[0], recipe, progress=False)
+    student.load_state_dict(torch.load(UNFINISHED / f"{cell.name}.pt")["student"])
+    return student
 
 
 def parameter_groups(student: torch.nn.Module, cell: Cell) -> list[dict[str, Any]]:

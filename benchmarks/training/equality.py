@@ -1,11 +1,15 @@
 """`eval()` against `convert()`: 0 mismatching integers after training.
 
     python -m benchmarks.training.equality [--generated 1000] [NETWORK ...]
+    python -m benchmarks.training.equality --cells gated [--pictures 100]
 
 Generated networks (random operators, bits, ranges, norm modes, seeds) and whole ones take a few training steps. Then
 the student's codes in eval() at every site are compared with the interpreter's, the engine's with those at the outputs,
 the codes of train() with everything frozen with those of eval(), and the exported file's outputs in TensorFlow Lite
 Micro with the engine's (int8, double rounding).
+
+With `--cells` the students are those of an experiment on CIFAR-10 whose cells have run here, on test pictures, each of
+which TensorFlow Lite Micro sees too.
 """
 
 from __future__ import annotations
@@ -18,6 +22,10 @@ import numpy as np
 import torch
 from benchmarks import results
 from benchmarks.networks import NETWORKS, without_dropout
+from benchmarks.training import pages
+from benchmarks.training.cell import Cell, trained_student
+from benchmarks.training.cifar import Cifar10
+from benchmarks.training.experiments import EXPERIMENTS
 from benchmarks.training.generated import SIDE, Generated, recipe
 from tests.peers.call import peer
 from torch import nn
@@ -68,8 +76,15 @@ def trained(model: nn.Module, wishes: unfloat.Recipe, x: torch.Tensor, steps: in
     return student
 
 
-def compare(student: Student, x: torch.Tensor, tally: Tally) -> Case | None:
-    """Compare one student; the file and what TensorFlow Lite Micro should make of it, where it can be written."""
+def compare(student: Student, x: torch.Tensor, tally: Tally, samples: int = 1) -> Case | None:
+    """Compare one student; the file and what TensorFlow Lite Micro should make of it, where it can be written.
+
+    Args:
+        student: What was trained; its norms and ranges are frozen afterwards.
+        x: Inputs.
+        tally: Counts go here.
+        samples: How many of the inputs the file is to be tried on.
+    """
     student.eval()
     program = unfloat.convert(student)
     found = {name: codes.numpy() for name, codes in student.trace(x).items()}
@@ -92,7 +107,7 @@ def compare(student: Student, x: torch.Tensor, tally: Tally) -> Case | None:
     tally.frozen_differs += sum(int((frozen[name].numpy() != values).sum()) for name, values in found.items())
     tally.networks += 1
     try:
-        return to_bytes(program), [codes[:1], *(made[:1] for made in outputs)]
+        return to_bytes(program), [codes[:samples], *(made[:samples] for made in outputs)]
     except ExportError:
         return None
 
@@ -140,12 +155,41 @@ def whole(name: str) -> Tally:
     return tally
 
 
+def fine_tuned(cell: Cell, data: Cifar10, pictures: int) -> Tally:
+    """A network that learned CIFAR-10, on test pictures."""
+    tally = Tally()
+    x = torch.cat([batch for batch, _ in data.evaluation()])[:pictures].contiguous()
+    case = compare(trained_student(cell, data), x, tally, samples=pictures)
+    assert case is not None
+    micro([case], tally)
+    return tally
+
+
+COLUMNS = ("network", "networks", "sites", "integers compared", "sites differ", "engine differs",
+           "train() frozen differs", "outputs in TFLM", "TFLM differs")  # fmt: skip
+TITLE = "After training: eval() against convert()"
+
+
+def compare_cells(experiment: str, pictures: int) -> None:
+    """Compare what an experiment's cells have trained, and write the page."""
+    data, cells = Cifar10(), EXPERIMENTS[experiment]
+    rows = [fine_tuned(cell, data, pictures).row(cell.network) for cell, _ in pages.found(cells)]
+    notes = [f"After all epochs of the experiment `{experiment}`, on {pictures} test pictures of CIFAR-10."]
+    notes += pages.missing(cells)
+    results.write(f"training_equality_{experiment}", f"{TITLE}, on pictures", COLUMNS, rows, notes)
+
+
 def main() -> None:
     """Compare and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", default=WHOLE)
     parser.add_argument("--generated", type=int, default=1000)
+    parser.add_argument("--cells", choices=EXPERIMENTS)
+    parser.add_argument("--pictures", type=int, default=100)
     arguments = parser.parse_args()
+    if arguments.cells:
+        compare_cells(arguments.cells, arguments.pictures)
+        return
     rows = []
     if arguments.generated:
         rows.append(generated(arguments.generated).row("generated"))
@@ -153,9 +197,7 @@ def main() -> None:
         begin = time.perf_counter()
         rows.append(whole(name).row(name))
         print(*rows[-1], f"{time.perf_counter() - begin:.0f} s", flush=True)
-    columns = ("network", "networks", "sites", "integers compared", "sites differ", "engine differs",
-               "train() frozen differs", "outputs in TFLM", "TFLM differs")  # fmt: skip
-    results.write("training_equality", "After training: eval() against convert()", columns, rows)
+    results.write("training_equality", TITLE, COLUMNS, rows)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ RECIPES: dict[int, dict[str, Any]] = {  # the coarser the grid, the further and 
 
 EXPERIMENTS: dict[str, list[Cell]] = {
     "networks": [*(cell(seed=s) for s in SEEDS), cell(network="resnet20")],
+    "gated": [cell(network=n, epochs=1) for n in ("mobilenet_v3_small_cifar", "efficientnet_b0_cifar")],
     "four_bits": [cell(4, 4, seed=s) for s in SEEDS],
     "four_bits_long": [cell(4, 4, seed=s, **LONGER) for s in SEEDS],
     "four_bits_recipes": [  # what a long run depends on: the teacher, the rate, labels, pictures

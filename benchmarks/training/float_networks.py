@@ -1,9 +1,11 @@
 """Train the float networks that the experiments start from; their weights are kept in `checkpoints/`.
 
     python -m benchmarks.training.float_networks resnet8 --seed 0
+    python -m benchmarks.training.float_networks efficientnet_b0_cifar --sizes 4x16 2x24 1x32 --float32
 
-An epoch's end is saved: the command goes on where it was stopped. Most epochs run under bfloat16 autocast, which a
-server's CPU does twice as fast; the last ones and the evaluation are float32.
+An epoch's end is saved: the command goes on where it was stopped. Most epochs run under bfloat16 autocast, which a CPU
+with instructions for it does twice as fast; the last ones and the evaluation are float32. First epochs on smaller
+pictures (Tan and Le, "EfficientNetV2", ICML 2021, call it progressive learning) cost a quarter.
 """
 
 from __future__ import annotations
@@ -16,7 +18,14 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as functional
-from benchmarks.networks import resnet8, resnet20
+from benchmarks.memory import keep_freed_memory
+from benchmarks.networks import (
+    efficientnet_b0_cifar,
+    mobilenet_v3_small_cifar,
+    resnet8,
+    resnet20,
+    without_dropout,
+)
 from benchmarks.training.cifar import Cifar10, accuracy
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -39,6 +48,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "resnet8": resnet8,
     "resnet8_relu6": lambda: with_relu6(resnet8()),
     "resnet20": resnet20,
+    "mobilenet_v3_small_cifar": lambda: without_dropout(mobilenet_v3_small_cifar()),
+    "efficientnet_b0_cifar": lambda: without_dropout(efficientnet_b0_cifar()),
 }
 
 
@@ -49,10 +60,21 @@ def pretrained(name: str, seed: int) -> nn.Module:
     return model.eval()
 
 
-def train(name: str, seed: int, epochs: int, rate: float = 0.2, decay: float = 5e-4) -> None:
-    """Train from scratch with SGD, a warm-up and a linear decay of the rate."""
+def train(
+    name: str, seed: int, sizes: list[int], exact_epochs: int = EXACT_EPOCHS, rate: float = 0.2, decay: float = 5e-4
+) -> None:
+    """Train from scratch with SGD, a warm-up and a linear decay of the rate.
+
+    Args:
+        name: One of `NETWORKS`.
+        seed: Of the weights and the batches.
+        sizes: Height and width of each epoch's pictures.
+        exact_epochs: How many of the last ones are in float32.
+        rate: The greatest learning rate.
+        decay: Weight decay.
+    """
     torch.manual_seed(seed)
-    data = Cifar10()
+    data, epochs = Cifar10(), len(sizes)
     model = NETWORKS[name]().to(memory_format=torch.channels_last)
     weights = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim == 1]
@@ -73,8 +95,9 @@ def train(name: str, seed: int, epochs: int, rate: float = 0.2, decay: float = 5
     for epoch in range(len(log), epochs):
         model.train()
         begin, total = time.perf_counter(), 0.0
-        for x, y in data.train(seed, epoch):
-            with torch.autocast("cpu", torch.bfloat16, enabled=epoch < epochs - EXACT_EPOCHS):
+        for pictures, y in data.train(seed, epoch):
+            x = functional.adaptive_avg_pool2d(pictures, sizes[epoch])
+            with torch.autocast("cpu", torch.bfloat16, enabled=epoch < epochs - exact_epochs):
                 loss = functional.cross_entropy(model(x), y)
             optimizer.zero_grad()
             loss.backward()
@@ -90,7 +113,13 @@ def train(name: str, seed: int, epochs: int, rate: float = 0.2, decay: float = 5
     CHECKPOINTS.mkdir(exist_ok=True)
     tensors = {k: v.contiguous() for k, v in model.state_dict().items()}
     save_file(tensors, CHECKPOINTS / f"{label}.safetensors")
-    record = {"epochs": epochs, "rate": rate, "decay": decay, "float": log[-1]["test"]}
+    record: dict[str, object] = {
+        "epochs": epochs,
+        "sizes": sizes,
+        "rate": rate,
+        "decay": decay,
+        "float": log[-1]["test"],
+    }
     record["seconds"] = round(sum(entry["seconds"] for entry in log))
     (CHECKPOINTS / f"{label}.json").write_text(json.dumps(record, indent=1) + "\n")
 
@@ -100,11 +129,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", choices=NETWORKS)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--sizes", nargs="+", default=["60x32"], help="epochs x pixels")
+    parser.add_argument("--float32", action="store_true", help="in all epochs, where bfloat16 is not fast")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    train(arguments.network, arguments.seed, arguments.epochs)
+    keep_freed_memory()
+    runs = [tuple(map(int, run.split("x"))) for run in arguments.sizes]
+    sizes = [size for epochs, size in runs for _ in range(epochs)]
+    train(arguments.network, arguments.seed, sizes, len(sizes) if arguments.float32 else EXACT_EPOCHS)
 
 
 if __name__ == "__main__":

@@ -25,11 +25,14 @@ NETWORKS = {
 STEPS = 3
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_trained_and_the_same_everywhere(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "scheme"),
+    [("mobilenet_v3_small", "int8"), ("efficientnet_b0", "int8"), ("efficientnet_b0", "int16x8")],
+)
+def test_trained_and_the_same_everywhere(name: str, scheme: str) -> None:
     torch.manual_seed(1)
     model: nn.Module = NETWORKS[name]()
-    student = unfloat.prepare(model, torch.randn(8, 3, 32, 32), progress=False)
+    student = unfloat.prepare(model, torch.randn(8, 3, 32, 32), unfloat.Recipe(scheme), progress=False)
     optimizer = torch.optim.SGD(student.parameters(), lr=0.02)
     losses = []
     x, y = torch.randn(8, 3, 32, 32), torch.arange(8)

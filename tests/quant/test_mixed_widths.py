@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,12 +114,16 @@ def test_calibrated(name: str, tmp_path: Path) -> None:
     passes(tmp_path, HOST, tmp_path)
 
 
+@pytest.mark.parametrize("scheme", ["int8", "int16x8"])
 @pytest.mark.parametrize("learned", [False, True])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_trained(name: str, learned: bool) -> None:
+def test_trained(name: str, learned: bool, scheme: str) -> None:
+    """Under "int16x8" the layers that are wide under "int8" are those that have 8 bits."""
     model, recipe = network(name)
     training = Training(ranges="learned" if learned else "moving_average")
-    recipe = unfloat.Recipe(overrides=recipe.overrides, training=training)
+    bits = 8 if scheme == "int16x8" and name != "input and output" else 16
+    overrides = tuple(replace(override, activation_bits=bits) for override in recipe.overrides)
+    recipe = unfloat.Recipe(scheme, overrides=overrides, training=training)
     x = torch.randn(4, *SHAPE)
     student = unfloat.prepare(model.train(), x, recipe, progress=False)
     optimizer = torch.optim.SGD(student.parameters(), lr=0.01)

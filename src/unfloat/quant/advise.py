@@ -33,7 +33,6 @@ NARROWING = ("mse", "percentile")  # rules that leave outliers out, the more car
 HEEDING = ("minmax", "moving_average")  # rules that do not
 BITS = 8
 TRAIN = "fine-tune with quantization in the loop (unfloat.prepare)"
-TRAIN_BYTES = 'scheme = "int8", which unfloat.prepare can fine-tune with its integers in the loop'
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def _advice(finding: Finding, site: Site, graph: Graph, recipe: Recipe) -> Advic
         return _range(site, graph, "minmax")
     tried = {"percentile": NARROWING, **dict.fromkeys(HEEDING, ())}.get(rule, ("mse",))
     worth = [rule for rule in NARROWING if rule not in tried and finding.gains[rule] > WORTH]
-    return _range(site, graph, worth[0]) if worth else Advice(text=_train(recipe))
+    return _range(site, graph, worth[0]) if worth else Advice(text=TRAIN)
 
 
 def _for_weights(name: str, recipe: Recipe) -> Advice:
@@ -114,11 +113,7 @@ def _for_weights(name: str, recipe: Recipe) -> Advice:
         return _overriding(Override(glob.escape(name), weight_bits=BITS))
     if recipe.scheme == "uint8":
         return Advice(text='scheme = "int8" for the whole recipe: a weight scale for each channel; or equalize = true')
-    return Advice(text=_train(recipe))
-
-
-def _train(recipe: Recipe) -> str:
-    return TRAIN_BYTES if recipe.scheme == "int16x8" else TRAIN
+    return Advice(text=TRAIN)
 
 
 def _more_bits(site: Site, graph: Graph, recipe: Recipe) -> Advice:

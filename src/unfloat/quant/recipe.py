@@ -133,7 +133,7 @@ class Recipe:
     Attributes:
         scheme: "int8" (weights symmetric per channel, TFLite's specification) or "uint8" (the paper's: both affine,
             per tensor, weight codes 1 to 255), or "int16x8" (activations int16, symmetric; weights as "int8"; sums of
-            64 bits; not for training).
+            64 bits).
         weight_bits, activation_bits: 2 to 8; activations of "int16x8" have 16 whatever is said here, but for overrides.
         ranges: How calibration chooses activation ranges: "norm" (the range whose quantization error has the least
             p-norm), "mse" (the same with p = 2), "minmax", "moving_average", "percentile".

@@ -24,7 +24,7 @@ from unfloat.quant.post_training import Prepare, Read, choose, live_parameters, 
 from unfloat.quant.recipe import Recipe
 from unfloat.quant.simulate import Simulation
 from unfloat.quant.student import Student
-from unfloat.spec.errors import RecipeError, TrainingError, TrainingWarning, UnsupportedError
+from unfloat.spec.errors import TrainingError, TrainingWarning, UnsupportedError
 from unfloat.spec.qparams import qparams_from_range
 
 WIDE = torch.float64
@@ -42,11 +42,6 @@ def prepare(
     """See `unfloat.prepare`. The reader and the passes are handed in: this room does not import its neighbours."""
     if not isinstance(model, nn.Module):
         raise UnsupportedError(f"required a torch.nn.Module to train, found {type(model).__name__}", [])
-    if recipe.scheme == "int16x8":
-        raise RecipeError(
-            "scheme: required int8 or uint8 to train, found int16x8: activations of 16 bits are as good as float ones, "
-            "so quantize the trained model with unfloat.quantize"
-        )
     own = copy.deepcopy(model)
     graph = _read_training(own, example_inputs, read)
     shapes = {name: tuple(t.shape) for name, t in live_parameters(own).items()}
