@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,7 +113,7 @@ def mismatches(folder: Path, target: Target) -> int:
     return int(found[1])
 
 
-def measure(name: str) -> list[object]:
+def measure(name: str) -> list[Any]:
     """One network's cells, kept for the page."""
     with tempfile.TemporaryDirectory() as scratch:
         net, codes = export(TRIALS[name](), Path(scratch))
@@ -123,11 +124,8 @@ def measure(name: str) -> list[object]:
     return cells
 
 
-def main() -> int:
-    """Run, add to what was found before, write the page."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("networks", nargs="*", metavar="NETWORK", help=", ".join(TRIALS), default=list(TRIALS))
-    wrong = any(count for name in parser.parse_args().networks for count in measure(name)[-len(TARGETS) :])
+def write_page() -> None:
+    """One row for each network that has run."""
     kept = [FOUND / f"{name}.json" for name in TRIALS]
     rows = [json.loads(path.read_text()) for path in kept if path.exists()]
     columns = ("network", "constants", "arena", "inputs", "codes", *(target.name for target in TARGETS))
@@ -138,7 +136,17 @@ def main() -> int:
         "floating-point unit. Constants lie in the boards' external memory, whatever their size.",
     ]
     results.write("c_exports", "Networks as C on six targets", columns, rows, notes)
-    return int(wrong)
+
+
+def main() -> int:
+    """Run, add to what was found before, write the page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("networks", nargs="*", metavar="NETWORK", help=", ".join(TRIALS), default=list(TRIALS))
+    wrong = 0
+    for name in parser.parse_args().networks:
+        wrong += sum(measure(name)[-len(TARGETS) :])
+        write_page()
+    return int(wrong > 0)
 
 
 if __name__ == "__main__":
