@@ -1,11 +1,11 @@
 """Train the float networks that the experiments start from; their weights are kept in `checkpoints/`.
 
     python -m benchmarks.training.float_networks resnet8 --seed 0
-    python -m benchmarks.training.float_networks efficientnet_b0_cifar --sizes 4x16 2x24 1x32 --float32
+    python -m benchmarks.training.float_networks efficientnet_b0_cifar --sizes 7x24 1x32 --float32
 
 An epoch's end is saved: the command goes on where it was stopped. Most epochs run under bfloat16 autocast, which a CPU
 with instructions for it does twice as fast; the last ones and the evaluation are float32. First epochs on smaller
-pictures (Tan and Le, "EfficientNetV2", ICML 2021, call it progressive learning) cost a quarter.
+pictures (Tan and Le, "EfficientNetV2", ICML 2021, call it progressive learning) cost about half.
 """
 
 from __future__ import annotations
