@@ -1,6 +1,6 @@
 """SVDF and UNIDIRECTIONAL_SEQUENCE_LSTM: TensorFlow Lite Micro's bits over several runs in a row, and what is refused.
 
-UNFLOAT_RANDOM_MODELS is how many random models of each kind are run; 60 unless it is set.
+UNFLOAT_RANDOM_MODELS is how many random models of each kind are run; 30 unless it is set.
 """
 
 from __future__ import annotations
@@ -8,11 +8,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+import unfloat
 from tests.conformance.generate import codes_for, generator
 from tests.formats.test_tflite_peers import differing
 from tests.peers.call import peer
@@ -35,7 +38,7 @@ from unfloat.spec.errors import ExportError, UnsupportedError
 from unfloat.spec.fixedpoint import quantize_multiplier, requantize
 from unfloat.spec.qparams import QParams, float32
 
-COUNT = int(os.environ.get("UNFLOAT_RANDOM_MODELS", "60"))
+COUNT = int(os.environ.get("UNFLOAT_RANDOM_MODELS", "30"))
 STEP = 74.0  # the root mean square of codes from -128 to 127
 Rng = np.random.Generator
 CLAMP = {"clamp_min": -128, "clamp_max": 127, "rounding": "double"}
@@ -450,3 +453,24 @@ def test_a_float_lstm_begins_anew_with_each_run() -> None:
 def test_a_float_svdf_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="earlier runs"):
         drafted(real(an_svdf()), FloatDraft)
+
+
+def test_a_float_lstm_is_quantized(tmp_path: Path) -> None:
+    """Near torch.nn.LSTM, whose gates have the file's order."""
+    model = real(an_lstm())
+    small = {n: t if t.data is None else replace(t, data=t.data * np.float32(0.01)) for n, t in model.tensors.items()}
+    (operator,) = model.operators
+    (tmp_path / "net.tflite").write_bytes(encode(replace(model, tensors={**model.tensors, **small}), "real numbers"))
+
+    def stacked(first: int) -> torch.Tensor:
+        return torch.from_numpy(np.concatenate([small[str(n)].data for n in operator.inputs[first : first + 4]]))
+
+    _, times, inputs = model.tensors["x"].shape
+    layer = torch.nn.LSTM(inputs, model.tensors["y"].shape[2], bias=True, batch_first=True)
+    states = {"weight_ih_l0": stacked(1), "weight_hh_l0": stacked(5), "bias_ih_l0": stacked(12)}
+    layer.load_state_dict({**states, "bias_hh_l0": stacked(12) * 0})
+    x = np.random.default_rng(0).normal(0, 1, (32, times, inputs)).astype(np.float32)
+    found = unfloat.quantize(tmp_path / "net.tflite", [x]).compile()(x)
+    with torch.no_grad():
+        expected = layer(torch.from_numpy(x))[0].numpy()
+    assert np.abs(found - expected).max() < 0.05 < np.abs(expected).max()
