@@ -13,7 +13,7 @@ demo: $(STAMP)-demo            ## a real network, real pictures: float beside in
 	$(BIN)/python examples/demo.py --output demo_output
 
 test: $(STAMP)-test            ## every rung of the ladder
-	$(BIN)/python -m pytest -n auto --dist loadfile tests
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder tests
 
 lint: $(STAMP)-test            ## style, types, import directions, native format
 	$(BIN)/ruff check .

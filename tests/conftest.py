@@ -33,6 +33,14 @@ _NEEDS = {
 }
 
 
+# Files of few tests that take long. They begin first, so that no process is left with them when the others have ended.
+_LONG = ("test_native_build.py", "test_c.py", "test_examples.py", "test_c_certificate.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in _LONG)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker, missing in _NEEDS.items():
         reason = missing() if item.get_closest_marker(marker) else ""

@@ -186,7 +186,7 @@ void Engine::prepare(int64_t batch) {
     throw std::invalid_argument("the network remembers " + std::to_string(remembered_) +
                                 " samples of the runs before: reset it before a batch of " + std::to_string(batch));
   }
-  if (batch != batch_) resize(batch);
+  if (batch != batch_ || batch < 1) resize(batch);  // which refuses less than 1
   if (remembers_) remembered_ = batch;
 }
 
