@@ -14,6 +14,7 @@ import numpy as np
 
 from unfloat.ir.graph import Attributes, Shape
 from unfloat.ir.instruction import Instruction, Tensor
+from unfloat.ops._gates import GATES, cell_scale, gate_scales
 from unfloat.ops._linear import bias_codes, least_scales_on, symmetric_label, symmetric_scales
 from unfloat.ops._operator import (
     CLAMP,
@@ -43,14 +44,12 @@ from unfloat.spec.fixedpoint import (
 )
 from unfloat.spec.qparams import WIDE_BITS, QParams
 
-GATES = 4
 INPUT, FORGET, CELL, OUTPUT = range(GATES)
 BIASES = ("bias", "recurrent_bias")
 GATE_SCALE = 2.0**-12  # of what enters a gate
 VALUE_SCALE = 2.0**-15  # of what leaves it
 UNIT = (2**30, -14)  # the factor 2^-15
 MOST_CELL = 16.0  # tanh is 1 there to the last of 16 bits, so that a cell beyond it says no more
-LEAST_EXPONENT, MOST_EXPONENT = -20, 0  # of the cell's scale
 
 
 def _shape(attributes: Attributes, inputs: Sequence[Shape], params: Mapping[str, Shape]) -> Shape:
@@ -102,7 +101,7 @@ def _codes(weight: np.ndarray, label: QParams) -> np.ndarray:
 
 def _derive(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
     """The factors into the gates (first the input's, then the output's own), into the cell, and out of it."""
-    cell = _cell_scale(instruction.labels["cell"])
+    cell = cell_scale(instruction.labels["cell"])
     if scale_of(output) <= VALUE_SCALE**2:
         raise NumericDomainError(f"lstm needs an output scale above 2^-30, found {scale_of(output)}")
     multiplier, shift = quantize_multipliers(_gate_factors(instruction, inputs[0], output))
@@ -124,27 +123,10 @@ def _derive(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) 
     }
 
 
-def _cell_scale(label: QParams) -> float:
-    """Its scale, a power of two."""
-    if label.dtype != "int16" or label.axis is not None:
-        raise NumericDomainError(f"lstm needs a cell of int16 codes and one scale, found {label}")
-    half, exponent = math.frexp(scale_of(label))
-    if half != 0.5 or not LEAST_EXPONENT < exponent <= MOST_EXPONENT + 1:
-        raise NumericDomainError(f"lstm needs a power of two, 2^-20 to 1, as its cell's scale, found {scale_of(label)}")
-    return scale_of(label)
-
-
 def _gate_factors(instruction: Instruction, source: Tensor, output: Tensor) -> np.ndarray:
     """Of the input's four products, then of the output's own (eq. 51)."""
-    own = scale_of(output) * _gate_scales(instruction, "recurrent")
-    return np.append(scale_of(source) * _gate_scales(instruction, "weight"), own) / GATE_SCALE
-
-
-def _gate_scales(instruction: Instruction, role: str) -> np.ndarray:
-    label = instruction.labels[role]
-    if label.dtype != "int8" or label.zero_point or label.axis not in (None, 0):
-        raise NumericDomainError(f"lstm needs a symmetric {role} of int8 with a scale for each gate, found {label}")
-    return np.broadcast_to(np.asarray(label.scale, np.float64), GATES)
+    own = scale_of(output) * gate_scales(instruction, "recurrent")
+    return np.append(scale_of(source) * gate_scales(instruction, "weight"), own) / GATE_SCALE
 
 
 def _states(instruction: Instruction, output: Tensor) -> dict[str, State]:

@@ -16,7 +16,7 @@ from unfloat.formats.torch.operands import (
     need_weight,
 )
 from unfloat.formats.torch.selection import flip
-from unfloat.ops.lstm import GATES
+from unfloat.ops._gates import GATES
 
 ROLES = ("weight", "recurrent", "bias", "recurrent_bias")
 TIME, UNITS = 1, 2  # axes in the Graph, where the batch is in front
