@@ -270,8 +270,9 @@ def _check_derived(
         _require(expected.shape == array.shape, where, f"{name} of shape {expected.shape}", array.shape)
         wrong = next(iter(np.flatnonzero(expected != array)), None)
         if wrong is not None:
-            required = f"{name}[{wrong}] = {expected[wrong]}, which follows from the labels"
-            _require(False, where, required, array[wrong])
+            place = np.unravel_index(wrong, expected.shape)
+            required = f"{name}{[int(i) for i in place]} = {expected[place]}, which follows from the labels"
+            _require(False, where, required, array[place])
 
 
 def _accumulator_bound(
