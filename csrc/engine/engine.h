@@ -38,14 +38,14 @@ class Engine {
 
   // The same on what lies in the arena: the inputs' views and the outputs'. Every thread first calls `enter`, which may
   // fill its share of the inputs' views.
+  using Enter = std::function<void(int thread, int threads)>;
+  void run(const Enter &enter = nullptr);
+
   // Forgets what earlier runs left to the next; the next batch may be of any size.
   void reset();
 
   // Of how many samples it remembers anything: the next batch must be as large. 0 where that is free.
   int64_t remembered() const { return remembered_; }
-
-  using Enter = std::function<void(int thread, int threads)>;
-  void run(const Enter &enter = nullptr);
 
   size_t input_count() const { return inputs_.size(); }
   size_t output_count() const { return outputs_.size(); }

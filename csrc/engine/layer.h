@@ -33,7 +33,7 @@ struct Layer {
   std::vector<const uf_tensor *> inputs;  // node.inputs
   Buffer weight, bias, multiplier, shift, table, packed;
   Buffer indices;                 // of a gather
-  Buffer time, recurrent;         // further weights
+  std::vector<Buffer> kept;       // further constants
   Buffer state;                   // what runs leave to the next
   bool remembers = false;         // whether results depend on the runs before
   const Layer *leader = nullptr;  // the layer that runs this one as its follower

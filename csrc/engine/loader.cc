@@ -14,7 +14,6 @@ std::string text(const Shape &shape) {
   return joined + "]";
 }
 
-constexpr int64_t kGates = 4;  // of an LSTM
 constexpr int32_t kMaxShift = 30, kMaxWideShift = 7;
 constexpr int64_t kMaxWide = (int64_t{1} << 47) - 1;  // of accumulators of 64 bits
 
@@ -195,47 +194,6 @@ void Loader::load_table() {
   lookup.bytes = layer_.table.data();
 }
 
-void Loader::load_svdf() {
-  uf_svdf &svdf = params().svdf;
-  const int64_t inputs = input().shape[1], outputs = output().shape[1];
-  svdf.rank = integer("rank", 1, INT32_MAX / outputs);
-  const int64_t filters = outputs * svdf.rank;
-  const Array &time = constant("time");
-  require(
-      time.shape.size() == 2 && time.shape[0] == filters && 1 <= time.shape[1] && time.shape[1] <= INT32_MAX / filters,
-      "its weights in time must have a row for each of " + std::to_string(filters) + " filters, found " +
-          text(time.shape));
-  svdf.memory = static_cast<int32_t>(time.shape[1]);
-  layer_.weight = load_array("weight", DType::kInt8, {filters, inputs});
-  layer_.time = load_words("time", time.shape);
-  layer_.bias = load_int32("bias", static_cast<int32_t>(outputs), INT32_MIN);
-  svdf.weight = reinterpret_cast<const int8_t *>(layer_.weight.data());
-  svdf.time = reinterpret_cast<const int16_t *>(layer_.time.data());
-  svdf.bias = reinterpret_cast<const int32_t *>(layer_.bias.data());
-  layer_.remembers = true;
-}
-
-void Loader::load_lstm() {
-  uf_lstm &lstm = params().lstm;
-  const int64_t inputs = input().shape[2], units = output().shape[2];
-  require(units <= INT32_MAX / (kGates * std::max(units, inputs)), "it has too many weights");
-  layer_.weight = load_array("weight", DType::kInt8, {kGates, units, inputs});
-  layer_.recurrent = load_array("recurrent", DType::kInt8, {kGates, units, units});
-  layer_.bias = load_array("bias", DType::kInt32, {kGates, units});
-  layer_.multiplier = load_int32("multiplier", 2 * kGates, 0);
-  layer_.shift = load_shifts(2 * kGates, kMaxShift);
-  layer_.table = load_array("table", DType::kInt16, {2, QMATH_SEGMENTS + 2});
-  lstm.weight = reinterpret_cast<const int8_t *>(layer_.weight.data());
-  lstm.recurrent = reinterpret_cast<const int8_t *>(layer_.recurrent.data());
-  lstm.bias = reinterpret_cast<const int32_t *>(layer_.bias.data());
-  lstm.multiplier = reinterpret_cast<const int32_t *>(layer_.multiplier.data());
-  lstm.shift = reinterpret_cast<const int8_t *>(layer_.shift.data());
-  lstm.logistic = reinterpret_cast<const int16_t *>(layer_.table.data());
-  lstm.tanh = lstm.logistic + QMATH_SEGMENTS + 2;
-  lstm.carried = integer("carried", 0, 1) == 1;
-  layer_.remembers = lstm.carried;
-}
-
 // Weights as int8: uint8 codes and their zero point both move down by 128.
 Buffer Loader::load_weight(const Shape &shape, int32_t *zero_point) const {
   const Array &weight = constant("weight");
@@ -294,13 +252,25 @@ Buffer Loader::load_array(const std::string &name, DType dtype, const Shape &sha
   return Buffer(array.data, size);
 }
 
-// int8 or int16, as words.
-Buffer Loader::load_words(const std::string &name, const Shape &shape) const {
-  if (constant(name).dtype != DType::kInt8) return load_array(name, DType::kInt16, shape);
+const uint8_t *Loader::keep(Buffer buffer) {
+  layer_.kept.push_back(std::move(buffer));
+  return layer_.kept.back().data();
+}
+
+const int16_t *Loader::words(const std::string &name, const Shape &shape) {
+  if (constant(name).dtype != DType::kInt8) return array<int16_t>(name, shape);
   const Buffer bytes = load_array(name, DType::kInt8, shape);
   Buffer words(bytes.size() * sizeof(int16_t));
   std::copy_n(reinterpret_cast<const int8_t *>(bytes.data()), bytes.size(), reinterpret_cast<int16_t *>(words.data()));
-  return words;
+  return reinterpret_cast<const int16_t *>(keep(std::move(words)));
+}
+
+const int32_t *Loader::multipliers(int32_t count) {
+  return reinterpret_cast<const int32_t *>(keep(load_int32("multiplier", count, 0)));
+}
+
+const int8_t *Loader::shifts(int32_t count) {
+  return reinterpret_cast<const int8_t *>(keep(load_shifts(count, kMaxShift)));
 }
 
 }  // namespace unfloat

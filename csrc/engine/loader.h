@@ -47,12 +47,20 @@ class Loader {
   void use_kernels_of(const char *family) { layer_.family = family; }
 
   void load_table();  // lookup
-  void load_svdf();
-  void load_lstm();
 
   // Constants of a linear operator.
   void load_linear(const Shape &weight_shape, int32_t outputs);
   const Array &constant(const std::string &name) const;
+
+  // Keeps a constant of this shape with the layer; T is int8_t, int16_t or int32_t.
+  template <typename T>
+  const T *array(const std::string &name, const Shape &shape) {
+    return reinterpret_cast<const T *>(keep(load_array(name, dtype_of<T>(), shape)));
+  }
+  const int16_t *words(const std::string &name, const Shape &shape);  // of int8 or int16
+  const int32_t *multipliers(int32_t count);
+  const int8_t *shifts(int32_t count);
+  void remember(bool carried) { layer_.remembers = carried; }
 
  private:
   const Attribute &attribute(const std::string &name) const;
@@ -60,7 +68,11 @@ class Loader {
   Buffer load_int32(const std::string &name, int32_t count, int32_t low) const;
   Buffer load_int64(const std::string &name, int32_t count) const;
   Buffer load_shifts(int32_t count, int32_t most) const;
-  Buffer load_words(const std::string &name, const Shape &shape) const;
+  const uint8_t *keep(Buffer buffer);
+  template <typename T>
+  static constexpr DType dtype_of() {
+    return sizeof(T) == 1 ? DType::kInt8 : sizeof(T) == 2 ? DType::kInt16 : DType::kInt32;
+  }
   Buffer load_array(const std::string &name, DType dtype, const Shape &shape) const;
 
   const Instruction &instruction_;

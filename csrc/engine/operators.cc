@@ -1,6 +1,7 @@
 // What each operator's instruction must hold, and how it becomes a node's parameters. The only engine file that names
 // operators; the meaning of every number is in kernel.h.
 
+#include <algorithm>
 #include <stdexcept>
 
 #include "loader.h"
@@ -261,8 +262,18 @@ void svdf(Loader &loader) {
   loader.require_activations();
   loader.require_rank(loader.input(), 2);
   loader.require_rank(loader.output(), 2);
-  loader.load_svdf();
   uf_svdf &svdf = loader.params().svdf;
+  const int32_t inputs = loader.input().shape[1], outputs = loader.output().shape[1];
+  svdf.rank = loader.integer("rank", 1, INT32_MAX / outputs);
+  const int32_t filters = outputs * svdf.rank;
+  const Shape &time = loader.constant("time").shape;
+  loader.require(time.size() == 2 && time[0] == filters && 1 <= time[1] && time[1] <= INT32_MAX / filters,
+                 "its weights in time must have a row for each of " + std::to_string(filters) + " filters");
+  svdf.memory = static_cast<int32_t>(time[1]);
+  svdf.weight = loader.array<int8_t>("weight", {filters, inputs});
+  svdf.time = loader.words("time", time);
+  svdf.bias = loader.array<int32_t>("bias", {outputs});
+  loader.remember(true);
   svdf.input_zero_point = loader.zero_point("input_zero_point", loader.input());
   svdf.feature_multiplier = loader.multiplier("feature_multiplier");
   svdf.feature_shift = loader.shift("feature_shift");
@@ -282,8 +293,19 @@ void lstm(Loader &loader) {
   loader.require_rank(input, 3);
   loader.require_rank(output, 3);
   loader.require(input.shape[1] == output.shape[1], "its input and output differ in rows");
-  loader.load_lstm();
   uf_lstm &lstm = loader.params().lstm;
+  constexpr int32_t kGates = 4;
+  const int32_t inputs = input.shape[2], units = output.shape[2];
+  loader.require(units <= INT32_MAX / kGates / std::max(units, inputs), "it has too many weights");
+  lstm.weight = loader.array<int8_t>("weight", {kGates, units, inputs});
+  lstm.recurrent = loader.array<int8_t>("recurrent", {kGates, units, units});
+  lstm.bias = loader.array<int32_t>("bias", {kGates, units});
+  lstm.multiplier = loader.multipliers(2 * kGates);
+  lstm.shift = loader.shifts(2 * kGates);
+  lstm.logistic = loader.array<int16_t>("table", {2, QMATH_SEGMENTS + 2});
+  lstm.tanh = lstm.logistic + QMATH_SEGMENTS + 2;
+  lstm.carried = loader.integer("carried", 0, 1) == 1;
+  loader.remember(lstm.carried);
   lstm.input_zero_point = loader.zero_point("input_zero_point", input);
   lstm.cell_multiplier = loader.multiplier("cell_multiplier");
   lstm.cell_shift = loader.integer("cell_shift", -31, 0);

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from tests import oracle
 from unfloat.ir.instruction import Instruction
 from unfloat.ops import REGISTRY
+from unfloat.ops._operator import State
 from unfloat.program.interpret import Memory, interpret
 from unfloat.program.program import Program
-from unfloat.program.states import at_start, kept_states
+from unfloat.program.states import kept_states
 from unfloat.runtime.engine import Engine
 
 Witness = Callable[[Program, list[np.ndarray]], np.ndarray]
@@ -25,6 +26,11 @@ def by_oracle(program: Program, inputs: list[np.ndarray]) -> np.ndarray:
     result = _ORACLE[instruction.op](instruction, operands, program)
     output = program.tensors[instruction.name]
     return np.array(result.data, np.int64).reshape(inputs[0].shape[0], *output.shape[1:])
+
+
+def at_start(states: Mapping[str, State], batch: int) -> dict[str, np.ndarray]:
+    """States before the first run: their zero points."""
+    return {role: np.full((batch, *state.shape), state.label.zero_point, np.int64) for role, state in states.items()}
 
 
 def by_oracle_remembering(program: Program, inputs: list[np.ndarray], memory: Memory) -> np.ndarray:

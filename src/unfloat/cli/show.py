@@ -102,7 +102,7 @@ def export_certificate(found: ExportCertificate) -> None:
         flash += "" if code is None else f" + {code:,} of code on a Cortex-M4"
         rows += [
             (f"{name}: flash", flash),
-            (f"{name}: RAM", f"{network.arena_bytes:,} bytes of arena"),
+            (f"{name}: RAM", f"{network.arena_bytes:,} bytes of arena, {network.state_bytes:,} of states"),
             (f"{name}: multiply-accumulates", f"{network.macs:,}"),
             (f"{name}: SHA-256 of the program", network.program),
             (f"{name}: SHA-256 of its bits' meaning", network.identity),
@@ -120,6 +120,7 @@ def export_record(found: ExportCertificate) -> dict[str, Any]:
             "constant_bytes": network.weight_bytes,
             "code_bytes": found.code_bytes[name],
             "arena_bytes": network.arena_bytes,
+            "state_bytes": network.state_bytes,
         }
         for name, network in found.networks.items()
     }

@@ -206,14 +206,17 @@ def linear_accumulators(
     weight, zero_point = codes.reshape(codes.shape[0], -1), instruction.attributes["weight_zero_point"]
     if zero_point:
         weight = weight.astype(np.int16) - np.int16(zero_point)
-    low, high = code_span(inputs[0])  # low <= 0 <= high, so a weight's sign decides which end gives its most
-    positive = np.maximum(weight, 0).sum(axis=1, dtype=np.int64)
-    negative = weight.sum(axis=1, dtype=np.int64) - positive
-    bias = instruction.constants["bias"].astype(np.int64)
-    greatest = bias + positive * high + negative * low
-    least = bias + positive * low + negative * high
+    least, greatest = (instruction.constants["bias"] + ends for ends in sum_ends(weight, code_span(inputs[0])))
     shift = np.maximum(instruction.constants["shift"].astype(np.int64), 0)
     return least, greatest, shift * 0 if is_wide(inputs[0].qparams) else shift
+
+
+def sum_ends(weight: np.ndarray, span: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The least and greatest sum over the last axis of weights times steps of a span that holds 0, int64."""
+    low, high = span  # low <= 0 <= high, so a weight's sign decides which end gives its most
+    positive = np.maximum(weight, 0).sum(axis=-1, dtype=np.int64)
+    negative = weight.sum(axis=-1, dtype=np.int64) - positive
+    return positive * low + negative * high, positive * high + negative * low
 
 
 def centred(codes: Array, zero_point: int) -> Array:

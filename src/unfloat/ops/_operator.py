@@ -158,8 +158,8 @@ class Operator:
         float_meaning: (backend, attributes, inputs, params) -> float result, before the slots.
         integer_meaning: (backend, instruction attributes, constants, inputs) -> codes as int64. Normative.
         states: For what remembers: (instruction, output) -> its states by role.
-        step: For what remembers: (backend, instruction attributes, constants, inputs, states) -> (codes as int64, the
-            states afterwards). Normative; `integer_meaning` is then one step from the start.
+        step: For what remembers: (backend, instruction attributes, constants, inputs, states, None at the start) ->
+            (codes as int64, the states afterwards). Normative; `integer_meaning` is then one step from the start.
         quant: The quantization record.
         lower: Request -> (attributes, constants, labels) of the instruction, without what `derive` gives.
         derive: (instruction, inputs, output) -> the attributes and constants that follow from labels and shapes alone:
@@ -193,7 +193,7 @@ class Operator:
     slots: frozenset[str] = frozenset()
     own_bias: bool = False
     states: Callable[[Instruction, Tensor], Mapping[str, State]] | None = None
-    step: Callable[[Backend, Attributes, Params, Sequence[Array], States], tuple[Array, States]] | None = None
+    step: Callable[[Backend, Attributes, Params, Sequence[Array], States | None], tuple[Array, States]] | None = None
     quant: QuantRecord = field(default_factory=QuantRecord)
     lower: Callable[[Request], tuple[dict[str, Any], dict[str, np.ndarray], dict[str, QParams]]] = _attributes_only
     derive: Callable[[Instruction, Sequence[Tensor], Tensor], dict[str, Any]] = _nothing_derived

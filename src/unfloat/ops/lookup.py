@@ -19,14 +19,18 @@ from unfloat.ir.instruction import Instruction, Tensor
 from unfloat.ops._operator import Case, Domain, Operator, Params, QuantRecord
 from unfloat.ops._rescaling import scale_of
 from unfloat.spec.activation import (
+    LOGISTIC_BEYOND,
+    TANH_BEYOND,
     Curve,
     along_curve,
     curve_input,
     gelu_codes,
     hard_swish_steps,
+    logistic_curve,
     logistic_ends,
     logistic_steps,
     sigmoid_input,
+    tanh_curve,
     tanh_steps,
 )
 from unfloat.spec.backend import Array, Backend
@@ -89,7 +93,7 @@ def _copied(constants: Mapping[str, Any]) -> dict[str, Any]:
 def _logistic(source: QParams, target: QParams) -> dict[str, Any]:
     scale = scale_of(source)
     if target.dtype == "int16":
-        return {**asdict(Curve(*curve_input(scale), 9, 2**24, 10)), "table": logistic_ends(2**15 - 2)}
+        return {**asdict(logistic_curve(*curve_input(scale))), "table": logistic_ends(LOGISTIC_BEYOND)}
     return {**asdict(NO_CURVE), "table": _table(logistic_steps(_steps(source), sigmoid_input(scale)), target)}
 
 
@@ -97,7 +101,7 @@ def _tanh(source: QParams, target: QParams) -> dict[str, Any]:
     """On 16 bits `2 logistic(2 x) - 1`: the logistic's ends, twice as dense."""
     scale = scale_of(source)
     if target.dtype == "int16":
-        return {**asdict(Curve(*curve_input(scale), 8, 0, 8)), "table": logistic_ends(2**15 - 1)}
+        return {**asdict(tanh_curve(*curve_input(scale))), "table": logistic_ends(TANH_BEYOND)}
     return {**asdict(NO_CURVE), "table": _table(tanh_steps(_steps(source), sigmoid_input(scale)), target)}
 
 

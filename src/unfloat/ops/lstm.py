@@ -15,7 +15,7 @@ import numpy as np
 from unfloat.ir.graph import Attributes, Shape
 from unfloat.ir.instruction import Instruction, Tensor
 from unfloat.ops._gates import GATES, cell_scale, gate_scales
-from unfloat.ops._linear import bias_codes, least_scales_on, symmetric_label, symmetric_scales
+from unfloat.ops._linear import bias_codes, least_scales_on, sum_ends, symmetric_label, symmetric_scales
 from unfloat.ops._operator import (
     CLAMP,
     CODE,
@@ -31,7 +31,17 @@ from unfloat.ops._operator import (
     States,
 )
 from unfloat.ops._rescaling import clamp_fields, code_span, scale_of
-from unfloat.spec.activation import WORD_MAX, WORD_MIN, Curve, along_curve, curve_input, logistic_ends
+from unfloat.spec.activation import (
+    LOGISTIC_BEYOND,
+    TANH_BEYOND,
+    WORD_MAX,
+    WORD_MIN,
+    along_curve,
+    curve_input,
+    logistic_curve,
+    logistic_ends,
+    tanh_curve,
+)
 from unfloat.spec.backend import Array, Backend
 from unfloat.spec.errors import NumericDomainError
 from unfloat.spec.fixedpoint import (
@@ -111,7 +121,7 @@ def _derive(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) 
     return {
         "multiplier": multiplier,
         "shift": shift,
-        "table": np.stack([logistic_ends(2**15 - 2), logistic_ends(2**15 - 1)]),
+        "table": np.stack([logistic_ends(LOGISTIC_BEYOND), logistic_ends(TANH_BEYOND)]),
         "cell_multiplier": cell_multiplier,
         "cell_shift": cell_shift,
         "output_multiplier": output_multiplier,
@@ -135,12 +145,14 @@ def _states(instruction: Instruction, output: Tensor) -> dict[str, State]:
 
 
 def _step(
-    b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array], states: States
+    b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array], states: States | None
 ) -> tuple[Array, States]:
     """One run over all rows in time. States are those after the last one."""
     steps = b.xp.astype(inputs[0], b.xp.int64) - attributes["input_zero_point"]
     entering = _summed(b, attributes, constants, steps, "weight")  # [N, T, 4, U]
-    hidden, cell, made = states["hidden"], states["cell"], []
+    cell = entering[:, 0, CELL] * 0 if states is None else states["cell"]
+    hidden = cell + attributes["output_zero_point"] if states is None else states["hidden"]
+    made = []
     for time in range(steps.shape[1]):
         own = _summed(b, attributes, constants, hidden - attributes["output_zero_point"], "recurrent")
         hidden, cell = _row(attributes, constants, _word(entering[:, time] + own), cell)
@@ -167,7 +179,7 @@ def _row(attributes: Attributes, constants: Params, gates: Array, cell: Array) -
     kept = _word(_scaled(value[FORGET] * cell, UNIT, rounding))
     new = _word(_scaled(value[INPUT] * value[CELL], _pair(attributes, "cell"), rounding))
     cell = saturate(_word(kept + new), -clip, clip)
-    curve = Curve(attributes["curve_multiplier"], attributes["curve_shift"], 8, 0, 8)
+    curve = tanh_curve(*_pair(attributes, "curve"))
     product = value[OUTPUT] * along_curve(cell, tanh, curve)
     hidden = _scaled(product, _pair(attributes, "output"), rounding) + attributes["output_zero_point"]
     return saturate(hidden, attributes["clamp_min"], attributes["clamp_max"]), cell
@@ -175,8 +187,8 @@ def _row(attributes: Attributes, constants: Params, gates: Array, cell: Array) -
 
 def _gate(codes: Array, table: Array, *, is_tanh: bool) -> Array:
     """The value of what enters a gate, Q0.15."""
-    bits, centre, output_shift = (8, 0, 8) if is_tanh else (9, 2**24, 10)
-    return along_curve(codes, table, Curve(*curve_input(GATE_SCALE), bits, centre, output_shift))
+    curve = tanh_curve if is_tanh else logistic_curve
+    return along_curve(codes, table, curve(*curve_input(GATE_SCALE)))
 
 
 def _pair(attributes: Attributes, name: str) -> tuple[int, int]:
@@ -193,10 +205,7 @@ def _word(x: Array) -> Array:
 
 
 def _integer(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
-    zero = b.xp.astype(inputs[0][:, 0, :1], b.xp.int64) * 0
-    start = b.xp.broadcast_to(zero, (zero.shape[0], constants["bias"].shape[1]))
-    states = {"hidden": start + attributes["output_zero_point"], "cell": start}
-    return _step(b, attributes, constants, inputs, states)[0]
+    return _step(b, attributes, constants, inputs, None)[0]
 
 
 def _float(b: Backend, attributes: Attributes, inputs: Sequence[Array], params: Params) -> Array:
@@ -222,16 +231,12 @@ def _logistic(b: Backend, x: Array) -> Array:
 def _accumulators(instruction: Instruction, inputs: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of the input's products with the bias, then of the output's own."""
     low, high, zero_point = (instruction.attributes[n] for n in ("clamp_min", "clamp_max", "output_zero_point"))
-    spans = {"weight": code_span(inputs[0]), "recurrent": (min(low - zero_point, 0), max(high - zero_point, 0))}
-    lows, highs = [], []
-    for role, (low, high) in spans.items():
-        weight = instruction.constants[role].astype(np.int64)
-        positive, negative = np.maximum(weight, 0).sum(axis=2), np.minimum(weight, 0).sum(axis=2)
-        bias = instruction.constants["bias"].astype(np.int64) if role == "weight" else 0
-        lows.append(positive * low + negative * high + bias)
-        highs.append(positive * high + negative * low + bias)
+    spans = (code_span(inputs[0]), (min(low - zero_point, 0), max(high - zero_point, 0)))
+    weights, bias = (instruction.constants[role] for role in ("weight", "recurrent")), instruction.constants["bias"]
+    least, greatest = (np.stack(ends) for ends in zip(*map(sum_ends, weights, spans), strict=True))
+    least[0], greatest[0] = least[0] + bias, greatest[0] + bias
     shift = np.maximum(instruction.constants["shift"].astype(np.int64), 0)
-    return np.concatenate(lows), np.concatenate(highs), shift[:, None]
+    return least, greatest, shift.reshape(2, GATES, 1)
 
 
 def _macs(instruction: Instruction, inputs: Sequence[Shape], output: Shape) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 
 from unfloat.ir.graph import Attributes, Shape
 from unfloat.ir.instruction import Instruction, Tensor
-from unfloat.ops._linear import BIAS_BITS, bias_codes
+from unfloat.ops._linear import BIAS_BITS, bias_codes, sum_ends
 from unfloat.ops._operator import (
     CLAMP,
     CODE,
@@ -109,11 +109,13 @@ def _states(instruction: Instruction, output: Tensor) -> dict[str, State]:
 
 
 def _step(
-    b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array], states: States
+    b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array], states: States | None
 ) -> tuple[Array, States]:
     """The oldest feature gives way to the newest; then all are weighed."""
     feature = _feature(b, attributes, constants, inputs[0])
-    state = b.xp.concat([states["state"][:, :, 1:], feature[:, :, None]], axis=2)
+    newest = feature[:, :, None]
+    before = b.xp.repeat(newest * 0, constants["time"].shape[1], axis=2) if states is None else states["state"]
+    state = b.xp.concat([before[:, :, 1:], newest], axis=2)
     sums = b.xp.sum(state * constants["time"], axis=2)  # exact: 32 bits hold every sum (verified)
     totals = b.xp.sum(sums.reshape(sums.shape[0], -1, attributes["rank"]), axis=2) + constants["bias"]
     codes = _rescaled(b, attributes, totals, "") + attributes["output_zero_point"]
@@ -133,10 +135,7 @@ def _rescaled(b: Backend, attributes: Attributes, sums: Array, prefix: str) -> A
 
 
 def _integer(b: Backend, attributes: Attributes, constants: Params, inputs: Sequence[Array]) -> Array:
-    filters, memory = constants["time"].shape
-    zero = b.xp.astype(inputs[0][:, :1, None], b.xp.int64) * 0
-    start = b.xp.broadcast_to(zero, (zero.shape[0], filters, memory))
-    return _step(b, attributes, constants, inputs, {"state": start})[0]
+    return _step(b, attributes, constants, inputs, None)[0]
 
 
 def _float(b: Backend, attributes: Attributes, inputs: Sequence[Array], params: Params) -> Array:
@@ -148,18 +147,11 @@ def _float(b: Backend, attributes: Attributes, inputs: Sequence[Array], params: 
 def _accumulators(instruction: Instruction, inputs: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of the features, then of the outputs."""
     attributes, label = instruction.attributes, instruction.labels["state"]
-    low, high = _ends(instruction.constants["weight"], code_span(inputs[0]))
+    low, high = sum_ends(instruction.constants["weight"], code_span(inputs[0]))
     time = instruction.constants["time"].reshape(-1, attributes["rank"] * instruction.constants["time"].shape[1])
-    total_low, total_high = (ends + instruction.constants["bias"] for ends in _ends(time, (label.qmin, label.qmax)))
+    total_low, total_high = (ends + instruction.constants["bias"] for ends in sum_ends(time, (label.qmin, label.qmax)))
     shifts = [np.full(n.shape, max(attributes[name], 0)) for n, name in ((low, "feature_shift"), (total_low, "shift"))]
     return np.append(low, total_low), np.append(high, total_high), np.concatenate(shifts)
-
-
-def _ends(weight: np.ndarray, span: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The least and greatest sum of each row over steps of a span that holds 0."""
-    positive = np.maximum(weight, 0).sum(axis=1, dtype=np.int64)
-    negative = weight.sum(axis=1, dtype=np.int64) - positive
-    return positive * span[0] + negative * span[1], positive * span[1] + negative * span[0]
 
 
 def _macs(instruction: Instruction, inputs: Sequence[Shape], output: Shape) -> int:

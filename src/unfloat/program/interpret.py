@@ -10,7 +10,7 @@ import numpy as np
 from unfloat.ir.instruction import Instruction
 from unfloat.ops import REGISTRY
 from unfloat.program.program import Program
-from unfloat.program.states import at_start, kept_states
+from unfloat.program.states import kept_states
 from unfloat.spec.backend import NumpyBackend
 from unfloat.spec.errors import InputError, InvalidProgramError
 from unfloat.spec.qparams import STORAGE
@@ -54,12 +54,10 @@ def _run(
     if operator.integer_meaning is None:
         raise InvalidProgramError(f"instruction {instruction.name}: {instruction.op} has no integer meaning")
     constants = {role: backend.constant(array) for role, array in instruction.constants.items()}
-    kept = kept_states(program, instruction)
-    if not kept or operator.step is None:
+    if operator.step is None or not kept_states(program, instruction):
         return operator.integer_meaning(backend, attributes, constants, operands)
-    batch = operands[0].shape[0]
-    states = memory.get(instruction.name) or at_start(kept, batch)
-    held = len(next(iter(states.values())))
+    batch, states = operands[0].shape[0], memory.get(instruction.name)
+    held = batch if states is None else len(next(iter(states.values())))
     if held != batch:
         raise InputError(f"layer {instruction.name} remembers {held} samples, found a batch of {batch}: begin anew")
     codes, memory[instruction.name] = operator.step(backend, attributes, constants, operands, states)

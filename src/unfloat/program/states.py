@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from unfloat.ir.graph import EMPTY
 from unfloat.ir.instruction import Instruction
 from unfloat.ops import REGISTRY
@@ -24,8 +22,3 @@ def kept_states(program: Program, instruction: Instruction) -> Mapping[str, Stat
 def remembers(program: Program) -> bool:
     """Whether a run's outputs depend on the runs before it."""
     return any(kept_states(program, instruction) for instruction in program.instructions)
-
-
-def at_start(states: Mapping[str, State], batch: int) -> dict[str, np.ndarray]:
-    """States before the first run: their zero points."""
-    return {role: np.full((batch, *state.shape), state.label.zero_point, np.int64) for role, state in states.items()}

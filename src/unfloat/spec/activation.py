@@ -7,6 +7,7 @@ machine makes the same table.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from unfloat.spec.qparams import QParams, float32
 INPUT_BITS = 4  # integer bits of the argument: at 15 logistic and tanh are 1 to the last of 8 bits, and of 16
 LEAST_SCALE = 2.0**-28  # of an input of 8 bits; below it TFLite's kernels shift by a negative number
 REACH = (1 << INPUT_BITS) - 1
+LOGISTIC_BEYOND, TANH_BEYOND = 2**15 - 2, 2**15 - 1  # what stands for all beyond a curve's ends, see `logistic_ends`
 WORD_MIN, WORD_MAX = -(2**15), 2**15 - 1
 
 
@@ -208,6 +210,17 @@ def curve_input(scale: float) -> tuple[int, int]:
     return int(factor), shift
 
 
+def logistic_curve(multiplier: int, shift: int) -> Curve:
+    """The logistic on int16 codes, with its input's factor."""
+    return Curve(multiplier, shift, 9, 2**24, 10)
+
+
+def tanh_curve(multiplier: int, shift: int) -> Curve:
+    """Tanh, `2 logistic(2 x) - 1`, likewise: the logistic's ends, twice as dense."""
+    return Curve(multiplier, shift, 8, 0, 8)
+
+
+@lru_cache
 def logistic_ends(beyond: int) -> np.ndarray:
     """`2^16 (logistic(k / 24) - 1/2)` for k from 0 to 254, to nearest; the last end; what stands for all above it.
 
@@ -217,7 +230,9 @@ def logistic_ends(beyond: int) -> np.ndarray:
     curve = 1 / (1 + _exp(-np.arange(2 * SEGMENTS + 1) / 48))  # the ends, and the middles between them
     ends, middles, chords = curve[:-1:2], curve[1::2], (curve[:-1:2] + curve[2::2]) / 2
     raised = round_half_away(2**16 * (ends + (middles - chords) / 2)) - 2**15
-    return np.append(raised, (WORD_MAX, beyond)).astype(np.int16)
+    ends = np.append(raised, (WORD_MAX, beyond)).astype(np.int16)
+    ends.setflags(write=False)  # all who ask get the same array
+    return ends
 
 
 def along_curve(codes: Array, table: Array, curve: Curve) -> Array:

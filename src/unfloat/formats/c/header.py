@@ -91,7 +91,7 @@ def header(net: Net, about: Network, picture: str) -> str:
         weights=about.weight_bytes,
         macs=about.macs,
         identity=about.identity,
-        states=sum(net.states.values()),
+        states=about.state_bytes,
         reset=_RESET.format(name=net.name) if net.remembers else "",
         macros="\n".join(macros),
         inputs=_members(net, net.inputs, "const "),

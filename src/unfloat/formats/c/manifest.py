@@ -31,7 +31,8 @@ class Network:
         identity: The certificate's: of the Program, the version of the arithmetic, and the roundings.
         macs: Multiply-accumulates a run.
         weight_bytes: Flash of its constants.
-        arena_bytes: RAM.
+        arena_bytes: RAM, which networks may share.
+        state_bytes: RAM of its own, which runs leave to the next.
     """
 
     program: str
@@ -39,6 +40,7 @@ class Network:
     macs: int
     weight_bytes: int
     arena_bytes: int
+    state_bytes: int
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def _network(record: dict[str, Any]) -> Network:
     network = Network(**record)
     _like(SHA256, network.program)
     _like(SHA256, network.identity)
-    for size in (network.macs, network.weight_bytes, network.arena_bytes):
+    for size in (network.macs, network.weight_bytes, network.arena_bytes, network.state_bytes):
         if type(size) is not int or size < 0:
             raise ValueError(f"a size of {size!r:.60}")
     return network

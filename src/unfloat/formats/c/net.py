@@ -51,6 +51,11 @@ class Net:
         return {self.constant(prepared.name, "state"): prepared.state for prepared in kept}
 
     @property
+    def state_bytes(self) -> int:
+        """Of all layers' memory."""
+        return sum(self.states.values())
+
+    @property
     def remembers(self) -> bool:
         """Whether a run's outputs depend on the runs before it."""
         return remembers(self.program)

@@ -49,7 +49,7 @@ def report(net: Net, macs: Mapping[str, int], folder: Path) -> str:
         how=f", `{COMPILER} {' '.join(FLAGS)}`" if size is not None else "",
         code=f"{size:,}" if size is not None else f"not measured: needs {COMPILER} with a C library",
         arena=net.memory.size,
-        states=f"| RAM: what runs leave to the next | {sum(net.states.values()):,} |\n" if net.states else "",
+        states=f"| RAM: what runs leave to the next | {net.state_bytes:,} |\n" if net.states else "",
         macs=sum(macs.values()),
         rows="\n".join(rows),
     )

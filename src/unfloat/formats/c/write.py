@@ -58,7 +58,8 @@ def write(
     certificate = verify(program)
     folder = Path(path)
     net = make_net(program, identifier(folder.resolve().name) if name is None else name, prepared)
-    about = Network(certificate.digest, certificate.identity, certificate.macs, net.constant_bytes, net.memory.size)
+    sizes = (certificate.macs, net.constant_bytes, net.memory.size, net.state_bytes)
+    about = Network(certificate.digest, certificate.identity, *sizes)
     files = {**_network_files(net, about, picture, samples), **_shared_files(net, folder)}
     _fill(folder, {**files, manifest.NAME: manifest.extended(folder, net.name, about, files).text()})
     old = folder / "REPORT.md"
