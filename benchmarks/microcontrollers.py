@@ -82,12 +82,15 @@ def pointwise(channels: int, image: Shape, layers: int) -> Program:
     return lower(Graph(ports[0], tuple(nodes), ports[1]), Quantization(labels), arrays.__getitem__, {})
 
 
-def layer_row(channels: int, image: Shape, layers: int = 3) -> list[str]:
-    """Instructions for each multiply-accumulate."""
-    pixels = image[0] * image[1]
-    with tempfile.TemporaryDirectory() as folder:
-        counts = exported(pointwise(channels, image, layers), Path(folder))
-    return [str(channels), str(pixels), *(f"{n / (layers * pixels * channels**2):.1f}" for n in counts)]
+def layer_row(channels: int, image: Shape, more: int = 3) -> list[str]:
+    """Instructions for each multiply-accumulate of a layer: what so many layers more add to a network of one."""
+    macs = more * image[0] * image[1] * channels**2
+    counts = []
+    for layers in (1, 1 + more):
+        with tempfile.TemporaryDirectory() as folder:
+            counts.append(exported(pointwise(channels, image, layers), Path(folder)))
+    each = [(long - short) / macs for short, long in zip(*counts, strict=True)]
+    return [str(channels), str(image[0] * image[1]), *(f"{n:.2f}" for n in each)]
 
 
 def table(columns: Sequence[str], texts: int, rows: Iterable[list[str]]) -> None:

@@ -176,10 +176,11 @@ static __attribute__((noinline, unused)) void uf_add_part(const uint8_t *x, ptrd
                                                           const uint32_t *halves, ptrdiff_t count, int32_t pixels,
                                                           int32_t *sums) {
   const uint32_t minus_zero = uf_minus_zero(zero_point);
-  for (; pixels > 0; --pixels, x += step - count) {
+  const uint32_t *const end = halves + count / 2 * UF_STRIP_ROWS;
+  const int32_t *const last = sums + pixels * UF_STRIP_ROWS;
+  do {
     int32_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3];
     const uint32_t *w = halves;
-    const uint8_t *const whole = x + count;
     do {
       const uint32_t word = uf_load_four(x);
       uint32_t even, odd;
@@ -188,12 +189,14 @@ static __attribute__((noinline, unused)) void uf_add_part(const uint8_t *x, ptrd
       UF_CENTRE(", ror #8", word, minus_zero, odd);
       UF_TWO_ROWS(s0, s1);
       UF_TWO_ROWS(s2, s3);
-    } while (x != whole);
-    *sums++ = s0;
-    *sums++ = s1;
-    *sums++ = s2;
-    *sums++ = s3;
-  }
+    } while (w != end);
+    sums[0] = s0;
+    sums[1] = s1;
+    sums[2] = s2;
+    sums[3] = s3;
+    sums += UF_STRIP_ROWS;
+    x += step - count;
+  } while (sums != last);
 }
 
 // sums[p][r] += w[r] * (x[p] - zero_point): one column of a strip.
@@ -222,20 +225,21 @@ static inline void uf_sum_strip(const uf_strip *strip, int32_t zero_point, int32
   for (ptrdiff_t at = whole; at < strip->count; ++at) uf_add_column(strip, zero_point, at, sums);
 }
 
-// The accumulators of one row of a strip to bytes, rounded twice; pixels of the output lie `step` apart.
-static inline void uf_emit_row(const int32_t *sums, int32_t pixels, int32_t multiplier, int shift, int32_t zero_point,
-                               ptrdiff_t step, uint8_t *out) {
-  if (qmath_dsp_is_plain(multiplier, shift)) {
+// The accumulators of two rows of a strip to bytes, rounded twice; pixels of the output lie `step` apart.
+static inline void uf_emit_two_rows(const int32_t *sums, int32_t pixels, const int32_t *multipliers,
+                                    const int8_t *shifts, int32_t zero_point, ptrdiff_t step, uint8_t *out) {
+  const int32_t m0 = multipliers[0], m1 = multipliers[1];
+  const int shift0 = shifts[0], shift1 = shifts[1];
+  if (qmath_dsp_is_plain(m0, shift0) && qmath_dsp_is_plain(m1, shift1)) {
     for (; pixels > 0; --pixels, out += step) {
-      const int32_t sum = *sums;
+      const int32_t first = sums[0], second = sums[1];
       sums += UF_STRIP_ROWS;
-      *out = qmath_dsp_plain_byte(sum, multiplier, shift, zero_point);
+      out[0] = qmath_dsp_plain_byte(first, m0, shift0, zero_point);
+      out[1] = qmath_dsp_plain_byte(second, m1, shift1, zero_point);
     }
   } else {
-    for (; pixels > 0; --pixels, sums += UF_STRIP_ROWS, out += step) {
-      const int32_t steps = qmath_dsp_requantize_double(*sums, multiplier, shift);
-      *out = (uint8_t)qmath_clamp_sum(steps, zero_point, 0, 255);
-    }
+    for (; pixels > 0; --pixels, sums += UF_STRIP_ROWS, out += step)
+      uf_emit_fours(sums, multipliers, shifts, 2, zero_point, 0, 255, out);
   }
 }
 
@@ -245,8 +249,8 @@ static __attribute__((noinline, unused)) void uf_emit_strip(const int32_t *sums,
                                                             const int32_t *multipliers, const int8_t *shifts,
                                                             int32_t zero_point, int32_t low, int32_t high,
                                                             ptrdiff_t step, uint8_t *out) {
-  for (int r = 0; r < UF_STRIP_ROWS; ++r) {
-    uf_emit_row(sums + r, pixels, multipliers[r], shifts[r], zero_point, step, out + r);
+  for (int r = 0; r < UF_STRIP_ROWS; r += 2) {
+    uf_emit_two_rows(sums + r, pixels, multipliers + r, shifts + r, zero_point, step, out + r);
   }
   if (low == 0 && high == 255) return;
   for (; pixels > 0; --pixels, out += step) {

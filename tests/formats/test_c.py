@@ -21,6 +21,7 @@ from unfloat.formats.c.picture import pixel_table
 from unfloat.formats.c.report import code_bytes, merged
 from unfloat.formats.c.table import EMITTERS
 from unfloat.formats.c.text import array, comment, identifier, identifiers, initialiser
+from unfloat.ops._linear import derive_linear
 from unfloat.program.program import Program
 from unfloat.quant.recipe import InputSpec, Recipe
 from unfloat.spec.errors import ExportError
@@ -93,6 +94,32 @@ def test_every_case_on_this_machine(draw: Draw, tmp_path: Path) -> None:
 def test_every_case_on_a_microcontroller(target: Target, name: str, tmp_path: Path) -> None:
     share(next(draw for draw in DRAWS if draw.name == name), CROSS_STEP).export(f"{tmp_path}/", to="c", name="net")
     passes(tmp_path, target, tmp_path, "-Os")
+
+
+def with_factors(program: Program, factors: np.ndarray) -> Program:
+    """The same lone convolution, the scales of its weights multiplied by powers of two, one a channel."""
+    (layer,) = program.instructions
+    label = layer.labels["weight"]
+    label = replace(
+        label, scale=tuple(float(scale * factor) for scale, factor in zip(label.scale, factors, strict=True))
+    )
+    layer = replace(layer, labels={"weight": label})
+    tensors = [program.tensors[name] for name in ("x", layer.name)]
+    derived = derive_linear(layer, tensors[:1], tensors[1])
+    constants = {**layer.constants, "weight": layer.constants["weight"] // 8, "bias": layer.constants["bias"] // 512}
+    constants |= {name: derived[name] for name in ("multiplier", "shift")}
+    return replace(program, instructions=(replace(layer, constants=constants),))
+
+
+@pytest.mark.cross
+@pytest.mark.parametrize("target", [CORTEX_M4, CORTEX_M55], ids=lambda t: t.name)
+def test_factors_of_every_kind_side_by_side(target: Target, tmp_path: Path) -> None:
+    """Outputs of a strip are rescaled in pairs, by one loop where both factors are below 1/2, else by another."""
+    usual, left, zero = 0, 10, -60  # powers of two: the last one leaves a multiplier of 0
+    powers = [usual, left, left, usual, usual, zero, zero, usual, left, left, zero, left, usual, usual, zero, zero]
+    program = with_factors(pointwise(16, (5, 7), 1), 2.0 ** np.array(powers))
+    program.export(tmp_path, name="net", samples=5)
+    passes(tmp_path, target, tmp_path)
 
 
 @pytest.mark.parametrize("target", CROSS)
