@@ -97,7 +97,10 @@ def test_every_case_on_a_microcontroller(target: Target, name: str, tmp_path: Pa
 
 
 def with_factors(program: Program, factors: np.ndarray) -> Program:
-    """The same lone convolution, the scales of its weights multiplied by powers of two, one a channel."""
+    """The same lone convolution, the scales of its weights multiplied by powers of two, one a channel.
+
+    Weights are smaller, so that not all results saturate, and too large for 4 bits, whose kernel is another.
+    """
     (layer,) = program.instructions
     label = layer.labels["weight"]
     label = replace(
