@@ -167,7 +167,7 @@ def _operator(model: TfModel, operator: TfOperator, rng: random.Random) -> TfOpe
     if how == 0 and operator.fields:
         name = rng.choice(sorted(operator.fields))
         return replace(operator, fields={**operator.fields, name: _field(operator.fields[name], rng)})
-    names = sorted(model.tensors)
+    names = sorted(model.tensors) or [""]  # a name of no tensor: such a model cannot be written
     if how == 1:
         i = rng.randint(0, len(operator.inputs))
         given = rng.choice([(), (None,), (rng.choice(names),), (rng.choice(names),)])

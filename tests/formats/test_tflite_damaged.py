@@ -14,6 +14,7 @@ from fuzz.mutate import BUILTINS, mutate
 
 from tests.formats.test_tflite_read import OPERATORS, written
 from unfloat.formats.tflite.decode import decode
+from unfloat.formats.tflite.encode import encode
 from unfloat.formats.tflite.model import Quantization, TfModel, TfOperator, TfTensor
 from unfloat.formats.tflite.read import drafted, from_model
 from unfloat.formats.tflite.read_float import FloatDraft
@@ -58,6 +59,11 @@ def test_damage_is_refused_with_a_clear_error(part: int) -> None:
         except Exception as error:
             raise AssertionError(f"seed {seed}: {model.operators}") from error
     assert min(read, refused) > 100
+
+
+def test_a_file_without_tensors_is_damaged_too() -> None:
+    content = encode(TfModel({}, (TfOperator("RELU", 1, (), (), ""),), (), ()), "no tensors")
+    assert all(mutate("tflite", content, seed) is not None for seed in range(100))
 
 
 OPERANDS = (

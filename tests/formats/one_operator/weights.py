@@ -112,7 +112,7 @@ def _linear(rng: Rng, dtype: str, source: Quantization, shape: Shape, axis: int)
     scales = np.float32(2.0 ** rng.uniform(-9, -5, count))
     products = np.float32(source.scale[0]) * scales
     norms = np.sqrt((np.moveaxis(weight, axis, 0).reshape(channels, -1).astype(float) ** 2).sum(1)) * scales
-    label = near(rng, Quantization((source.scale[0] * max(float(norms.max()), 1e-3),)), dtype, -3, 1.5)
+    label = near(rng, Quantization((source.scale[0] * float(max(norms.max(), scales.max())),)), dtype, -3, 1.5)
     bias = np.round(rng.normal(0, 2.0 ** rng.uniform(0, 7), channels) * label.scale[0] / products)
     kind = "int64" if dtype == "int16" else "int32"
     weights = Value(shape, Quantization(_floats(scales), 0, axis), "int8", weight.astype(np.int8))
