@@ -190,6 +190,35 @@ def test_all_problems_are_listed_at_once() -> None:
     assert "it computes with floats (float32 in f)" in problems[2]
 
 
+def test_operator_codes_in_the_newer_field_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As some converters write them, though the older field could hold them."""
+    expected = to_bytes(small_net())
+    monkeypatch.setattr("unfloat.formats.tflite.encode.LAST_OLD_CODE", 0)
+    content = to_bytes(small_net())
+    assert content != expected
+    assert from_bytes(content).digest() == from_bytes(expected).digest()
+
+
+def wide_sum(builtin: str, *scales: float) -> bytes:
+    """Of int16 codes, with pot_scale_int16, which is the schema's default."""
+    tensors = [TfTensor(n, (1, 50), "int16", Quantization((s,))) for n, s in zip("abc", scales, strict=True)]
+    operator = TfOperator(builtin, 2, ("a", "b"), ("c",), f"{builtin.title()}Options", {"PotScaleInt16": True})
+    ports = ((("a", "a"), ("b", "b")), (("c", "c"),))
+    return encode(TfModel({t.name: t for t in tensors}, (operator,), *ports), "a test")
+
+
+@pytest.mark.parametrize("builtin", ["ADD", "SUB"])
+@pytest.mark.parametrize("runtime", ["tflm", "litert"])
+def test_int16_sums_follow_the_general_rule_where_a_scale_is_no_power_of_two(builtin: str, runtime: str) -> None:
+    _agrees(wide_sum(builtin, 2**-10, 2**-9, 0.003), peer(runtime))
+
+
+@pytest.mark.parametrize("builtin", ["ADD", "SUB"])
+def test_int16_sums_of_powers_of_two_are_refused(builtin: str) -> None:
+    with pytest.raises(UnsupportedError, match=f"{builtin}.*pot_scale_int16 = false or a scale that is no power"):
+        from_bytes(wide_sum(builtin, 2**-10, 2**-9, 2**-9))
+
+
 def moved(builtin: str, options: str, target: tuple[int, ...], **operands: list[int]) -> Program:
     """A file of one operator that moves codes of [1, 6], read."""
     label = Quantization((1.0,))

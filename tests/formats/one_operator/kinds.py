@@ -214,7 +214,7 @@ def outcomes(jobs: Mapping[Key, Sequence[Job]]) -> dict[Key, Outcome]:
     for runtime in sorted({witness_of(key) for key in jobs}):
         asked = {key: own for key, own in jobs.items() if witness_of(key) == runtime}
         answers = iter(peer(runtime)([(job.file, job.asked) for own in asked.values() for job in own]))
-        found |= {key: _compared(own, list(islice(answers, len(own)))) for key, own in asked.items()}
+        found |= {key: compared(own, list(islice(answers, len(own)))) for key, own in asked.items()}
     return found
 
 
@@ -224,7 +224,8 @@ def witness_of(key: Key) -> str:
     return KINDS[name].witnesses[dtype]
 
 
-def _compared(jobs: Sequence[Job], answers: Sequence[Arrays | str]) -> Outcome:
+def compared(jobs: Sequence[Job], answers: Sequence[Arrays | str]) -> Outcome:
+    """Interpreter and engine against a public runtime's answers."""
     count, wrong = 0, []
     for index, (job, answer) in enumerate(zip(jobs, answers, strict=True)):
         if isinstance(answer, str):

@@ -40,7 +40,7 @@ def joint(op: str) -> Maker:
             operands[1] = filled(rng, operands[1], dtype)
         fields = activation(rng)
         if op != "MUL" and dtype == "int16":
-            fields["PotScaleInt16"] = False
+            fields["PotScaleInt16"] = bool(rng.integers(2))  # asks for nothing: not all scales are powers of two
         shape = np.broadcast_shapes(first.shape, second.shape)
         return Built(operands, [codes(shape, near(rng, greater, dtype, -1, 3))], f"{op.capitalize()}Options", fields)
 

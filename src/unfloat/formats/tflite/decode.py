@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from unfloat.formats.tflite.encode import IDENTIFIER, LAST_OLD_CODE, SCHEMA_VERSION
+from unfloat.formats.tflite.encode import IDENTIFIER, SCHEMA_VERSION
 from unfloat.formats.tflite.model import (
     LEAST_ALLOWANCE,
     MOST_OPERANDS,
@@ -40,6 +40,7 @@ NUMBERS: Mapping[str, str] = {
     "INT8": "i1", "UINT8": "u1", "INT16": "<i2", "UINT16": "<u2", "INT32": "<i4", "UINT32": "<u4", "INT64": "<i8",
     "UINT64": "<u8", "FLOAT16": "<f2", "FLOAT32": "<f4", "FLOAT64": "<f8", "BOOL": "?", "INT4": "i1",
 }  # fmt: skip
+NEW_CODE_FIELD = 10  # of an operator code's table: BuiltinCode, the fourth
 _DAMAGE = (struct.error, IndexError, ValueError, TypeError, OverflowError, UnicodeDecodeError, MemoryError)
 
 
@@ -271,9 +272,9 @@ class _Decoder:
         for i, table in enumerate(self.every("operator codes", self.root.OperatorCodesLength, self.root.OperatorCodes)):
             field = f"operator code {i}"
             with _reading(field):
-                old, new, version = table.DeprecatedBuiltinCode(), table.BuiltinCode(), table.Version()
+                code, version = max(table.DeprecatedBuiltinCode(), _new_code(table)), table.Version()
             own = self.name(f"{field} custom code", table.CustomCode)
-            builtin = self.member(field, "BuiltinOperator", new if old == LAST_OLD_CODE else max(old, new))
+            builtin = self.member(field, "BuiltinOperator", code)
             found.append((f"CUSTOM {own}" if builtin == "CUSTOM" else builtin, version))
         return found
 
@@ -314,6 +315,16 @@ class _Decoder:
                 if name and 0 <= index < len(names) and names[index] in own:
                     own[names[index]] = name
         return [own[name] for name in used]
+
+
+def _new_code(table: Any) -> int:
+    """The newer of an operator code's two fields, which the runtimes take if it is the greater one.
+
+    The bindings' own accessor overlooks it where the older field could hold the code, though not every converter repeats
+    it there.
+    """
+    place = table._tab.Offset(NEW_CODE_FIELD)
+    return int(struct.unpack_from("<i", table._tab.Bytes, table._tab.Pos + place)[0]) if place else 0
 
 
 def _options_of(kind: type) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from unfloat.formats.tflite.activation import emit_fused, emit_plain
 from unfloat.formats.tflite.builtins import UnreadableError, UnsayableError
 from unfloat.formats.tflite.draft import Draft, number
@@ -9,6 +11,7 @@ from unfloat.formats.tflite.model import Field, TfOperator
 from unfloat.formats.tflite.scope import Scope
 from unfloat.formats.tflite.table._common import Reader, Writer, clamp_of, require_operands
 from unfloat.ir.instruction import Instruction
+from unfloat.spec.qparams import QParams
 
 
 def _addition(builtin: str) -> Writer:
@@ -66,15 +69,26 @@ def _read_pair(op: str) -> Reader:
 
 
 def _read_addition(op: str) -> Reader:
-    """int16 sums and differences of the general rule; the older one shifts scales that are powers of two."""
+    """int16 sums and differences of the general rule; an older one shifts, where all scales are powers of two."""
 
     def read(draft: Draft, operator: TfOperator) -> None:
-        if draft.label(operator.outputs[0]).dtype == "int16" and number(operator, "PotScaleInt16", 1):
-            reason = "required pot_scale_int16 = false for int16 codes, found scales that are powers of two"
-            raise UnreadableError(reason)
+        require_operands(operator, 2)
+        labels = [draft.label(name) for name in (*operator.inputs, operator.outputs[0])]
+        shifts = labels[-1].dtype == "int16" and number(operator, "PotScaleInt16", 1)
+        if shifts and all(map(_is_power_of_two, labels)):
+            raise UnreadableError(
+                "required pot_scale_int16 = false or a scale that is no power of two, found neither; "
+                "TensorFlow Lite Micro and LiteRT compute different codes for it"
+            )
         _read_pair(op)(draft, operator)
 
     return read
+
+
+def _is_power_of_two(label: QParams) -> bool:
+    """As LiteRT takes a scale for one."""
+    exponent = math.log2(label.scale[0])
+    return abs(exponent - round(exponent)) < 1e-3
 
 
 def _read_quantize(draft: Draft, operator: TfOperator) -> None:
