@@ -1,0 +1,119 @@
+"""Random `.tflite` files of one operator by the public converter: interpreter and engine against a public runtime.
+
+    python -m benchmarks.conformance.converted [--models 500] [OPERATOR ...]
+
+PyTorch modules of one operator become files by litert-torch and litert-quantizer, in an environment of their own
+(`benchmarks/peers/write_converted.py`); a file takes a tenth of a second. What they make of a module may be other
+operators: the page says which. Files are kept under `build/converted`, so that the next run goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks import results
+from benchmarks.peers.environments import HERE, python
+from tests.conformance.generate import codes_for
+from tests.formats.one_operator.kinds import SAMPLES, Job, compared
+from tests.peers.call import peer
+
+from unfloat.formats.tflite.decode import decode
+from unfloat.formats.tflite.read import from_bytes
+from unfloat.spec.errors import UnsupportedError
+
+FOLDER = Path(__file__).parents[2] / "build" / "converted"
+COLUMNS = (
+    "asked for", "codes", "operators in the files", "files", "read", "in TFLM", "in LiteRT", "outputs compared",
+    "mismatches",
+)  # fmt: skip
+REFUSED = b"refused: "
+
+
+class Read(NamedTuple):
+    """Files of one operator and width.
+
+    Attributes:
+        made: How many the converter made.
+        builtins: What is in them, and in how many.
+        jobs: Those that could be read.
+        problems: Why others could not, and how often.
+    """
+
+    made: int
+    builtins: Counter[str]
+    jobs: list[Job]
+    problems: Counter[str]
+
+
+def read(paths: Sequence[Path]) -> Read:
+    """Read the converter's files."""
+    found = Read(0, Counter(), [], Counter())
+    made = 0
+    for path in paths:
+        content = path.read_bytes()
+        if content.startswith(REFUSED):
+            continue
+        made += 1
+        found.builtins.update({operator.builtin for operator in decode(content).operators})
+        try:
+            program = from_bytes(content)
+        except UnsupportedError as error:
+            found.problems[error.problems[0].split(": ", 1)[-1]] += 1
+            continue
+        codes = codes_for(program, SAMPLES, path.stem)
+        found.jobs.append(Job(content, program, codes, codes))
+    return found._replace(made=made)
+
+
+def measure(name: str, dtype: str, models: int) -> tuple[list[object], Counter[str]]:
+    """A row, and what could not be read. Who is no operator of TensorFlow Lite Micro is asked of LiteRT."""
+    found = read([FOLDER / f"{name}_{dtype}_{index}.tflite" for index in range(models)])
+    answers = peer("tflm")([(job.file, job.asked) for job in found.jobs])
+    known = [(job, answer) for job, answer in zip(found.jobs, answers, strict=True) if not isinstance(answer, str)]
+    others = [job for job, answer in zip(found.jobs, answers, strict=True) if isinstance(answer, str)]
+    outcomes = [
+        compared([job for job, _ in known], [answer for _, answer in known]),
+        compared(others, peer("litert")([(job.file, job.asked) for job in others]) if others else []),
+    ]
+    wrong = [line for outcome in outcomes for line in outcome.wrong]
+    for line in wrong:
+        print(f"{name} {dtype}: {line}")
+    builtins = ", ".join(f"`{builtin}`" for builtin, _ in found.builtins.most_common())
+    counts = [found.made, len(found.jobs), len(known), len(others)]
+    return [f"`{name}`", dtype, builtins, *counts, f"{sum(o.codes for o in outcomes):,}", len(wrong)], found.problems
+
+
+def main() -> None:
+    """Write what files are missing, measure, write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("operators", nargs="*")
+    parser.add_argument("--models", type=int, default=500)
+    arguments = parser.parse_args()
+    script = HERE / "write_converted.py"
+    command = [python("converter"), script, FOLDER, str(arguments.models), *arguments.operators]
+    with (FOLDER.parent / "converted.log").open("w") as log:
+        subprocess.run(command, stdout=log, stderr=log, check=True)
+    names = arguments.operators or sorted({path.name.rsplit("_", 2)[0] for path in FOLDER.glob("*_*_0.tflite")})
+    rows, problems = [], Counter[str]()
+    for name in names:
+        for dtype in ("int8", "int16"):
+            row, own = measure(name, dtype, arguments.models)
+            rows.append(row)
+            problems.update({f"`{name}` {dtype}: {reason}": count for reason, count in own.items()})
+    notes = [
+        f"Each file runs on {SAMPLES} samples of random codes; every output code is compared, of interpreter and engine.",
+        "What TensorFlow Lite Micro (TFLM) does not know is asked of LiteRT's reference kernels. A file that the converter",
+        "left partly in float is not read, nor one whose scales no runtime can hold; each is named:",
+        "",
+        *(f"- {count}: {reason}" for reason, count in sorted(problems.items())),
+    ]
+    results.write("converted", "Random files of one operator, by the public converter", COLUMNS, rows, notes)
+
+
+if __name__ == "__main__":
+    main()
