@@ -39,17 +39,9 @@ fuzz: $(STAMP)-fuzz            ## hostile files and native Programs, for FUZZ_SE
 clean:
 	rm -rf $(VENV) build demo_output
 
-$(STAMP): $(SOURCES)
+$(STAMP)-%: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) --editable '.[torch,tflite]'
-	touch $@
-
-$(STAMP)-test: $(STAMP)
-	$(PIP) --editable '.[torch,tflite,test]'
-	touch $@
-
-$(STAMP)-demo: $(STAMP)
-	$(PIP) --editable '.[torch,tflite,demo]'
+	$(PIP) --editable '.[torch,tflite,$*]'
 	touch $@
 
 $(STAMP)-fuzz: $(STAMP)-test   ## the extra "fuzz" by its name, as another editable install would compile again

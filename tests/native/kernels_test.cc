@@ -780,7 +780,7 @@ void check_residual(Case first) {
 }  // namespace
 
 int main(int argc, char **argv) {
-  const int rounds = argc > 1 ? std::atoi(argv[1]) : 20;
+  const int rounds = argc > 1 ? std::atoi(argv[1]) : 12;
   for (int round = 0; round < rounds; ++round) {
     for (const int64_t channels : {1, 3, 4, 5, 15, 16, 17, 31, 32, 33, 63, 64, 65, 130}) {
       for (const auto &[op, make] : kMakers) {

@@ -65,7 +65,7 @@ def test_native_tests_pass_under_sanitizers(tmp_path: Path) -> None:
             assert source.stem in report
 
 
-ROUNDS = "6"  # of random cases, a third of those on this machine: the emulator takes its time
+ROUNDS = "6"  # of random cases, half of those on this machine: the emulator takes its time
 CORES = {
     "cortex-a53": "neon scalar",
     "cortex-a76": "dotprod neon scalar",
