@@ -18,6 +18,11 @@
 #include <cpuid.h>
 #endif
 
+#if defined(UF_WITH_AMX) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include <stdexcept>
 
 namespace unfloat {
@@ -48,6 +53,22 @@ bool has_avx512vnni() {
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512vnni");
 }
+
+#ifdef UF_WITH_AMX
+// Leaf 7, bits 24 and 25 of EDX: tiles, and their products of bytes. The system gives the tiles' state to a process
+// that asks for it, and so to all of its threads.
+bool has_amx() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (!has_avx512vnni() || __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0 || (edx >> 24 & 3) != 3) return false;
+#ifdef __linux__
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  static const bool granted = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return granted;
+#else
+  return false;
+#endif
+}
+#endif
 #endif
 
 #ifdef UF_AARCH64
@@ -73,6 +94,9 @@ struct Level {
 
 constexpr Level kLevels[] = {
 #ifdef UF_X86_64
+#ifdef UF_WITH_AMX
+    {UF_AMX, "amx", has_amx},
+#endif
     {UF_AVX512VNNI, "avx512vnni", has_avx512vnni},
     {UF_AVX512VL, "avx512vl", has_avx512vl},
     {UF_AVXVNNI, "avxvnni", has_avxvnni},

@@ -16,7 +16,34 @@ enum { SUMS = 12 };
 #define DOT_VEX(i) "%{vex%} vpdpbusd %%ymm13, %%ymm12, %%ymm" #i "\n\t"
 #define PAIRS(i) "vpmaddwd %%ymm13, %%ymm12, %%ymm14\n\tvpaddd %%ymm14, %%ymm" #i ", %%ymm" #i "\n\t"
 
+#ifdef UF_WITH_AMX
+enum { TILES = 4, TILE_MACS = 16 * 16 * 64 };
+
+// Four tiles of sums; what they add does not matter.
+__attribute__((target("amx-tile,amx-int8"))) static void run_tiles(int64_t rounds) {
+  struct {
+    uint8_t palette, start, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+  } all = {.palette = 1};
+  for (int i = 0; i < TILES + 2; ++i) {
+    all.row_bytes[i] = 64;
+    all.rows[i] = 16;
+  }
+  __asm__ volatile("ldtilecfg %0" ::"m"(all));
+  for (int64_t i = 0; i < rounds; ++i) {
+    __asm__ volatile(
+        "tdpbusd %tmm5, %tmm4, %tmm0\n\ttdpbusd %tmm5, %tmm4, %tmm1\n\t"
+        "tdpbusd %tmm5, %tmm4, %tmm2\n\ttdpbusd %tmm5, %tmm4, %tmm3");
+  }
+  __asm__ volatile("tilerelease");
+}
+#endif
+
 int64_t uf_peak_macs(uf_level level) {
+#ifdef UF_WITH_AMX
+  if (level == UF_AMX) return TILES * TILE_MACS;
+#endif
   return SUMS * (level == UF_AVX512VNNI                        ? 64
                  : level == UF_AVX512VL || level == UF_AVXVNNI ? 32
                  : level == UF_AVX2                            ? 16
@@ -24,6 +51,9 @@ int64_t uf_peak_macs(uf_level level) {
 }
 
 void uf_peak_run(uf_level level, int64_t rounds) {
+#ifdef UF_WITH_AMX
+  if (level == UF_AMX) run_tiles(rounds);
+#endif
   for (int64_t i = 0; i < rounds; ++i) {
     if (level == UF_AVX512VNNI) __asm__ volatile(TWELVE(DOT_512)::: CLOBBERED);
     if (level == UF_AVX512VL) __asm__ volatile(TWELVE(DOT_256)::: CLOBBERED);

@@ -36,6 +36,7 @@ typedef enum {
   UF_AVXVNNI,
   UF_AVX512VL,
   UF_AVX512VNNI,
+  UF_AMX,
   UF_NEON,  // Arm64
   UF_DOTPROD,
   UF_I8MM,

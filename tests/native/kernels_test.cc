@@ -124,19 +124,24 @@ Case conv2d(int64_t channels) {
   return test;
 }
 
-// So few pixels and so many channels that threads share the channels.
-Case wide_conv2d(int64_t channels) {
+Case pointwise_conv2d(const Shape &image, int64_t outputs) {
   Case test;
-  const Shape image = {1, draw(1, 3), draw(1, 3), channels};
-  const int64_t outputs = draw(520, 600);
   auto &attributes = test.instruction.attributes;
   attributes["stride"] = attributes["dilation"] = pair(1, 1);
   attributes["padding"] = std::vector<int64_t>(4);
   attributes["groups"] = int64_t{1};
-  add_linear(&test, {outputs, 1, 1, channels}, outputs);
+  add_linear(&test, {outputs, 1, 1, image[3]}, outputs);
   test.inputs = {image};
-  test.output = {1, image[1], image[2], outputs};
+  test.output = {image[0], image[1], image[2], outputs};
   return test;
+}
+
+// So few pixels and so many channels that threads share the channels.
+Case wide_conv2d(int64_t channels) { return pointwise_conv2d({1, draw(1, 3), draw(1, 3), channels}, draw(520, 600)); }
+
+// So many pixels that some of every level's tiles are read where they lie.
+Case long_conv2d(int64_t channels) {
+  return pointwise_conv2d({draw(1, 2), draw(4, 9), draw(5, 12), channels}, draw(1, 140));
 }
 
 Case depthwise_conv2d(int64_t channels) {
@@ -618,6 +623,7 @@ const std::vector<std::pair<std::string, std::function<Case(int64_t)>>> kMakers 
     {"concatenation", concatenation},
     {"conv2d", conv2d},
     {"conv2d", wide_conv2d},
+    {"conv2d", long_conv2d},
     {"depthwise_conv2d", depthwise_conv2d},
     {"depthwise_conv2d", depthwise_stride2},
     {"fully_connected", fully_connected},

@@ -61,13 +61,13 @@ def test_nothing_to_look_at_is_a_fault(tmp_path: Path) -> None:
 
 COMPUTES = {
     X86_64: "addps vaddss vfmadd231ps cvttss2si vcvtdq2ps ucomiss vcomisd flds fstpl fildl fsqrt sqrtsd vdivpd cmpltps"
-    " vmaxps minss roundps vrndscaleps vdpbf16ps vaddph haddps vrcp14ps rsqrtps dpps vcvtsi2sd",
+    " tdpbf16ps vmaxps minss roundps vrndscaleps vdpbf16ps vaddph haddps vrcp14ps rsqrtps dpps vcvtsi2sd",
     ARM64: "fadd fmul fmla fcvtzs fcmp frinta scvtf ucvtf fmadd bfdot bfcvt fdiv fcsel",
 }
 CARRIES = {
     X86_64: "movss movsd movaps vmovups movsldup movhlps shufps vshufps unpcklps blendvps vinsertps vextractps vpermps"
     " vandps vxorpd vpabsd vpackssdw vpdpbusds vpdpbssd vpmaddwd pause push popcnt clflush mfence movsb movsbl cmpsb"
-    " imul sets vbroadcastss vinsertf128 vmaskmovps vgatherdps {vex}~vpdpbusd rep~stos fs~mov",
+    " tdpbusd tdpbssd tileloadd imul sets vbroadcastss vinsertf128 vmaskmovps vgatherdps {vex}~vpdpbusd rep~stos fs~mov",
     ARM64: "fmov ldr stp sdot bfi bfxil usmmla b.ls smull sqxtn",
 }
 

@@ -73,8 +73,7 @@ static conv_plan make_plan(const uf_node *node) {
 
 static bool supports(const uf_node *node) {
   const conv_plan plan = make_plan(node);
-  const int64_t count = plan.groups * plan.shape.channels * plan.shape.taps * plan.shape.depth;
-  return uf_gemm_takes(&UF_GEMM, &node->params.linear, count);
+  return uf_gemm_takes(&UF_GEMM, &plan.shape, plan.groups, &node->params.linear);
 }
 
 static size_t packed_size(const uf_node *node) {

@@ -13,7 +13,7 @@ static uf_gemm_shape shape_of(const uf_node *node) {
 
 static bool supports(const uf_node *node) {
   const uf_gemm_shape shape = shape_of(node);
-  return uf_gemm_takes(&UF_GEMM, &node->params.linear, shape.channels * shape.depth);
+  return uf_gemm_takes(&UF_GEMM, &shape, 1, &node->params.linear);
 }
 
 static size_t packed_size(const uf_node *node) {

@@ -1,47 +1,9 @@
 // Indirect matrix product on packed weights (see gemm.h). A packed block is a uf_block and its weights
 // [taps][depth / 4][lanes][4], depth padded with zeros to a multiple of 4.
 
-#include "../tile_avx512vnni.h"
-#include "gemm.h"
-
-static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+#include "rows_avx512.h"
 
 static int64_t steps(const uf_gemm_shape *shape) { return divide_up(shape->depth, 4); }
-
-// How a row of a tile is made of a block's channels. Narrow blocks have several pixels in a row, side by side, so that
-// it fills its vectors all the same. 24 channels, common in mobile networks, are one vector and half of one that two
-// pixels share.
-typedef enum { CHANNELS_16, CHANNELS_24, CHANNELS_32, CHANNELS_48, CHANNELS_64, ARRANGEMENTS } arrangement;
-
-UF_INLINE int row_channels(arrangement kind) {
-  return kind == CHANNELS_16 ? 16 : kind == CHANNELS_24 ? 24 : 16 * (int)kind;
-}
-
-UF_INLINE int row_pixels(arrangement kind) { return kind == CHANNELS_16 ? 4 : kind <= CHANNELS_32 ? 2 : 1; }
-
-UF_INLINE int row_vectors(arrangement kind) { return kind == CHANNELS_24 || kind == CHANNELS_48 ? 3 : 4; }
-
-UF_INLINE int weight_vectors(arrangement kind) { return (row_channels(kind) + 15) / 16; }
-
-static arrangement block_arrangement(const uf_gemm_shape *shape, int64_t block) {
-  const int64_t left = shape->channels - block * UF_TILE_CHANNELS;
-  return left <= 16   ? CHANNELS_16
-         : left <= 24 ? CHANNELS_24
-         : left <= 32 ? CHANNELS_32
-         : left <= 48 ? CHANNELS_48
-                      : CHANNELS_64;
-}
-
-// The channels of a row's lanes. The weights have the first of these lanes, weight_vectors() of them.
-static uf_lane_map lane_map(arrangement kind) {
-  if (kind == CHANNELS_64) return uf_quarter_order(UF_TILE_CHANNELS);
-  uf_lane_map map = {.lanes = 16 * row_vectors(kind)};
-  for (int lane = 0; lane < map.lanes; ++lane) {
-    const bool shared = kind == CHANNELS_24 && lane / 16 == 1;
-    map.channel[lane] = (uint8_t)(shared ? 16 + lane % 8 : kind == CHANNELS_24 ? lane % 16 : lane % row_channels(kind));
-  }
-  return map;
-}
 
 static size_t weights_size(const uf_gemm_shape *shape, arrangement kind) {
   return (size_t)(shape->taps * steps(shape) * weight_vectors(kind)) * UF_ALIGNMENT;
@@ -59,8 +21,7 @@ static size_t packed_size(const uf_gemm_shape *shape) {
 // --- Packing. ---
 
 // One channel's weights into its lane, four at a time; `packed` is zeroed.
-static uf_weight_sums pack_channel(const int8_t *weight, const uf_gemm_shape *shape, int lane, int lanes,
-                                   int8_t *packed) {
+static void pack_lane(const int8_t *weight, const uf_gemm_shape *shape, int lane, int lanes, int8_t *packed) {
   const int64_t whole = shape->depth / 4, rest = shape->depth % 4, step_bytes = (int64_t)lanes * 4;
   int8_t *out = packed + (int64_t)lane * 4;
   const int8_t *from = weight;
@@ -71,30 +32,13 @@ static uf_weight_sums pack_channel(const int8_t *weight, const uf_gemm_shape *sh
     from += rest;
     out += step_bytes;
   }
-  return uf_sum_weights(weight, shape->taps * shape->depth, 1);
-}
-
-static void pack_block(const uf_linear *linear, const uf_gemm_shape *shape, int64_t first, int64_t block,
-                       uint8_t *packed) {
-  uf_weight_sums sums[UF_TILE_CHANNELS];
-  const arrangement kind = block_arrangement(shape, block);
-  const uf_lane_map map = lane_map(kind);
-  const int lanes = 16 * weight_vectors(kind);
-  const int64_t begin = block * UF_TILE_CHANNELS, left = shape->channels - begin;
-  const int count = left < UF_TILE_CHANNELS ? (int)left : UF_TILE_CHANNELS;
-  int8_t *weights = (int8_t *)packed + sizeof(uf_block);
-  memset(weights, 0, weights_size(shape, kind));
-  for (int lane = 0; lane < lanes; ++lane) {
-    const int c = map.channel[lane];
-    const int8_t *weight = linear->weight + (first + begin + c) * shape->taps * shape->depth;
-    if (c < count) sums[c] = pack_channel(weight, shape, lane, lanes, weights);
-  }
-  uf_pack_block(linear, first + begin, count, sums, &map, (uf_block *)packed);
 }
 
 static void pack(const uf_linear *linear, const uf_gemm_shape *shape, int64_t first, void *packed) {
   for (int64_t block = 0; block < uf_gemm_blocks(&uf_gemm__avx512vnni, shape); ++block) {
-    pack_block(linear, shape, first, block, (uint8_t *)packed + block_offset(shape, block));
+    const arrangement kind = block_arrangement(shape, block);
+    uint8_t *place = (uint8_t *)packed + block_offset(shape, block);
+    pack_block(linear, shape, first, block, kind, weights_size(shape, kind), pack_lane, place);
   }
 }
 
@@ -107,8 +51,7 @@ typedef struct {
   const uint8_t *even;
   int64_t tap_stride, run_stride;
   int64_t taps, steps;
-  uint8_t *out;
-  int64_t out_stride, channels, pixels;  // channels and pixels to be stored
+  destination to;
 } tile_task;
 
 // One step of a row, whose pixels' runs are at x[0], x[1], ...
@@ -127,33 +70,6 @@ UF_INLINE void dot_row(uf_row *acc, const uint8_t *const *x, int64_t at, const u
     uf_dot4_3(&acc->v0, &acc->v1, &acc->v2, a, weights->v0, a, weights->v1, a, weights->v2);
   } else {
     uf_dot4_row(acc, a, weights->v0, a, weights->v1, a, weights->v2, a, weights->v3);
-  }
-}
-
-// The bytes of a row, pixel by pixel. Quarter order brings a dword of each of the four vectors together; only a row of
-// 64 channels is laid out for that.
-UF_INLINE __m512i row_bytes(const uf_row *row, const uf_clamp *clamp, arrangement kind) {
-  const __m512i bytes = uf_row_bytes(row, clamp);
-  const __m512i vectors = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  const __m512i halves = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 2, 6, 10, 14, 9, 13, 3, 7, 11, 15);
-  return kind == CHANNELS_64 ? bytes : _mm512_permutexvar_epi32(kind == CHANNELS_24 ? halves : vectors, bytes);
-}
-
-// Stores the pixels of a row that exist.
-UF_INLINE void store_row(const tile_task *task, const uf_row *row, int index, const uf_clamp *clamp, arrangement kind) {
-  const int pixels = row_pixels(kind), spacing = row_channels(kind);
-  const int64_t first = (int64_t)index * pixels, left = task->pixels - first;
-  const __m512i bytes = row_bytes(row, clamp, kind);
-  uint8_t *out = task->out + first * task->out_stride;
-  if (pixels == 1) {
-    _mm512_mask_storeu_epi8(out, uf_first_bytes(task->channels), bytes);
-  } else if (task->out_stride == spacing && task->channels == spacing) {
-    _mm512_mask_storeu_epi8(out, uf_first_bytes((left < pixels ? left : pixels) * spacing), bytes);
-  } else {
-    for (int p = 0; p < pixels && p < left; ++p) {
-      const __mmask64 mask = uf_first_bytes(task->channels) << (p * spacing);
-      _mm512_mask_storeu_epi8(out + p * (task->out_stride - spacing), mask, bytes);
-    }
   }
 }
 
@@ -218,7 +134,7 @@ UF_INLINE void run_tiles(tile_task *task, int64_t tiles, int rows, arrangement k
     } while (--taps != 0);
     uf_rescale_tile(&tile, block, rows, row_vectors(kind));
     const uf_clamp clamp = uf_load_clamp(block);
-#define STORE_ROW(i) store_row(&own, &tile.r##i, i, &clamp, kind)
+#define STORE_ROW(i) store_row(&own.to, &tile.r##i, i, &clamp, kind)
     UF_EACH_ROW(rows, STORE_ROW);
 #undef STORE_ROW
     if (even) {
@@ -226,8 +142,8 @@ UF_INLINE void run_tiles(tile_task *task, int64_t tiles, int rows, arrangement k
     } else {
       own.table += rows * pixels;
     }
-    own.out += rows * pixels * own.out_stride;
-    own.pixels -= rows * pixels;
+    own.to.out += rows * pixels * own.to.stride;
+    own.to.pixels -= rows * pixels;
   } while (--tiles != 0);
   *task = own;
 }
@@ -274,10 +190,7 @@ static void run_block(const uf_gemm *gemm, int64_t block) {
       .run_stride = gemm->run_stride,
       .taps = shape->taps,
       .steps = steps(shape),
-      .out = gemm->out + channel,
-      .out_stride = gemm->out_stride,
-      .channels = shape->channels - channel,
-      .pixels = gemm->rows,
+      .to = {gemm->out + channel, gemm->out_stride, shape->channels - channel, gemm->rows},
   };
   const tiles_function(*functions)[ARRANGEMENTS] = gemm->even != NULL ? kEvenTiles : kTiles;
   if (greater > 0) functions[least][kind](&task, greater);

@@ -47,18 +47,21 @@ typedef struct {
   // Computes the given blocks of all rows. Up to three bytes behind each run are read, and meet zero weights.
   void (*run)(const uf_gemm *gemm, uf_range blocks);
   size_t (*scratch_size)(const uf_gemm_shape *shape);  // aligned bytes for each thread; NULL: none
+  bool (*pays)(const uf_gemm_shape *shape);            // whether the level below would take longer; NULL: always
 } uf_gemm_level;
 
-extern const uf_gemm_level uf_gemm__avx512vnni_int4, uf_gemm__avx512vnni, uf_gemm__avx512vl, uf_gemm__avxvnni,
-    uf_gemm__avx2, uf_gemm__i8mm, uf_gemm__dotprod, uf_gemm__neon;
+extern const uf_gemm_level uf_gemm__amx, uf_gemm__avx512vnni_int4, uf_gemm__avx512vnni, uf_gemm__avx512vl,
+    uf_gemm__avxvnni, uf_gemm__avx2, uf_gemm__i8mm, uf_gemm__dotprod, uf_gemm__neon;
 
 static inline int64_t uf_gemm_blocks(const uf_gemm_level *level, const uf_gemm_shape *shape) {
   return (shape->channels + level->block_channels - 1) / level->block_channels;
 }
 
-// Whether a level's product can take a node's weights, `count` of them.
-static inline bool uf_gemm_takes(const uf_gemm_level *level, const uf_linear *linear, int64_t count) {
-  return linear->weight_zero_point == 0 &&
+// Whether a level's product can take the weights of a node, `groups` times that shape, and should.
+static inline bool uf_gemm_takes(const uf_gemm_level *level, const uf_gemm_shape *shape, int64_t groups,
+                                 const uf_linear *linear) {
+  const int64_t count = groups * shape->channels * shape->taps * shape->depth;
+  return linear->weight_zero_point == 0 && (level->pays == NULL || level->pays(shape)) &&
          uf_weights_within(linear->weight, count, level->least_weight, level->greatest_weight);
 }
 

@@ -13,6 +13,8 @@ from unfloat.formats.tflite.table._common import Reader, Writer, clamp_of, requi
 from unfloat.ir.instruction import Instruction
 from unfloat.spec.qparams import QParams
 
+NEAR = 2.0**1e-3
+
 
 def _addition(builtin: str) -> Writer:
     def write(scope: Scope, i: Instruction) -> None:
@@ -86,9 +88,9 @@ def _read_addition(op: str) -> Reader:
 
 
 def _is_power_of_two(label: QParams) -> bool:
-    """As LiteRT takes a scale for one."""
-    exponent = math.log2(label.scale[0])
-    return abs(exponent - round(exponent)) < 1e-3
+    """As LiteRT takes a scale for one: its logarithm is within a thousandth of a whole number."""
+    fraction, _ = math.frexp(label.scale[0])  # from 1/2 to 1
+    return not 0.5 * NEAR < fraction < 1 / NEAR
 
 
 def _read_quantize(draft: Draft, operator: TfOperator) -> None:

@@ -1,0 +1,6 @@
+// The matrix product of this level.
+
+#define UF_VARIANT amx
+#define UF_VARIANT_LEVEL UF_AMX
+#define UF_GEMM uf_gemm__amx
+#include "indirect.h"

@@ -1,0 +1,107 @@
+// Rows of 64 outputs in the matrix products with 512-bit vectors (gemm.h): which channels are in their lanes, how a
+// block is packed for them, how their bytes are stored (C11).
+
+#ifndef UNFLOAT_KERNELS_GEMM_ROWS_AVX512_H_
+#define UNFLOAT_KERNELS_GEMM_ROWS_AVX512_H_
+
+#include "../tile_avx512vnni.h"
+#include "gemm.h"
+
+static inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// How a row of a tile is made of a block's channels. Narrow blocks have several pixels in a row, side by side, so that
+// it fills its vectors all the same. 24 channels, common in mobile networks, are one vector and half of one that two
+// pixels share.
+typedef enum { CHANNELS_16, CHANNELS_24, CHANNELS_32, CHANNELS_48, CHANNELS_64, ARRANGEMENTS } arrangement;
+
+UF_INLINE int row_channels(arrangement kind) {
+  return kind == CHANNELS_16 ? 16 : kind == CHANNELS_24 ? 24 : 16 * (int)kind;
+}
+
+UF_INLINE int row_pixels(arrangement kind) { return kind == CHANNELS_16 ? 4 : kind <= CHANNELS_32 ? 2 : 1; }
+
+UF_INLINE int row_vectors(arrangement kind) { return kind == CHANNELS_24 || kind == CHANNELS_48 ? 3 : 4; }
+
+UF_INLINE int weight_vectors(arrangement kind) { return (row_channels(kind) + 15) / 16; }
+
+static inline arrangement block_arrangement(const uf_gemm_shape *shape, int64_t block) {
+  const int64_t left = shape->channels - block * UF_TILE_CHANNELS;
+  return left <= 16   ? CHANNELS_16
+         : left <= 24 ? CHANNELS_24
+         : left <= 32 ? CHANNELS_32
+         : left <= 48 ? CHANNELS_48
+                      : CHANNELS_64;
+}
+
+// The channels of a row's lanes. The weights have the first of these lanes, weight_vectors() of them.
+static inline uf_lane_map lane_map(arrangement kind) {
+  if (kind == CHANNELS_64) return uf_quarter_order(UF_TILE_CHANNELS);
+  uf_lane_map map = {.lanes = 16 * row_vectors(kind)};
+  for (int lane = 0; lane < map.lanes; ++lane) {
+    const bool shared = kind == CHANNELS_24 && lane / 16 == 1;
+    map.channel[lane] = (uint8_t)(shared ? 16 + lane % 8 : kind == CHANNELS_24 ? lane % 16 : lane % row_channels(kind));
+  }
+  return map;
+}
+
+// --- Packing. ---
+
+// One channel's weights into its lane of `lanes`; `packed` is zeroed.
+typedef void (*lane_packer)(const int8_t *weight, const uf_gemm_shape *shape, int lane, int lanes, int8_t *packed);
+
+// A uf_block and, behind it, `size` bytes of weights.
+static inline void pack_block(const uf_linear *linear, const uf_gemm_shape *shape, int64_t first, int64_t block,
+                              arrangement kind, size_t size, lane_packer pack_lane, uint8_t *packed) {
+  uf_weight_sums sums[UF_TILE_CHANNELS];
+  const uf_lane_map map = lane_map(kind);
+  const int lanes = 16 * weight_vectors(kind);
+  const int64_t begin = block * UF_TILE_CHANNELS, left = shape->channels - begin, length = shape->taps * shape->depth;
+  const int count = left < UF_TILE_CHANNELS ? (int)left : UF_TILE_CHANNELS;
+  int8_t *weights = (int8_t *)packed + sizeof(uf_block);
+  memset(weights, 0, size);
+  for (int lane = 0; lane < lanes; ++lane) {
+    const int c = map.channel[lane];
+    if (c >= count) continue;
+    const int8_t *weight = linear->weight + (first + begin + c) * length;
+    pack_lane(weight, shape, lane, lanes, weights);
+    sums[c] = uf_sum_weights(weight, length, 1);
+  }
+  uf_pack_block(linear, first + begin, count, sums, &map, (uf_block *)packed);
+}
+
+// --- Storing. ---
+
+// Where rows go: channels and pixels that are to be stored.
+typedef struct {
+  uint8_t *out;
+  int64_t stride, channels, pixels;
+} destination;
+
+// The bytes of a row, pixel by pixel. Quarter order brings a dword of each of the four vectors together; only a row of
+// 64 channels is laid out for that.
+UF_INLINE __m512i row_bytes(const uf_row *row, const uf_clamp *clamp, arrangement kind) {
+  const __m512i bytes = uf_row_bytes(row, clamp);
+  const __m512i vectors = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const __m512i halves = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 2, 6, 10, 14, 9, 13, 3, 7, 11, 15);
+  return kind == CHANNELS_64 ? bytes : _mm512_permutexvar_epi32(kind == CHANNELS_24 ? halves : vectors, bytes);
+}
+
+// Stores the pixels of a row that exist.
+UF_INLINE void store_row(const destination *to, const uf_row *row, int index, const uf_clamp *clamp, arrangement kind) {
+  const int pixels = row_pixels(kind), spacing = row_channels(kind);
+  const int64_t first = (int64_t)index * pixels, left = to->pixels - first;
+  const __m512i bytes = row_bytes(row, clamp, kind);
+  uint8_t *out = to->out + first * to->stride;
+  if (pixels == 1) {
+    _mm512_mask_storeu_epi8(out, uf_first_bytes(to->channels), bytes);
+  } else if (to->stride == spacing && to->channels == spacing) {
+    _mm512_mask_storeu_epi8(out, uf_first_bytes((left < pixels ? left : pixels) * spacing), bytes);
+  } else {
+    for (int p = 0; p < pixels && p < left; ++p) {
+      const __mmask64 mask = uf_first_bytes(to->channels) << (p * spacing);
+      _mm512_mask_storeu_epi8(out + p * (to->stride - spacing), mask, bytes);
+    }
+  }
+}
+
+#endif  // UNFLOAT_KERNELS_GEMM_ROWS_AVX512_H_
