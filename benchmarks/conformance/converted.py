@@ -1,10 +1,11 @@
 """Random `.tflite` files of one operator by the public converter: interpreter and engine against a public runtime.
 
-    python -m benchmarks.conformance.converted [--models 500] [OPERATOR ...]
+    python -m benchmarks.conformance.converted [--models 500] [--as-is] [OPERATOR ...]
 
 PyTorch modules of one operator become files by litert-torch and litert-quantizer, in an environment of their own
 (`benchmarks/peers/write_converted.py`); a file takes a tenth of a second. What they make of a module may be other
-operators: the page says which. Files are kept under `build/converted`, so that the next run goes on from there.
+operators: the page says which. Files are kept under `build/converted`, so that the next run goes on from there;
+--as-is makes no more.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ def read(paths: Sequence[Path]) -> Read:
 
 def measure(name: str, dtype: str, models: int) -> tuple[list[object], Counter[str]]:
     """A row, and what could not be read. Who is no operator of TensorFlow Lite Micro is asked of LiteRT."""
-    found = read([FOLDER / f"{name}_{dtype}_{index}.tflite" for index in range(models)])
+    paths = [FOLDER / f"{name}_{dtype}_{index}.tflite" for index in range(models)]
+    found = read([path for path in paths if path.exists()])
     answers = peer("tflm")([(job.file, job.asked) for job in found.jobs])
     known = [(job, answer) for job, answer in zip(found.jobs, answers, strict=True) if not isinstance(answer, str)]
     others = [job for job, answer in zip(found.jobs, answers, strict=True) if isinstance(answer, str)]
@@ -88,16 +90,22 @@ def measure(name: str, dtype: str, models: int) -> tuple[list[object], Counter[s
     return [f"`{name}`", dtype, builtins, *counts, f"{sum(o.codes for o in outcomes):,}", len(wrong)], found.problems
 
 
+def write(models: int, operators: Sequence[str]) -> None:
+    """Write the files that are missing."""
+    command = [python("converter"), HERE / "write_converted.py", FOLDER, str(models), *operators]
+    with (FOLDER.parent / "converted.log").open("w") as log:
+        subprocess.run(command, stdout=log, stderr=log, check=True)
+
+
 def main() -> None:
     """Write what files are missing, measure, write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("operators", nargs="*")
     parser.add_argument("--models", type=int, default=500)
+    parser.add_argument("--as-is", action="store_true")
     arguments = parser.parse_args()
-    script = HERE / "write_converted.py"
-    command = [python("converter"), script, FOLDER, str(arguments.models), *arguments.operators]
-    with (FOLDER.parent / "converted.log").open("w") as log:
-        subprocess.run(command, stdout=log, stderr=log, check=True)
+    if not arguments.as_is:
+        write(arguments.models, arguments.operators)
     names = arguments.operators or sorted({path.name.rsplit("_", 2)[0] for path in FOLDER.glob("*_*_0.tflite")})
     rows, problems = [], Counter[str]()
     for name in names:
