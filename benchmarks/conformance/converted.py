@@ -11,6 +11,7 @@ operators: the page says which. Files are kept under `build/converted`, so that 
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 from collections import Counter
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from tests.peers.call import peer
 
 from unfloat.formats.tflite.decode import decode
 from unfloat.formats.tflite.read import from_bytes
-from unfloat.spec.errors import UnsupportedError
+from unfloat.spec.errors import InvalidProgramError, UnsupportedError
 
 FOLDER = Path(__file__).parents[2] / "build" / "converted"
 COLUMNS = (
@@ -63,12 +64,18 @@ def read(paths: Sequence[Path]) -> Read:
         found.builtins.update({operator.builtin for operator in decode(content).operators})
         try:
             program = from_bytes(content)
-        except UnsupportedError as error:
-            found.problems[error.problems[0].split(": ", 1)[-1]] += 1
+        except (UnsupportedError, InvalidProgramError) as error:
+            found.problems[reason_of(error)] += 1
             continue
         codes = codes_for(program, SAMPLES, path.stem)
         found.jobs.append(Job(content, program, codes, codes))
     return found._replace(made=made)
+
+
+def reason_of(error: UnsupportedError | InvalidProgramError) -> str:
+    """Why a file is not read, without its place and numbers."""
+    said = error.problems[0] if isinstance(error, UnsupportedError) else str(error)
+    return re.sub(r",? found [^:;]*", "", said.split(": ", 1)[-1])
 
 
 def measure(name: str, dtype: str, models: int) -> tuple[list[object], Counter[str]]:
@@ -115,8 +122,8 @@ def main() -> None:
             problems.update({f"`{name}` {dtype}: {reason}": count for reason, count in own.items()})
     notes = [
         f"Each file runs on {SAMPLES} samples of random codes; every output code is compared, of interpreter and engine.",
-        "What TensorFlow Lite Micro (TFLM) does not know is asked of LiteRT's reference kernels. A file that the converter",
-        "left partly in float is not read, nor one whose scales no runtime can hold; each is named:",
+        "What TensorFlow Lite Micro (TFLM) does not know is asked of LiteRT's reference kernels. Files that are not read,",
+        "because the converter left them partly in float, or their output's range is so small that a sum could overflow:",
         "",
         *(f"- {count}: {reason}" for reason, count in sorted(problems.items())),
     ]

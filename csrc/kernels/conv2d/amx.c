@@ -3,4 +3,5 @@
 #define UF_VARIANT amx
 #define UF_VARIANT_LEVEL UF_AMX
 #define UF_GEMM uf_gemm__amx
+#define UF_GEMM_TILE 32
 #include "indirect.h"

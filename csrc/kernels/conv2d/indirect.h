@@ -8,6 +8,11 @@
 
 #include "../gemm/gemm.h"
 
+// Rows that make whole tiles: at all levels but one.
+#ifndef UF_GEMM_TILE
+#define UF_GEMM_TILE 24
+#endif
+
 enum {
   ROWS_OF_A_TILE = 6,
   PANEL_GRAIN = UF_GEMM_TILE,

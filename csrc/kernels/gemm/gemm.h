@@ -16,7 +16,6 @@ typedef struct {
 
 enum {
   UF_GEMM_GRAIN = 4,  // rows: runs can be read up to the next multiple
-  UF_GEMM_TILE = 24,  // rows that make whole tiles at every level
 };
 
 typedef struct {
