@@ -6,7 +6,7 @@
 
 #include "rows_avx512.h"
 
-enum { GROUP = 32, TILE_ROWS = 16, STEP = 64, TILE_BYTES = TILE_ROWS * UF_ALIGNMENT, TILES = 8 };
+enum { GROUP = 32, GROUPS = 2, TILE_ROWS = 16, STEP = 64, TILE_BYTES = TILE_ROWS * UF_ALIGNMENT, TILES = 8 };
 
 static int64_t row_bytes_of(const uf_gemm_shape *shape) { return shape->taps * shape->depth; }
 
@@ -18,9 +18,13 @@ static arrangement arrangement_of(const uf_gemm_shape *shape, int64_t block) {
   return kind == CHANNELS_24 ? CHANNELS_32 : kind;
 }
 
-// Short runs take longer to copy, and sums of few products longer to store and load, than the products that are saved.
+// In cycles of 32 rows: the level below adds 4 products to two vectors of sums a cycle. Tiles add 64 to half a vector,
+// but rows of several runs are copied first, and sums pass through memory; the quarter more is for what is not counted.
 static bool pays(const uf_gemm_shape *shape) {
-  return shape->depth >= 32 && row_bytes_of(shape) >= STEP && shape->channels > 16;
+  const int64_t vectors = divide_up(shape->channels, 16), runs = shape->taps > 1 ? shape->taps : 0;
+  const int64_t below = shape->taps * divide_up(shape->depth, 4) * vectors / 2 * GROUP;
+  const int64_t here = steps(shape) * vectors * GROUP + (4 * runs + 4 * vectors) * GROUP;
+  return here + here / 4 < below;
 }
 
 static size_t weights_size(const uf_gemm_shape *shape, arrangement kind) {
@@ -150,41 +154,37 @@ static void multiply_single(const product *p, int64_t vector) {
 static int64_t copy_stride(const uf_gemm_shape *shape) { return (steps(shape) | 1) * STEP; }
 
 static size_t scratch_size(const uf_gemm_shape *shape) {
-  return (size_t)(GROUP * copy_stride(shape)) + GROUP * UF_TILE_CHANNELS * sizeof(int32_t);
+  return (size_t)(GROUPS * GROUP * copy_stride(shape)) + GROUP * UF_TILE_CHANNELS * sizeof(int32_t);
 }
 
-UF_INLINE void copy_run(const uint8_t *from, int64_t bytes, uint8_t *to) {
-  for (; bytes > STEP; bytes -= STEP, from += STEP, to += STEP) _mm512_storeu_si512(to, _mm512_loadu_si512(from));
-  const __mmask64 mask = uf_first_bytes(bytes);
+// A run of whole vectors and, under the mask, what is left, which may be a vector too.
+UF_INLINE void copy_run(const uint8_t *from, int64_t whole, __mmask64 mask, uint8_t *to) {
+  for (; whole > 0; --whole, from += STEP, to += STEP) _mm512_storeu_si512(to, _mm512_loadu_si512(from));
   _mm512_mask_storeu_epi8(to, mask, _mm512_maskz_loadu_epi8(mask, from));
 }
 
-// Runs of one tap that are found by pointers, each to its row. `bytes` of a run are a constant where that is common.
-UF_INLINE void copy_tap(const uint8_t *const *runs, int64_t offset, int64_t count, int64_t bytes, uint8_t *to,
-                        int64_t stride) {
-  for (int64_t row = 0; row < count; ++row, to += stride) {
-    if (bytes == 32) {
-      _mm256_storeu_si256((__m256i *)to, _mm256_loadu_si256((const __m256i *)(runs[row] + offset)));
-    } else {
-      copy_run(runs[row] + offset, bytes, to);
-    }
+// The runs of one tap of `count` rows from `first` on, each to its row.
+UF_INLINE void copy_tap(const uf_gemm *gemm, int64_t tap, int64_t first, int64_t count, int64_t whole, __mmask64 mask,
+                        uint8_t *to) {
+  const int64_t stride = copy_stride(&gemm->shape), offset = gemm->table_offset, run_stride = gemm->run_stride;
+  if (gemm->even != NULL) {
+    const uint8_t *run = gemm->even + tap * gemm->tap_stride + first * run_stride + offset;
+    for (int64_t row = 0; row < count; ++row, run += run_stride, to += stride) copy_run(run, whole, mask, to);
+  } else {
+    const uint8_t *const *runs = gemm->table + tap * gemm->table_stride + first;
+    for (int64_t row = 0; row < count; ++row, to += stride) copy_run(runs[row] + offset, whole, mask, to);
   }
 }
 
-// The runs of `count` rows from `first` on, one behind the other. What is behind them meets weights of 0.
+// The runs of a group's rows, one behind the other. What is behind them meets weights of 0.
 static void copy_group(const uf_gemm *gemm, int64_t first, int64_t count, uint8_t *copies) {
-  const int64_t depth = gemm->shape.depth, stride = copy_stride(&gemm->shape), offset = gemm->table_offset;
+  const int64_t depth = gemm->shape.depth, whole = (depth - 1) / STEP;
+  const __mmask64 mask = uf_first_bytes(depth - whole * STEP);
   for (int64_t tap = 0; tap < gemm->shape.taps; ++tap, copies += depth) {
-    const uint8_t *const *runs = gemm->table + tap * gemm->table_stride + first;
-    if (gemm->even != NULL) {
-      const uint8_t *run = gemm->even + tap * gemm->tap_stride + first * gemm->run_stride + offset;
-      for (int64_t row = 0; row < count; ++row) copy_run(run + row * gemm->run_stride, depth, copies + row * stride);
-    } else if (depth == 32) {
-      copy_tap(runs, offset, count, 32, copies, stride);
-    } else if (depth == 64) {
-      copy_tap(runs, offset, count, 64, copies, stride);
+    if (whole == 0) {
+      copy_tap(gemm, tap, first, count, 0, mask, copies);
     } else {
-      copy_tap(runs, offset, count, depth, copies, stride);
+      copy_tap(gemm, tap, first, count, whole, mask, copies);
     }
   }
 }
@@ -232,26 +232,41 @@ static void run_block(product *p, const uf_block *block, const destination *to, 
   if (kind == CHANNELS_16) finish(p, block, to, CHANNELS_16);
 }
 
+// The rows of a group, where they lie or copied.
+static product find_rows(const uf_gemm *gemm, int64_t first, int64_t count, uint8_t *copies, int32_t *sums) {
+  product p = {.steps = steps(&gemm->shape), .sums = sums};
+  if (lies_ready(gemm, first)) {
+    p.rows = gemm->even + first * gemm->run_stride + gemm->table_offset;
+    p.row_stride = gemm->run_stride;
+  } else {
+    copy_group(gemm, first, count, copies);
+    p.rows = copies;
+    p.row_stride = copy_stride(&gemm->shape);
+  }
+  return p;
+}
+
+// Groups take turns at a block, so that its weights come from far away for one of them only.
 static void run(const uf_gemm *gemm, uf_range blocks) {
   const uf_gemm_shape *shape = &gemm->shape;
-  uint8_t *copies = gemm->scratch;
+  const int64_t group_bytes = GROUP * copy_stride(shape);
+  int32_t *sums = (int32_t *)(gemm->scratch + GROUPS * group_bytes);
   configure();
-  for (int64_t first = 0; first < gemm->rows; first += GROUP) {
-    const int64_t left = gemm->rows - first, count = left < GROUP ? left : GROUP;
-    product p = {.steps = steps(shape), .sums = (int32_t *)(copies + GROUP * copy_stride(shape))};
-    if (lies_ready(gemm, first)) {
-      p.rows = gemm->even + first * gemm->run_stride + gemm->table_offset;
-      p.row_stride = gemm->run_stride;
-    } else {
-      copy_group(gemm, first, count, copies);
-      p.rows = copies;
-      p.row_stride = copy_stride(shape);
+  for (int64_t begin = 0; begin < gemm->rows; begin += GROUPS * GROUP) {
+    product products[GROUPS];
+    int64_t counts[GROUPS], groups = 0;
+    for (int64_t first = begin; groups < GROUPS && first < gemm->rows; first += GROUP, ++groups) {
+      counts[groups] = gemm->rows - first < GROUP ? gemm->rows - first : GROUP;
+      products[groups] = find_rows(gemm, first, counts[groups], gemm->scratch + groups * group_bytes, sums);
     }
     for (int64_t block = blocks.begin; block < blocks.end; ++block) {
       const int64_t channel = block * UF_TILE_CHANNELS;
-      const destination to = {gemm->out + first * gemm->out_stride + channel, gemm->out_stride,
-                              shape->channels - channel, count};
-      run_block(&p, (const uf_block *)(gemm->packed + block_offset(shape, block)), &to, arrangement_of(shape, block));
+      for (int64_t group = 0; group < groups; ++group) {
+        uint8_t *out = gemm->out + (begin + group * GROUP) * gemm->out_stride + channel;
+        const destination to = {out, gemm->out_stride, shape->channels - channel, counts[group]};
+        run_block(&products[group], (const uf_block *)(gemm->packed + block_offset(shape, block)), &to,
+                  arrangement_of(shape, block));
+      }
     }
   }
   release();
