@@ -282,6 +282,14 @@ def test_an_impossible_program_is_an_error(change: dict[str, object], message: s
         _native.Engine(**{**CONV, **change})
 
 
+@pytest.mark.parametrize("kernel", [(0, 3), (3, 0), (2**15 + 1, 3)])
+def test_an_impossible_kernel_is_an_error(kernel: tuple[int, int]) -> None:
+    bad = deepcopy(CONV)
+    bad["instructions"][0][5]["weight"] = np.ones((8, *kernel, 3), np.int8)
+    with pytest.raises(ValueError, match=r"layer1.*its kernel is (empty|too large)"):
+        _native.Engine(**bad)
+
+
 WIDE_CONV = deepcopy(CONV)
 WIDE_CONV["tensors"] = [((4, 4, 3), "int16", 0, None), ((2, 2, 8), "int16", 128, None)]
 WIDE_CONV["arena_bytes_per_sample"] = 192
