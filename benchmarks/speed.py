@@ -73,13 +73,12 @@ def main() -> None:
         ", ".join(f"{runtime} {version}" for runtime, version in sorted(versions.items())) + ".",
         "",
         f"{arguments.turns} turns of {SECONDS} s, after one that is not counted.",
-        "",
     ]
     level = level_in_use()
     if level == LEADING:
-        results.write("speed", TITLE, COLUMNS, rows, [*notes, *LEVERS.read_text().splitlines()])
+        results.write("speed", TITLE, COLUMNS, rows, [*notes, "", *LEVERS.read_text().splitlines()])
     else:
-        results.write(f"speed_{level}", f"{TITLE}, at level {level}", COLUMNS, rows, notes[:-1])
+        results.write(f"speed_{level}", f"{TITLE}, at level {level}", COLUMNS, rows, notes)
 
 
 if __name__ == "__main__":

@@ -54,22 +54,18 @@ class Read(NamedTuple):
 
 def read(paths: Sequence[Path]) -> Read:
     """Read the converter's files."""
-    found = Read(0, Counter(), [], Counter())
-    made = 0
-    for path in paths:
-        content = path.read_bytes()
-        if content.startswith(REFUSED):
-            continue
-        made += 1
+    made = {path.stem: content for path in paths if not (content := path.read_bytes()).startswith(REFUSED)}
+    found = Read(len(made), Counter(), [], Counter())
+    for name, content in made.items():
         found.builtins.update({operator.builtin for operator in decode(content).operators})
         try:
             program = from_bytes(content)
         except (UnsupportedError, InvalidProgramError) as error:
             found.problems[reason_of(error)] += 1
             continue
-        codes = codes_for(program, SAMPLES, path.stem)
+        codes = codes_for(program, SAMPLES, name)
         found.jobs.append(Job(content, program, codes, codes))
-    return found._replace(made=made)
+    return found
 
 
 def reason_of(error: UnsupportedError | InvalidProgramError) -> str:
@@ -87,7 +83,7 @@ def measure(name: str, dtype: str, models: int) -> tuple[list[object], Counter[s
     others = [job for job, answer in zip(found.jobs, answers, strict=True) if isinstance(answer, str)]
     outcomes = [
         compared([job for job, _ in known], [answer for _, answer in known]),
-        compared(others, peer("litert")([(job.file, job.asked) for job in others]) if others else []),
+        compared(others, peer("litert")([(job.file, job.asked) for job in others])),
     ]
     wrong = [line for outcome in outcomes for line in outcome.wrong]
     for line in wrong:

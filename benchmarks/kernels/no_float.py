@@ -35,7 +35,8 @@ _MOVES = "mov|shuf|unpck|insert|extract|blend|broadcast|perm|and|or|xor|maskmov|
 X86_64 = Architecture(
     "",
     "binutils",
-    # SSE and AVX end in the type, after what they do; their integers begin with p, or are products of tiles. x87 begins with f.
+    # SSE and AVX end in the type, after what they do; their integers begin with p, or are products of tiles. x87 begins
+    # with f.
     re.compile(rf"(?!v?(?:p|{_MOVES})|clflush|tdpb[su]{{2}}d\b)(?:[a-z0-9]+[ps][sdh]\b|v?cvt|f)"),
 )
 ARM64 = Architecture(

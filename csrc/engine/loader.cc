@@ -107,11 +107,15 @@ uf_output Loader::output_stage() const {
   return stage;
 }
 
+void Loader::require_kernel(int32_t kernel_h, int32_t kernel_w) const {
+  require(std::min(kernel_h, kernel_w) >= 1, "its kernel is empty");
+  require(std::max(kernel_h, kernel_w) <= kMaxExtent, "its kernel is too large");
+}
+
 uf_window Loader::window(int32_t kernel_h, int32_t kernel_w, bool dilated) const {
   require_rank(input(), 4);
   require_rank(output(), 4);
-  require(std::min(kernel_h, kernel_w) >= 1, "its kernel is empty");
-  require(std::max(kernel_h, kernel_w) <= kMaxExtent, "its kernel is too large");
+  require_kernel(kernel_h, kernel_w);
   const auto stride = integers("stride", 2, 1, kMaxExtent);
   const auto dilation = dilated ? integers("dilation", 2, 1, kMaxExtent) : std::vector<int32_t>{1, 1};
   const auto padding = integers("padding", 4, 0, kMaxExtent);
@@ -128,8 +132,7 @@ uf_window Loader::window(int32_t kernel_h, int32_t kernel_w, bool dilated) const
 uf_window Loader::transposed_window(int32_t kernel_h, int32_t kernel_w) const {
   require_rank(input(), 4);
   require_rank(output(), 4);
-  require(std::min(kernel_h, kernel_w) >= 1, "its kernel is empty");
-  require(std::max(kernel_h, kernel_w) <= kMaxExtent, "its kernel is too large");
+  require_kernel(kernel_h, kernel_w);
   const auto stride = integers("stride", 2, 1, kMaxExtent);
   const auto crop = integers("crop", 2, 0, INT32_MAX);
   const auto size = integers("size", 2, 1, INT32_MAX);

@@ -37,6 +37,7 @@ class Loader {
   int32_t multiplier(const std::string &name) const { return integer(name, 0, INT32_MAX); }
   int32_t shift(const std::string &name) const { return integer(name, -31, 30); }
   uf_output output_stage() const;  // zero point, clamps, rounding
+  void require_kernel(int32_t kernel_h, int32_t kernel_w) const;
   uf_window window(int32_t kernel_h, int32_t kernel_w, bool dilated) const;
   uf_window transposed_window(int32_t kernel_h, int32_t kernel_w) const;
 

@@ -52,7 +52,10 @@ int64_t uf_peak_macs(uf_level level) {
 
 void uf_peak_run(uf_level level, int64_t rounds) {
 #ifdef UF_WITH_AMX
-  if (level == UF_AMX) run_tiles(rounds);
+  if (level == UF_AMX) {
+    run_tiles(rounds);
+    return;
+  }
 #endif
   for (int64_t i = 0; i < rounds; ++i) {
     if (level == UF_AVX512VNNI) __asm__ volatile(TWELVE(DOT_512)::: CLOBBERED);

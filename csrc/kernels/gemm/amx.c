@@ -99,8 +99,8 @@ typedef struct {
   int32_t *sums;    // [GROUP][vectors][16]
 } product;
 
-// Two vectors of outputs.
-static void multiply_pair(const product *p, int64_t vector) {
+// One vector of outputs or two; which, is a constant.
+UF_INLINE void multiply(const product *p, int64_t vector, bool pair) {
   const int64_t below = TILE_ROWS * p->row_stride, weight_step = p->vectors * TILE_BYTES;
   const int64_t sums_stride = p->vectors * UF_ALIGNMENT;
   const int32_t *start = p->start + vector * 16;
@@ -108,44 +108,23 @@ static void multiply_pair(const product *p, int64_t vector) {
   const uint8_t *x = p->rows;
   int32_t *sums = p->sums + vector * 16, *sums_below = sums + TILE_ROWS * p->vectors * 16;
   LOAD_TILE(0, start, 0);  // a stride of 0: the same in every row
-  LOAD_TILE(1, start + 16, 0);
   LOAD_TILE(2, start, 0);
-  LOAD_TILE(3, start + 16, 0);
+  if (pair) LOAD_TILE(1, start + 16, 0);
+  if (pair) LOAD_TILE(3, start + 16, 0);
   for (int64_t step = p->steps; step > 0; --step, x += STEP, w += weight_step) {
     LOAD_TILE(4, x, p->row_stride);
     LOAD_TILE(6, w, UF_ALIGNMENT);
     ADD_PRODUCTS(0, 4, 6);
-    LOAD_TILE(7, w + TILE_BYTES, UF_ALIGNMENT);
-    ADD_PRODUCTS(1, 4, 7);
+    if (pair) LOAD_TILE(7, w + TILE_BYTES, UF_ALIGNMENT);
+    if (pair) ADD_PRODUCTS(1, 4, 7);
     LOAD_TILE(5, x + below, p->row_stride);
     ADD_PRODUCTS(2, 5, 6);
-    ADD_PRODUCTS(3, 5, 7);
+    if (pair) ADD_PRODUCTS(3, 5, 7);
   }
   STORE_TILE(0, sums, sums_stride);
-  STORE_TILE(1, sums + 16, sums_stride);
   STORE_TILE(2, sums_below, sums_stride);
-  STORE_TILE(3, sums_below + 16, sums_stride);
-}
-
-// One vector of outputs.
-static void multiply_single(const product *p, int64_t vector) {
-  const int64_t below = TILE_ROWS * p->row_stride, weight_step = p->vectors * TILE_BYTES;
-  const int64_t sums_stride = p->vectors * UF_ALIGNMENT;
-  const int32_t *start = p->start + vector * 16;
-  const int8_t *w = p->weights + vector * TILE_BYTES;
-  const uint8_t *x = p->rows;
-  int32_t *sums = p->sums + vector * 16;
-  LOAD_TILE(0, start, 0);
-  LOAD_TILE(2, start, 0);
-  for (int64_t step = p->steps; step > 0; --step, x += STEP, w += weight_step) {
-    LOAD_TILE(4, x, p->row_stride);
-    LOAD_TILE(6, w, UF_ALIGNMENT);
-    ADD_PRODUCTS(0, 4, 6);
-    LOAD_TILE(5, x + below, p->row_stride);
-    ADD_PRODUCTS(2, 5, 6);
-  }
-  STORE_TILE(0, sums, sums_stride);
-  STORE_TILE(2, sums + TILE_ROWS * p->vectors * 16, sums_stride);
+  if (pair) STORE_TILE(1, sums + 16, sums_stride);
+  if (pair) STORE_TILE(3, sums_below + 16, sums_stride);
 }
 
 // --- Rows. ---
@@ -181,7 +160,7 @@ static void copy_group(const uf_gemm *gemm, int64_t first, int64_t count, uint8_
   const int64_t depth = gemm->shape.depth, whole = (depth - 1) / STEP;
   const __mmask64 mask = uf_first_bytes(depth - whole * STEP);
   for (int64_t tap = 0; tap < gemm->shape.taps; ++tap, copies += depth) {
-    if (whole == 0) {
+    if (whole == 0) {  // a constant: no loop in a row's copy
       copy_tap(gemm, tap, first, count, 0, mask, copies);
     } else {
       copy_tap(gemm, tap, first, count, whole, mask, copies);
@@ -224,8 +203,8 @@ static void run_block(product *p, const uf_block *block, const destination *to, 
   p->start = block->start;
   p->vectors = weight_vectors(kind);
   int64_t vector = 0;
-  for (; vector + 1 < p->vectors; vector += 2) multiply_pair(p, vector);
-  if (vector < p->vectors) multiply_single(p, vector);
+  for (; vector + 1 < p->vectors; vector += 2) multiply(p, vector, true);
+  if (vector < p->vectors) multiply(p, vector, false);
   if (kind == CHANNELS_64) finish(p, block, to, CHANNELS_64);
   if (kind == CHANNELS_48) finish(p, block, to, CHANNELS_48);
   if (kind == CHANNELS_32) finish(p, block, to, CHANNELS_32);
