@@ -15,6 +15,7 @@ from tests.peers.programs import CASES, clamped_sum, hard_products, in_a_row, re
 from tests.peers.protocol import Arrays
 from tests.program.nets import small_codes, small_net
 from unfloat.formats.tflite.table import WRITERS
+from unfloat.formats.tflite.table.activations import TIE
 from unfloat.formats.tflite.write import to_bytes
 from unfloat.ir.graph import Clamp
 from unfloat.ops import REGISTRY
@@ -36,6 +37,7 @@ BYTES_OPERATORS = [o for o in OPERATORS if "uint8" in o.storages and "uint8" in 
 UINT8_OPERATORS = [o for o in BYTES_OPERATORS if o.name not in (*SIGMOIDS, "abs")]
 SAMPLES = 3
 UNSCALED_IN_LITERT = {"sum"}  # it adds int8 and int16 codes as they are, in as many bits
+UNKNOWN_TO_MICRO = {"gelu"}
 OTHER_CURVES_IN_LITERT = {"lstm"}  # it computes logistic and tanh of 16 bits without a table, here
 CRASHING_SUM = 512  # of a softmax row's exponentials: the public kernels then shift by 32 bits and abort
 
@@ -87,7 +89,8 @@ def exportable(program: Program, case: Case) -> bool:
         op, dtype = program.instructions[0].op, program.tensors["x0"].qparams.dtype
         asymmetric = op == "average_pool2d" and case.label == "asymmetric padding"
         few = op == "lstm" and program.tensors["out"].qparams.bits < 8
-        assert asymmetric or few or dtype not in NARROW.get(op, (dtype,)), error
+        tie = op == "gelu" and TIE in str(error)
+        assert asymmetric or few or tie or dtype not in NARROW.get(op, (dtype,)), error
         return False
     return True
 
@@ -102,7 +105,7 @@ def crashes(operator: Operator, program: Program, inputs: Arrays) -> bool:
     return bool(sums.max() > CRASHING_SUM - 1)
 
 
-@pytest.mark.parametrize("operator", OPERATORS, ids=lambda o: o.name)
+@pytest.mark.parametrize("operator", [o for o in OPERATORS if o.name not in UNKNOWN_TO_MICRO], ids=lambda o: o.name)
 def test_int8_in_tflite_micro(operator: Operator, tflm: Peer) -> None:
     jobs = jobs_of(operator, INT8)
     assert jobs

@@ -186,8 +186,23 @@ def test_all_problems_are_listed_at_once() -> None:
         from_bytes(content)
     problems = caught.value.problems
     assert ["CUMSUM" in problems[0], "DEQUANTIZE" in problems[1], "EXP" in problems[2]] == [True] * 3
-    assert "there is no such integer operator" in problems[0]
+    assert "Unfloat has no integer operator for it" in problems[0]
     assert "it computes with floats (float32 in f)" in problems[2]
+
+
+def test_what_follows_from_a_fault_is_no_fault_of_its_own() -> None:
+    """Each operator that cannot be read is listed, none for the one before it."""
+    label = Quantization((0.1,))
+    tensors = {name: TfTensor(name, (1, 4), "int8", label) for name in ("x", "a", "b", "c", "y")}
+    operators = (
+        TfOperator("CUMSUM", 1, ("x",), ("a",), "CumsumOptions", {}),
+        TfOperator("ADD", 1, ("a", "x"), ("b",), "AddOptions", {}),
+        TfOperator("SQRT", 1, ("b",), ("c",), "", {}),
+        TfOperator("RESHAPE", 1, ("c",), ("y",), "ReshapeOptions", {}),
+    )
+    with pytest.raises(UnsupportedError) as caught:
+        from_bytes(encode(TfModel(tensors, operators, (("x", "x"),), (("y", "y"),)), "a test"))
+    assert [problem.split(",")[0] for problem in caught.value.problems] == ["operator 0 (CUMSUM)", "operator 2 (SQRT)"]
 
 
 def test_operator_codes_in_the_newer_field_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ SAME: Mapping[str, Field] = {"Padding": ("Padding", "SAME"), "StrideH": 1, "Stri
 RELU6: Mapping[str, Field] = {"FusedActivationFunction": ("ActivationFunctionType", "RELU6")}
 
 
-def small_file() -> bytes:
+def small_file(user: str = "x") -> bytes:
     """A convolution with ReLU6, a constant added, a mean, a fully connected layer, a bound from below."""
     rng = np.random.default_rng(0)
     constants = {
@@ -41,7 +41,7 @@ def small_file() -> bytes:
         TfOperator("FULLY_CONNECTED", 1, ("m", "v", None), ("f",), "FullyConnectedOptions", {}),
         TfOperator("MAXIMUM", 1, ("f", "low"), ("y",), "MaximumMinimumOptions", {}),
     )
-    return encode(TfModel({t.name: t for t in tensors}, operators, (("x", "x"),), (("y", "y"),)), "a test")
+    return encode(TfModel({t.name: t for t in tensors}, operators, ((user, "x"),), (("y", "y"),)), "a test")
 
 
 def reference(x: np.ndarray) -> np.ndarray:
@@ -67,6 +67,18 @@ def test_a_float_file_is_quantized(tmp_path: Path) -> None:
     ]  # the bound is its clamp
     found, expected = program.compile()(batches[0]), reference(batches[0])
     assert np.abs(found - expected).max() < 0.03 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("user", ["keras_tensor", "h", "y"])
+def test_a_files_users_name_their_input(user: str, tmp_path: Path) -> None:
+    """As converters write it: the signature's name, the tensor has its own; names of other tensors too."""
+    path = tmp_path / "net.tflite"
+    path.write_bytes(small_file(user))
+    x = np.random.default_rng(0).normal(0, 1, (16, 6, 5, 2)).astype(np.float32)
+    program = unfloat.quantize(path, [x])
+    assert [port.name for port in program.inputs] == [user]
+    path.write_bytes(small_file())
+    np.testing.assert_array_equal(program.compile()(x), unfloat.quantize(path, [x]).compile()(x))
 
 
 def test_the_graph_is_the_files(tmp_path: Path) -> None:

@@ -133,18 +133,22 @@ def _shifted_right(x: Array, exponent: int) -> Array:
     return rounding_divide_by_pot(x, x * 0 + exponent)
 
 
-def gelu_codes(reals: np.ndarray, approximate: str, output: QParams) -> np.ndarray:
-    """The nearest codes of GELU at real values (eq. 46), saturated.
+def gelu(reals: np.ndarray, approximate: str) -> np.ndarray:
+    """GELU at real values (eq. 46).
 
     Args:
         reals: float64.
         approximate: "none" for `x (1 + erf(x / sqrt 2)) / 2`, "tanh" for its approximation by a logistic.
-        output: The codes' QParams.
     """
     x = np.clip(reals, -NORMAL_REACH, NORMAL_REACH)
     values = x / (1 + _exp(-2 * _GELU_SLOPE * (x + 0.044715 * (x * x * x)))) if approximate == "tanh" else x * normal(x)
-    values = np.where(reals > NORMAL_REACH, reals, values)
-    return saturate(round_half_away(values / output.scale[0]) + output.zero_point, output.qmin, output.qmax)
+    return np.where(reals > NORMAL_REACH, reals, values)
+
+
+def gelu_codes(reals: np.ndarray, approximate: str, output: QParams) -> np.ndarray:
+    """The nearest codes of GELU at real values, saturated."""
+    steps = round_half_away(gelu(reals, approximate) / output.scale[0])
+    return saturate(steps + output.zero_point, output.qmin, output.qmax)
 
 
 NORMAL_REACH = 8.0  # beyond it GELU is 0 or x to 14 digits

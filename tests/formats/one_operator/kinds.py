@@ -122,6 +122,7 @@ KINDS: dict[str, Kind] = {
     "LEAKY_RELU": kind("LEAKY_RELU", values.leaky_relu),
     "PRELU": kind("PRELU", values.prelu, NARROW),
     "HARD_SWISH": kind("HARD_SWISH", values.function(options="HardSwishOptions"), NARROW),
+    "GELU": kind("GELU", values.gelu, {"int8": "litert"}),  # Micro does not know it
     "ABS": kind("ABS", values.function(options="AbsOptions")),
     "L2_NORMALIZATION": kind("L2_NORMALIZATION", values.rows("l2_normalization", "L2NormOptions"), NARROW),
     "QUANTIZE": kind("QUANTIZE", values.quantize),
@@ -141,6 +142,7 @@ KINDS: dict[str, Kind] = {
     "STRIDED_SLICE": moving("STRIDED_SLICE", moves.strided_slice),
     "TRANSPOSE": moving("TRANSPOSE", moves.transpose),
     "GATHER": moving("GATHER", moves.gather, MIXED),
+    "TILE": moving("TILE", moves.tile, LITERT),  # Micro does not know it
     "SHAPE": Kind(computed_shape, MICRO),
     "RESIZE_BILINEAR": moving("RESIZE_BILINEAR", moves.resize("ResizeBilinearOptions", both=False), MIXED),
     "RESIZE_NEAREST_NEIGHBOR": moving(

@@ -136,6 +136,13 @@ def gather(rng: Rng) -> Built:
     return moved(operands, [replaced(shape, axis, *indices.shape)], "GatherOptions", {"Axis": axis, "BatchDims": 0})
 
 
+def tile(rng: Rng) -> Built:
+    shape = sizes(rng)
+    counts = [1, *(int(n) for n in rng.integers(1, 4, len(shape) - 1))]
+    result = tuple(extent * count for extent, count in zip(shape, counts, strict=True))
+    return moved([codes(shape), numbers(counts)], [result], "TileOptions")
+
+
 def mirror_pad(rng: Rng) -> Built:
     mode, shape = str(rng.choice(["REFLECT", "SYMMETRIC"])), sizes(rng)
     most = [extent - (mode == "REFLECT") for extent in shape[1:]]

@@ -23,6 +23,8 @@ from tests.formats.one_operator.built import (
 )
 from tests.formats.one_operator.moves import pair, reduction
 from unfloat.formats.tflite.model import Quantization
+from unfloat.formats.tflite.table.activations import gelu_obstacle
+from unfloat.spec.qparams import QParams
 
 
 def joint(op: str) -> Maker:
@@ -62,6 +64,16 @@ def bounded(rng: Rng, dtype: str) -> Built:
     """RELU6 and RELU_N1_TO_1 of one label."""
     shape, label = sizes(rng), label_of(rng, dtype, -8, 0)
     return Built([codes(shape, label)], [codes(shape, label)])
+
+
+def gelu(rng: Rng, dtype: str) -> Built:
+    """Under labels by which no value of the table is a tie."""
+    approximate = bool(rng.integers(2))
+    while True:
+        built = function(options="GeluOptions", low=-9, high=-1)(rng, dtype)
+        labels = [QParams(value.label.scale, value.label.zero_point) for value in (*built.operands, *built.results)]
+        if not gelu_obstacle(labels, "tanh" if approximate else "none"):
+            return built._replace(fields={"Approximate": approximate})
 
 
 def leaky_relu(rng: Rng, dtype: str) -> Built:

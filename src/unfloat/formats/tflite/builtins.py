@@ -16,6 +16,7 @@ BUILTINS = {
     "DEPTHWISE_CONV_2D": ("DepthwiseConv2DOptions", 3, 1, 5),
     "DEQUANTIZE": ("DequantizeOptions", 2, 1, 3),
     "FULLY_CONNECTED": ("FullyConnectedOptions", 4, 1, 7),
+    "GELU": ("GeluOptions", 2, 2, 2),
     "HARD_SWISH": ("HardSwishOptions", 1, 1, 1),
     "LEAKY_RELU": ("LeakyReluOptions", 2, 2, 2),
     "LOGISTIC": ("", 2, 1, 3),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -156,6 +157,10 @@ class Draft:
             raise UnreadableError(f"{required}; this model computes with floats: unfloat.quantize makes it integer")
         return consumers[0].outputs[0]
 
+    def input_name(self, user: str, codes: str) -> str:
+        """What the value of an input is called, of the user's name for it and the file's."""
+        return codes
+
     def reason(self, operator: TfOperator) -> str:
         """Why an operator on real numbers is refused; "" for others."""
         name = real_tensor(self.model, operator)
@@ -189,6 +194,14 @@ class Draft:
         name = self.unused(tensor.name)
         self.tensors[name] = Tensor(name, shape, self.label(tensor.name), data.reshape(shape))
         return name
+
+    def stand_in(self, operator: TfOperator) -> None:
+        """Values that nothing makes for what an operator that cannot be read makes: its readers' own faults show."""
+        for output in operator.outputs:
+            with suppress(UnreadableError):
+                value = self.unused(output)
+                self.tensors[value] = Tensor(value, self.shape(output), self.label(output))
+                self.values[output] = value
 
     def reshaped(self, value: str, shape: Shape, name: str | None = None) -> str:
         """A value in another shape; under `name` if that is given."""

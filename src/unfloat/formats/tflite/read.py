@@ -108,7 +108,7 @@ def _read(draft: Draft, index: int, operator: TfOperator) -> Iterator[str]:
             return
         reader = READERS.get(operator.builtin)
         if reader is None:
-            raise UnreadableError("there is no such integer operator")
+            raise UnreadableError("Unfloat has no integer operator for it")
         reader(draft, operator)
     except BatchTouchedError:
         if not draft.lead:
@@ -116,6 +116,7 @@ def _read(draft: Draft, index: int, operator: TfOperator) -> Iterator[str]:
         yield f"{where}: its leading dimension cannot be told from its batch"
     except (UnreadableError, NumericDomainError) as error:
         yield f"{where}: {draft.reason(operator) or error}"
+        draft.stand_in(operator)
 
 
 def _is_border(draft: Draft, operator: TfOperator) -> bool:
@@ -136,7 +137,7 @@ def _entry(draft: Draft, user: str, name: str, problems: list[str]) -> Iterator[
     """An input: codes, or the codes that a QUANTIZE makes of real numbers; or a problem."""
     try:
         codes = draft.codes_of(name)
-        value = draft.unused(codes)
+        value = draft.unused(draft.input_name(user, codes))
         draft.tensors[value] = Tensor(value, draft.shape(codes), draft.label(codes))
         draft.values[codes] = value
         yield _port(draft, user, value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ def read(path: str | Path, example_inputs: object = (), *, training: bool = Fals
     with naming(path):
         model = decode(read_bytes(path))
     draft, border = drafted(model, FloatDraft)
-    return Graph(border.inputs, tuple(draft.nodes), border.outputs, draft.arrays, border.structure)
+    inputs = tuple(replace(port, name=port.value) for port in border.inputs)
+    return Graph(inputs, tuple(draft.nodes), border.outputs, draft.arrays, border.structure)
 
 
 class FloatDraft(Draft):
@@ -78,6 +80,10 @@ class FloatDraft(Draft):
     def codes_of(self, name: str) -> str:
         """An input's real numbers are the value itself."""
         return name
+
+    def input_name(self, user: str, codes: str) -> str:
+        """A Graph knows one name for both, the user's."""
+        return user
 
     def weights(
         self, source: str, weight: tuple[np.ndarray, QParams], bias: np.ndarray

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from unfloat.formats.torch import arithmetic
+from unfloat.formats.torch import arithmetic, selection
 from unfloat.formats.torch.builder import Builder
 from unfloat.formats.torch.operands import Operand, RefusedError, Value, need_value
 
@@ -42,9 +42,11 @@ def clamp_min(build: Builder, x: object, min: float, **_: object) -> Value:  # n
 
 
 def expand_as(build: Builder, x: object, other: object, **_: object) -> Value:
-    """aten.expand_as of a norm to what it is the norm of."""
-    if not isinstance(x, Length) or x.of != other:
-        raise RefusedError("there is no integer operator for it", "operands broadcast by themselves")
+    """aten.expand_as; a norm's only to what it is the norm of."""
+    if not isinstance(x, Length):
+        return selection.expand(build, x, need_value(other).shape)
+    if x.of != other:
+        raise RefusedError("a norm is expanded to what it is the norm of", HINT)
     return replace(x, shape=x.of.shape)
 
 

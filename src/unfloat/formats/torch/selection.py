@@ -155,6 +155,37 @@ def roll(build: Builder, x: object, shifts: Sequence[int], dims: Sequence[int] =
     return value
 
 
+def repeat(build: Builder, x: object, repeats: Sequence[int] = (), dims: Sequence[int] = (), **_: object) -> Value:
+    """aten.repeat, aten.tile: all of an axis, again and again; the last axes are named, more than there are in front."""
+    value, counts = need_value(x), list(repeats or dims)
+    counts = [1] * (len(value.shape) - len(counts)) + counts
+    if len(counts) > len(value.shape) or counts[0] != 1:
+        raise RefusedError("neither the batch may be repeated nor axes come before it", "unsqueeze behind the batch")
+    for axis, count in enumerate(counts[1:], 1):
+        value = pick(build, value, axis, list(range(value.shape[axis])) * count, "repeated")
+    return value
+
+
+def repeat_interleave(build: Builder, x: object, repeats: object, dim: int | None = None, **_: object) -> Value:
+    """aten.repeat_interleave by one number along an axis: each cell several times."""
+    value = need_value(x)
+    if dim is None or not isinstance(repeats, int):
+        raise RefusedError("cells must be repeated along one axis, each as often", "name the axis and one number")
+    axis = dim % len(value.shape)
+    return pick(build, value, axis, [i for i in range(value.shape[axis]) for _ in range(repeats)])
+
+
+def expand(build: Builder, x: object, size: Sequence[int], **_: object) -> Value:
+    """aten.expand: the one cell of an axis as often as is asked for."""
+    value = need_value(x)
+    if len(size) != len(value.shape):
+        raise RefusedError("an expansion may not put axes before the batch", "unsqueeze behind the batch first")
+    for axis, (wanted, extent) in enumerate(zip(size, value.shape, strict=True)):
+        if axis and wanted not in (-1, extent):
+            value = pick(build, value, axis, (0,) * wanted, "expanded")
+    return value
+
+
 def followed(build: Builder, x: Value, axis: int, move: Callable[[torch.Tensor], torch.Tensor], part: str) -> Value:
     """A move of whole cells along an axis, by what PyTorch makes of the numbers 0, 1, 2... in their place."""
     numbers = torch.arange(x.shape[axis], dtype=torch.float32)[None, None]

@@ -1,4 +1,4 @@
-"""LOGISTIC, TANH, HARD_SWISH, LEAKY_RELU, ABS, PRELU; RELU, RELU6, RELU_N1_TO_1 that stand alone are read too."""
+"""LOGISTIC, TANH, HARD_SWISH, GELU, LEAKY_RELU, ABS, PRELU; RELU, RELU6, RELU_N1_TO_1 that stand alone are read too."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from unfloat.formats.tflite.activation import emit_plain
+from unfloat.formats.tflite.activation import emit_plain, whole_storage
 from unfloat.formats.tflite.builtins import UnreadableError, UnsayableError
-from unfloat.formats.tflite.draft import Draft
+from unfloat.formats.tflite.draft import Draft, number
 from unfloat.formats.tflite.model import TfOperator
 from unfloat.formats.tflite.scope import Scope
 from unfloat.formats.tflite.table._common import Reader, Writer, clamp_of, require_operands
 from unfloat.ir.instruction import Instruction
 from unfloat.ops.slopes import slope_pair, slope_value
-from unfloat.spec.activation import LEAST_SCALE, hard_swish_steps
+from unfloat.spec.activation import LEAST_SCALE, gelu, hard_swish_steps
 from unfloat.spec.fixedpoint import quantize_multiplier, requantize
 from unfloat.spec.qparams import QParams, float32
 
 SIGMOID_SCALE = 8.0  # from it on the public kernels take 0 for an end of the range
 HARD_SWISH_SCALE = 2.0**-22  # below it, or with an output scale 2^9 times the input's, they shift 16 bits by 16
 HARD_SWISH_RATIO = 2.0**9
+TIE = "required no real value halfway between two codes, where float32, as LiteRT forms the table, may round either way"
+SINGLE_ERROR = 2.0**-22  # of float32's GELU, as a share of its argument
 STEPS = np.arange(-255, 256)  # of all bytes, whatever the zero point
 SINGLE = "its factors in float32, as TFLite's uint8 kernels form them, give other codes"
 PRELU_RANK = 4  # of PRELU in TensorFlow Lite Micro
@@ -45,6 +47,16 @@ def _hard_swish_obstacle(labels: Sequence[QParams]) -> str:
         return SINGLE if unsigned and (single != hard_swish_steps(STEPS, scale, output_scale)).any() else ""
     required = f"an input scale of at least {HARD_SWISH_SCALE} and an output scale at most {HARD_SWISH_RATIO} times it"
     return f"required {required}, found {scale} and {output_scale}"
+
+
+def gelu_obstacle(labels: Sequence[QParams], approximate: str) -> str:
+    """The same for GELU, whose table LiteRT forms in float32: it is ours unless a real value lies at a tie."""
+    source, target = map(whole_storage, labels)
+    reals = (np.arange(source.qmin, source.qmax + 1) - source.zero_point) * source.scale[0]
+    exact = gelu(reals, approximate) / target.scale[0]
+    near = np.abs(exact - np.floor(exact) - 0.5) < SINGLE_ERROR * np.abs(reals) / target.scale[0]
+    inside = (target.qmin - 1 < exact + target.zero_point) & (exact + target.zero_point < target.qmax + 1)
+    return TIE if (near & inside).any() else ""
 
 
 def _leaky_relu_obstacle(labels: Sequence[QParams], slope: float) -> str:
@@ -79,6 +91,14 @@ def _writer(builtin: str) -> Writer:
     return write
 
 
+def _gelu(scope: Scope, i: Instruction) -> None:
+    approximate, labels = i.attributes["approximate"], [scope.label(name) for name in (i.inputs[0], i.name)]
+    if reason := gelu_obstacle(labels, approximate):
+        raise UnsayableError(reason)
+    clamp = (labels[1].qmin, labels[1].qmax)
+    emit_plain(scope, "GELU", i.inputs, i.name, clamp, Approximate=approximate == "tanh")
+
+
 def _leaky_relu(scope: Scope, i: Instruction) -> None:
     slope = slope_value(i.attributes)
     if reason := _leaky_relu_obstacle([scope.label(name) for name in (i.inputs[0], i.name)], slope):
@@ -103,6 +123,7 @@ WRITERS: dict[str, Writer] = {
     "logistic": _writer("LOGISTIC"),
     "tanh": _writer("TANH"),
     "hard_swish": _writer("HARD_SWISH"),
+    "gelu": _gelu,
     "leaky_relu": _leaky_relu,
     "abs": _abs,
     "prelu": _prelu,
@@ -120,6 +141,17 @@ def _reader(op: str) -> Reader:
         draft.define(output, op, (draft.operand(source),), {})
 
     return read
+
+
+def _read_gelu(draft: Draft, operator: TfOperator) -> None:
+    require_operands(operator, 1)
+    labels = [draft.label(name) for name in (operator.inputs[0], operator.outputs[0])]
+    approximate = "tanh" if number(operator, "Approximate") else "none"
+    if "int16" in {label.dtype for label in labels}:
+        raise UnreadableError("required codes of 8 bits, found int16")
+    if reason := gelu_obstacle(labels, approximate):
+        raise UnreadableError(reason)
+    draft.define(operator.outputs[0], "gelu", (draft.operand(operator.inputs[0]),), {"approximate": approximate})
 
 
 def _read_leaky_relu(draft: Draft, operator: TfOperator) -> None:
@@ -167,6 +199,7 @@ READERS: dict[str, Reader] = {
     "LOGISTIC": _reader("logistic"),
     "TANH": _reader("tanh"),
     "HARD_SWISH": _reader("hard_swish"),
+    "GELU": _read_gelu,
     "LEAKY_RELU": _read_leaky_relu,
     "ABS": _read_abs,
     "PRELU": _read_prelu,

@@ -1,4 +1,4 @@
-"""SLICE, STRIDED_SLICE, REVERSE_V2, SPLIT, SPLIT_V, UNPACK, PACK, GATHER, MIRROR_PAD read: slices, gathers, joins."""
+"""SLICE, STRIDED_SLICE, REVERSE_V2, SPLIT, SPLIT_V, UNPACK, PACK, GATHER, TILE, MIRROR_PAD read: slices, gathers, joins."""
 
 from __future__ import annotations
 
@@ -222,6 +222,21 @@ def _read_mirror_pad(draft: Draft, operator: TfOperator) -> None:
     choose(draft, draft.operand(source), draft.label(source), operator.outputs[0], choices)
 
 
+def _read_tile(draft: Draft, operator: TfOperator) -> None:
+    """All cells of an axis, again and again."""
+    source, multiples = require_operands(operator, 2)
+    extents, counts = draft.tensor(source).shape, draft.numbers(multiples).reshape(-1).tolist()
+    if len(counts) != len(extents) or min(counts, default=0) < 1:
+        raise UnreadableError(f"required a number of times for each of {len(extents)} dimensions, found {counts}")
+    choices = {}
+    for own, (extent, count) in enumerate(zip(extents, counts, strict=True)):
+        if count > 1:
+            draft.spend(INDEX_BYTES * extent * count)
+            choices[draft.axis(own, source)] = list(range(extent)) * count
+    draft.require_same(operator.outputs[0], draft.label(source))
+    choose(draft, draft.operand(source), draft.label(source), operator.outputs[0], choices)
+
+
 READERS: dict[str, Reader] = {
     "GATHER": _read_gather,
     "MIRROR_PAD": _read_mirror_pad,
@@ -231,5 +246,6 @@ READERS: dict[str, Reader] = {
     "SPLIT": _read_split,
     "SPLIT_V": _read_split_v,
     "STRIDED_SLICE": _read_strided_slice,
+    "TILE": _read_tile,
     "UNPACK": _read_unpack,
 }
