@@ -46,14 +46,17 @@ def command() -> str:
 
 def machine() -> str:
     """Commit, CPU, day."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     cpu = next(
         (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor()
     )
     day = datetime.now(tz=timezone.utc).date()
-    return f"Commit {commit or 'unknown'}; {cpu}, {_cores()} cores; Python {platform.python_version()}; {day}."
+    return f"Commit {commit()}; {cpu}, {_cores()} cores; Python {platform.python_version()}; {day}."
+
+
+def commit() -> str:
+    """The commit that is checked out."""
+    asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return asked.stdout.strip() or "unknown"
 
 
 def _cpuinfo() -> list[str]:

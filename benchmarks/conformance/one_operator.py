@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 FOUND = Path(__file__).parents[2] / "build" / "one_operator" / "found.json"
 RUNTIMES = {"tflm": "TFLM", "litert": "LiteRT"}
-COLUMNS = ("operator", "codes", "against", "models", "outputs compared", "mismatches")
+COLUMNS = ("operator", "codes", "against", "models", "outputs compared", "mismatches", "commit")
 
 
 def measure(name: str, dtype: str, models: int) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def measure(name: str, dtype: str, models: int) -> dict[str, Any]:
     found = outcomes({key: [job(name, dtype, index) for index in range(models)]})[key]
     for line in found.wrong:
         print(f"{name} {dtype}: {line}", file=sys.stderr)
-    row = (f"`{name}`", dtype, RUNTIMES[witness_of(key)], models, f"{found.codes:,}", len(found.wrong))
+    row = (f"`{name}`", dtype, RUNTIMES[witness_of(key)], models, f"{found.codes:,}", len(found.wrong), results.commit())
     return dict(zip(COLUMNS, row, strict=True))
 
 

@@ -39,7 +39,10 @@ MOVES = {
     "tile": (lambda m, x: x.tile((2, 1)), ["gather"]),
     "repeat_interleave": (lambda m, x: x.repeat_interleave(3, -1), ["gather"]),
     "expand": (lambda m, x: x[:, :1].expand(-1, 4, -1, -1), ["slice", "gather"]),
-    "expand_as": (lambda m, x: x.amax((2, 3), keepdim=True).expand_as(x) * x, ["reduce_max", "gather", "gather", "mul"]),
+    "expand_as": (
+        lambda m, x: x.amax((2, 3), keepdim=True).expand_as(x) * x,
+        ["reduce_max", "gather", "gather", "mul"],
+    ),
     "nearest": (lambda m, x: functional.interpolate(x, scale_factor=2), ["gather", "gather"]),
     "nearest to a size": (lambda m, x: functional.interpolate(x, (5, 13)), ["gather", "gather"]),
     "nearest by odd factors": (lambda m, x: functional.interpolate(x, scale_factor=(1.7, 0.6)), ["gather", "gather"]),

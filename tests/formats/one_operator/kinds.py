@@ -13,11 +13,12 @@ from tests.conformance.generate import codes_for, generator
 from tests.formats.one_operator import moves, values, weights
 from tests.formats.one_operator.built import Built, Maker, Rng, file_of, label_of, near, sizes, version
 from tests.peers.call import peer
+from tests.peers.programs import in_a_row
 from tests.peers.protocol import Arrays
 from unfloat.formats.tflite.encode import encode
 from unfloat.formats.tflite.model import TfModel, TfOperator, TfTensor
 from unfloat.formats.tflite.read import from_bytes
-from unfloat.program.interpret import interpret
+from unfloat.ops import REGISTRY
 from unfloat.program.program import Program
 from unfloat.runtime.engine import Engine
 from unfloat.spec.qparams import dequantize, quantize
@@ -226,6 +227,16 @@ def witness_of(key: Key) -> str:
     return KINDS[name].witnesses[dtype]
 
 
+def natively(job: Job) -> Arrays:
+    """The engine's outputs, sample after sample where there are states."""
+    engine, count = Engine(job.program), len(job.codes[0])
+    step = 1 if any(REGISTRY[i.op].states for i in job.program.instructions) else count
+    runs = [engine.run(*(codes[k : k + step] for codes in job.codes)) for k in range(0, count, step)]
+    if len(job.program.outputs) == 1:
+        return [np.concatenate(runs)]
+    return [np.concatenate(parts) for parts in zip(*runs, strict=True)]
+
+
 def compared(jobs: Sequence[Job], answers: Sequence[Arrays | str]) -> Outcome:
     """Interpreter and engine against a public runtime's answers."""
     count, wrong = 0, []
@@ -233,11 +244,7 @@ def compared(jobs: Sequence[Job], answers: Sequence[Arrays | str]) -> Outcome:
         if isinstance(answer, str):
             wrong.append(f"model {index}: it is refused: {answer}")
             continue
-        native = Engine(job.program).run(*job.codes)
-        witnesses = {
-            "interpreter": interpret(job.program, job.codes),
-            "engine": native if len(answer) > 1 else [native],
-        }
+        witnesses = {"interpreter": in_a_row(job.program, job.codes), "engine": natively(job)}
         for name, outputs in witnesses.items():
             pairs = zip(job.said(outputs), answer, strict=True)
             gaps = sum(np.count_nonzero(own != public.reshape(own.shape)) for own, public in pairs)
