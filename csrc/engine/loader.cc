@@ -221,7 +221,8 @@ Buffer Loader::load_int32(const std::string &name, int32_t count, int32_t low) c
           "its " + name + " must be int32 of shape [" + std::to_string(count) + "], found " + text(array.shape));
   Buffer copy(array.data, static_cast<size_t>(count) * sizeof(int32_t));  // aligned, as the array may not be
   const auto *values = reinterpret_cast<const int32_t *>(copy.data());
-  for (int32_t i = 0; i < count; ++i) require(values[i] >= low, "its " + name + " must not be negative");
+  require(std::all_of(values, values + count, [low](int32_t value) { return value >= low; }),
+          "its " + name + " must not be negative");
   return copy;
 }
 
@@ -231,9 +232,8 @@ Buffer Loader::load_int64(const std::string &name, int32_t count) const {
           "its " + name + " must be int64 of shape [" + std::to_string(count) + "], found " + text(array.shape));
   Buffer copy(array.data, static_cast<size_t>(count) * sizeof(int64_t));
   const auto *values = reinterpret_cast<const int64_t *>(copy.data());
-  for (int32_t i = 0; i < count; ++i) {
-    require(-kMaxWide <= values[i] && values[i] <= kMaxWide, "its " + name + " must fit 48 bits");
-  }
+  require(std::all_of(values, values + count, [](int64_t value) { return -kMaxWide <= value && value <= kMaxWide; }),
+          "its " + name + " must fit 48 bits");
   return copy;
 }
 
@@ -242,9 +242,8 @@ Buffer Loader::load_shifts(int32_t count, int32_t most) const {
   require(array.dtype == DType::kInt8 && array.shape == Shape{count},
           "its shift must be int8 of shape [" + std::to_string(count) + "], found " + text(array.shape));
   const auto *values = static_cast<const int8_t *>(array.data);
-  for (int32_t i = 0; i < count; ++i) {
-    require(-31 <= values[i] && values[i] <= most, "its shift must lie in [-31, " + std::to_string(most) + "]");
-  }
+  require(std::all_of(values, values + count, [most](int8_t value) { return -31 <= value && value <= most; }),
+          "its shift must lie in [-31, " + std::to_string(most) + "]");
   return Buffer(values, static_cast<size_t>(count));
 }
 

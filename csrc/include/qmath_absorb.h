@@ -64,43 +64,65 @@ static inline int64_t qmath_nudge(const qmath_channel *channel, int32_t level) {
 }
 
 // The least accumulator whose result reaches a level, for one level after another: ceil((level * 2^right - nudge) /
-// multiplier), by additions where the nudge stays. The multiplier has its highest bit set, so quotients are small.
+// multiplier), by additions while the nudge stays. The multiplier has its highest bit set, so quotients are small.
 typedef struct {
-  const qmath_channel *channel;
-  int32_t level;
   int64_t quotient;
   int64_t rest;  // of the division by the multiplier, in [0, multiplier)
   int64_t step, step_rest;
 } qmath_thresholds;
 
-static inline void qmath_restart_thresholds(qmath_thresholds *at) {
-  const int32_t multiplier = at->channel->multiplier;
-  const qmath_int128 unit = (qmath_int128)1 << qmath_own_bits(at->channel);
-  const qmath_int128 distance = at->level * unit - qmath_nudge(at->channel, at->level) + multiplier - 1;
-  at->quotient = (int64_t)(distance / multiplier);
-  at->rest = (int64_t)(distance % multiplier);
-  if (at->rest < 0) {  // to the floor
-    at->quotient -= 1;
-    at->rest += multiplier;
-  }
-}
-
 static inline qmath_thresholds qmath_first_threshold(const qmath_channel *channel, int32_t level) {
+  const int32_t multiplier = channel->multiplier;
   const int64_t unit = (int64_t)1 << qmath_own_bits(channel);
-  qmath_thresholds at = {channel, level, 0, 0, unit / channel->multiplier, unit % channel->multiplier};
-  qmath_restart_thresholds(&at);
+  const qmath_int128 distance = level * (qmath_int128)unit - qmath_nudge(channel, level) + multiplier - 1;
+  qmath_thresholds at = {(int64_t)(distance / multiplier), (int64_t)(distance % multiplier), unit / multiplier,
+                         unit % multiplier};
+  if (at.rest < 0) {  // to the floor
+    at.quotient -= 1;
+    at.rest += multiplier;
+  }
   return at;
 }
 
-static inline void qmath_next_threshold(qmath_thresholds *at) {
-  if (++at->level == 1) {
-    qmath_restart_thresholds(at);
-    return;
-  }
-  const int64_t rest = at->rest + at->step_rest, multiplier = at->channel->multiplier;
+static inline void qmath_next_threshold(qmath_thresholds *at, int32_t multiplier) {
+  const int64_t rest = at->rest + at->step_rest;
   const bool over = rest >= multiplier;
   at->quotient += at->step + over;
   at->rest = over ? rest - multiplier : rest;
+}
+
+// The least and the greatest of some numbers.
+typedef struct {
+  int64_t least, most;
+} qmath_ends;
+
+static inline void qmath_widen(qmath_ends *ends, int64_t number) {
+  ends->least = number < ends->least ? number : ends->least;
+  ends->most = number > ends->most ? number : ends->most;
+}
+
+// A sum of two numbers below the modulus, modulo it: where the sum is less, the difference wraps and is greater.
+static inline uint32_t qmath_reduced(uint32_t sum, uint32_t modulus) {
+  const uint32_t less = sum - modulus;
+  return less < sum ? less : sum;
+}
+
+enum { QMATH_LEVELS = 256 };
+
+// The ends of rest, rest + step, rest + 2 step... modulo a number of 31 bits, `count` of them: as many again are made
+// of those that are there, which compilers make vectors of.
+static inline qmath_ends qmath_progression(uint32_t rest, uint32_t step, uint32_t modulus, int32_t count) {
+  uint32_t found[QMATH_LEVELS] = {rest};
+  for (int32_t made = 1; made < count; made *= 2, step = qmath_reduced(step + step, modulus)) {
+    for (int32_t i = 0; i < made; ++i) found[made + i] = qmath_reduced(found[i] + step, modulus);
+  }
+  uint32_t least = rest, most = rest;
+  for (int32_t i = 0; i < count; ++i) {
+    least = found[i] < least ? found[i] : least;
+    most = found[i] > most ? found[i] : most;
+  }
+  const qmath_ends ends = {least, most};
+  return ends;
 }
 
 // Integers `offset * factor + addend * 2^bits` in [least, most] make accumulators cross every byte level where
@@ -114,30 +136,62 @@ static inline qmath_int128 qmath_reach(int32_t level, int64_t accumulator, int b
   return level * ((qmath_int128)1 << bits) - (qmath_int128)accumulator * factor;
 }
 
+// The ends of what the levels [first, last] leave to be added, all above 0 or none. Where the factor is the multiplier
+// times a power of two, a level leaves what the division left, less what is the same for all. From the zero point on,
+// reaches are about the nudge: 64 bits hold them, whatever overflows on the way.
+static inline void qmath_widen_by_reaches(qmath_ends *ends, const qmath_channel *channel, int bits, int64_t factor,
+                                          int32_t first, int32_t last) {
+  if (first > last) return;
+  qmath_thresholds at = qmath_first_threshold(channel, first);
+  const int scale = bits - qmath_own_bits(channel);
+  const int32_t multiplier = channel->multiplier;
+  if (scale >= 0) {
+    const qmath_ends rests =
+        qmath_progression((uint32_t)at.rest, (uint32_t)at.step_rest, (uint32_t)multiplier, last - first + 1);
+    const int64_t same = qmath_nudge(channel, first) - multiplier + 1, power = (int64_t)1 << scale;
+    qmath_widen(ends, (same + rests.least) * power);
+    qmath_widen(ends, (same + rests.most) * power);
+    return;
+  }
+  for (int32_t level = first; level <= last; ++level, qmath_next_threshold(&at, multiplier)) {
+    qmath_widen(ends, (int64_t)(((uint64_t)level << bits) - (uint64_t)at.quotient * (uint64_t)factor));
+  }
+}
+
+// The greatest level that an accumulator reaches, of [lowest, highest] above the zero point; lowest - 1 where it
+// reaches none of them.
+static inline int32_t qmath_reached(const qmath_channel *channel, int64_t accumulator, int32_t lowest, int32_t highest) {
+  const int64_t product = accumulator * channel->multiplier;
+  int64_t level = (product + qmath_nudge(channel, 1)) >> qmath_own_bits(channel);
+  if (level < 1) {
+    level = (product + qmath_nudge(channel, 0)) >> qmath_own_bits(channel);
+    level = level < 0 ? level : 0;
+  }
+  if (level < lowest) return lowest - 1;
+  return level < highest ? (int32_t)level : highest;
+}
+
 static inline qmath_interval qmath_crossing_interval(const qmath_channel *channel, int bits, int64_t factor) {
-  const qmath_int128 unit = (qmath_int128)1 << bits, far = unit << 40;
-  const int32_t last = channel->clamp_max;
-  int32_t level = channel->clamp_min + 1;
+  const qmath_int128 unit = (qmath_int128)1 << bits, far = unit << 40, zero = channel->zero_point * unit;
+  const int32_t lowest = channel->clamp_min + 1 - channel->zero_point;
+  const int32_t highest = channel->clamp_max - channel->zero_point;
   qmath_interval interval = {-far, far};
-  if (level <= last) {
-    qmath_thresholds at = qmath_first_threshold(channel, level - channel->zero_point);
+  if (lowest <= highest) {
+    const int32_t by_all = qmath_reached(channel, channel->low, lowest, highest);
+    const int32_t by_some = qmath_reached(channel, channel->high, lowest, highest);
     // Levels that all accumulators reach: the greatest of them asks for most.
-    for (; level <= last && at.quotient <= channel->low; ++level) qmath_next_threshold(&at);
-    if (level > channel->clamp_min + 1) interval.least = qmath_reach(level - 1, channel->low, bits, factor);
-    // Levels that are crossed. From the zero point on, their reaches are about the nudge: 64 bits hold them, whatever
-    // overflows on the way.
-    const qmath_int128 zero = channel->zero_point * unit;
-    int64_t most = INT64_MIN, least = INT64_MAX;
-    for (; level <= last && at.quotient <= channel->high; ++level, qmath_next_threshold(&at)) {
-      const int64_t reach = (int64_t)(((uint64_t)at.level << bits) - (uint64_t)at.quotient * (uint64_t)factor);
-      most = reach > most ? reach : most;
-      least = reach < least ? reach : least;
+    if (by_all >= lowest) interval.least = zero + qmath_reach(by_all, channel->low, bits, factor);
+    // Levels that are crossed, those up to 0 and those above.
+    qmath_ends ends = {INT64_MAX, INT64_MIN};
+    qmath_widen_by_reaches(&ends, channel, bits, factor, by_all + 1, by_some < 0 ? by_some : 0);
+    qmath_widen_by_reaches(&ends, channel, bits, factor, by_all > 0 ? by_all + 1 : 1, by_some);
+    if (by_some > by_all) {
+      if (zero + ends.most > interval.least) interval.least = zero + ends.most;
+      interval.most = zero + ends.least + factor - 1;
     }
-    if (most != INT64_MIN && zero + most > interval.least) interval.least = zero + most;
-    if (least != INT64_MAX) interval.most = zero + least + factor - 1;
     // Levels that none reaches: the least of them must stay out of reach.
-    if (level <= last) {
-      const qmath_int128 bound = qmath_reach(level, channel->high + 1, bits, factor) + factor - 1;
+    if (by_some < highest) {
+      const qmath_int128 bound = zero + qmath_reach(by_some + 1, channel->high + 1, bits, factor) + factor - 1;
       interval.most = bound < interval.most ? bound : interval.most;
     }
   }

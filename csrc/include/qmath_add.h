@@ -41,14 +41,21 @@ static inline bool qmath_set_plane_factors(const qmath_addition *addition, qmath
 // Sets the least constant that gives every pair its output, if there is one. A byte at one of the clamp's bounds binds
 // the plane from one side only.
 static inline bool qmath_set_plane_constant(const qmath_addition *addition, qmath_plane *plane) {
+  const int32_t clamp_min = addition->clamp_min, clamp_max = addition->clamp_max;
   const int64_t step = (int64_t)1 << plane->shift;
   int64_t least = INT64_MIN, most = INT64_MAX;
-  for (int32_t pair = 0; pair < QMATH_PAIRS; ++pair) {
-    const int32_t byte = addition->outputs[pair];
-    const int64_t height = (pair >> 8) * plane->factor[0] + (pair & 255) * plane->factor[1];
-    const int64_t bottom = byte * step - height, top = bottom + step - 1;
-    if (byte > addition->clamp_min && bottom > least) least = bottom;
-    if (byte < addition->clamp_max && top < most) most = top;
+  int64_t above[256], below[256];  // what a pair asks for at least and at most, a row at a time: compilers make vectors
+  for (int32_t a = 0; a < 256; ++a) {
+    const uint8_t *outputs = addition->outputs + 256 * a;
+    for (int32_t b = 0; b < 256; ++b) {
+      const int64_t bottom = outputs[b] * step - a * plane->factor[0] - b * plane->factor[1];
+      above[b] = outputs[b] > clamp_min ? bottom : INT64_MIN;
+      below[b] = outputs[b] < clamp_max ? bottom + step - 1 : INT64_MAX;
+    }
+    for (int32_t b = 0; b < 256; ++b) {
+      least = above[b] > least ? above[b] : least;
+      most = below[b] < most ? below[b] : most;
+    }
   }
   plane->constant = least == INT64_MIN ? most : least;
   return least <= most;

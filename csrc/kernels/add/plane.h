@@ -11,8 +11,13 @@
 static void compute_outputs(const uf_add *add, uint8_t *outputs) {
   uf_rescaled rescaled;
   uf_rescale_inputs(add, &rescaled);
-  for (int32_t pair = 0; pair < QMATH_PAIRS; ++pair) {
-    outputs[pair] = uf_add_bytes(add, &rescaled, (uint8_t)(pair >> 8), (uint8_t)pair);
+  const uf_output output = add->output;
+  const int32_t multiplier = add->multiplier, shift = add->shift;
+  for (int32_t a = 0; a < 256; ++a) {  // a row at a time: compilers make vectors
+    const int32_t first = rescaled.of_byte[0][a];
+    for (int32_t b = 0; b < 256; ++b) {
+      outputs[256 * a + b] = uf_emit(first + rescaled.of_byte[1][b], multiplier, shift, &output);
+    }
   }
 }
 
