@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from unfloat.formats.tflite.batching import undo
-from unfloat.formats.tflite.builtins import UnreadableError
+from unfloat.formats.tflite.builtins import HINTS, UnreadableError
 from unfloat.formats.tflite.decode import decode
 from unfloat.formats.tflite.draft import BatchTouchedError, Draft
 from unfloat.formats.tflite.fold import fold
@@ -108,7 +108,8 @@ def _read(draft: Draft, index: int, operator: TfOperator) -> Iterator[str]:
             return
         reader = READERS.get(operator.builtin)
         if reader is None:
-            raise UnreadableError("Unfloat has no integer operator for it")
+            hint = HINTS.get(operator.builtin)
+            raise UnreadableError("Unfloat has no integer operator for it" + (f"; try: {hint}" if hint else ""))
         reader(draft, operator)
     except BatchTouchedError:
         if not draft.lead:
