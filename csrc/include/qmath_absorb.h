@@ -160,7 +160,8 @@ static inline void qmath_widen_by_reaches(qmath_ends *ends, const qmath_channel 
 
 // The greatest level that an accumulator reaches, of [lowest, highest] above the zero point; lowest - 1 where it
 // reaches none of them.
-static inline int32_t qmath_reached(const qmath_channel *channel, int64_t accumulator, int32_t lowest, int32_t highest) {
+static inline int32_t qmath_reached(const qmath_channel *channel, int64_t accumulator, int32_t lowest,
+                                    int32_t highest) {
   const int64_t product = accumulator * channel->multiplier;
   int64_t level = (product + qmath_nudge(channel, 1)) >> qmath_own_bits(channel);
   if (level < 1) {
