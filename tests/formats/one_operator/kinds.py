@@ -84,10 +84,12 @@ class Kind(NamedTuple):
     witnesses: Mapping[str, str]
 
 
-MICRO = {"int8": "tflm", "int16": "tflm"}
-NARROW = {"int8": "tflm"}
-MIXED = {"int8": "tflm", "int16": "litert"}  # what TensorFlow Lite Micro knows of bytes only
-LITERT = {"int8": "litert", "int16": "litert"}
+SIGNED = {"int8": "tflm", "int16": "tflm"}
+MICRO = {**SIGNED, "uint8": "litert"}  # TensorFlow Lite Micro has kernels of uint8 no longer
+NARROW = {"int8": "tflm", "uint8": "litert"}
+MIXED = {"int8": "tflm", "int16": "litert", "uint8": "litert"}  # what it knows of int8 only
+LITERT = {"int8": "litert", "int16": "litert", "uint8": "litert"}
+BYTES = {"int8": "litert", "uint8": "litert"}
 
 
 def kind(builtin: str, make: Maker, witnesses: Mapping[str, str] = MICRO) -> Kind:
@@ -103,29 +105,29 @@ def moving(builtin: str, make: Callable[[Rng], Built], witnesses: Mapping[str, s
 KINDS: dict[str, Kind] = {
     "CONV_2D": kind("CONV_2D", weights.conv2d),
     "DEPTHWISE_CONV_2D": kind("DEPTHWISE_CONV_2D", weights.depthwise_conv2d),
-    "FULLY_CONNECTED": kind("FULLY_CONNECTED", weights.fully_connected),
+    "FULLY_CONNECTED": kind("FULLY_CONNECTED", weights.fully_connected, SIGNED),  # in floating point in LiteRT
     "TRANSPOSE_CONV": kind("TRANSPOSE_CONV", weights.transpose_conv),
-    "BATCH_MATMUL": kind("BATCH_MATMUL", weights.batch_matmul),
+    "BATCH_MATMUL": kind("BATCH_MATMUL", weights.batch_matmul, SIGNED),
     **{name: kind(name, values.joint(name)) for name in ("ADD", "SUB", "MUL")},
     **{name: moving(name, moves.pair) for name in ("MAXIMUM", "MINIMUM")},
     **{name: kind(name, values.pool) for name in ("AVERAGE_POOL_2D", "MAX_POOL_2D")},
     **{name: kind(name, values.folding) for name in ("MEAN", "SUM")},
     **{name: moving(name, moves.reduction, MIXED) for name in ("REDUCE_MAX", "REDUCE_MIN")},
     "SOFTMAX": kind("SOFTMAX", values.rows("softmax", "SoftmaxOptions")),
-    "LOG_SOFTMAX": kind("LOG_SOFTMAX", values.rows("log_softmax", "LogSoftmaxOptions"), NARROW),
-    "LOGISTIC": kind("LOGISTIC", values.function(result="logistic")),
-    "TANH": kind("TANH", values.function(result="tanh")),
+    "LOG_SOFTMAX": kind("LOG_SOFTMAX", values.rows("log_softmax", "LogSoftmaxOptions"), {"int8": "tflm"}),
+    "LOGISTIC": kind("LOGISTIC", values.function(result="logistic"), SIGNED),
+    "TANH": kind("TANH", values.function(result="tanh"), SIGNED),
     "RELU": kind("RELU", values.function()),
     "RELU6": kind("RELU6", values.bounded),
     "RELU6 to another label": kind("RELU6", values.function(), LITERT),  # Micro does not look at it
-    "RELU_N1_TO_1": kind("RELU_N1_TO_1", values.bounded, {"int8": "litert"}),  # Micro does not know it
-    "RELU_N1_TO_1 to another label": kind("RELU_N1_TO_1", values.function(), {"int8": "litert"}),
+    "RELU_N1_TO_1": kind("RELU_N1_TO_1", values.bounded, BYTES),  # Micro does not know it
+    "RELU_N1_TO_1 to another label": kind("RELU_N1_TO_1", values.function(), BYTES),
     "LEAKY_RELU": kind("LEAKY_RELU", values.leaky_relu),
     "PRELU": kind("PRELU", values.prelu, NARROW),
     "HARD_SWISH": kind("HARD_SWISH", values.function(options="HardSwishOptions"), NARROW),
-    "GELU": kind("GELU", values.gelu, {"int8": "litert"}),  # Micro does not know it
-    "ABS": kind("ABS", values.function(options="AbsOptions")),
-    "L2_NORMALIZATION": kind("L2_NORMALIZATION", values.rows("l2_normalization", "L2NormOptions"), NARROW),
+    "GELU": kind("GELU", values.gelu, BYTES),  # Micro does not know it
+    "ABS": kind("ABS", values.function(options="AbsOptions"), SIGNED),
+    "L2_NORMALIZATION": kind("L2_NORMALIZATION", values.rows("l2_normalization", "L2NormOptions"), {"int8": "tflm"}),
     "QUANTIZE": kind("QUANTIZE", values.quantize),
     "DEQUANTIZE": Kind(border, MICRO),
     "RESHAPE": moving("RESHAPE", moves.reshape),
@@ -145,7 +147,9 @@ KINDS: dict[str, Kind] = {
     "GATHER": moving("GATHER", moves.gather, MIXED),
     "TILE": moving("TILE", moves.tile, LITERT),  # Micro does not know it
     "SHAPE": Kind(computed_shape, MICRO),
-    "RESIZE_BILINEAR": moving("RESIZE_BILINEAR", moves.resize("ResizeBilinearOptions", both=False), MIXED),
+    "RESIZE_BILINEAR": moving(
+        "RESIZE_BILINEAR", moves.resize("ResizeBilinearOptions", both=False), {"int8": "tflm", "int16": "litert"}
+    ),
     "RESIZE_NEAREST_NEIGHBOR": moving(
         "RESIZE_NEAREST_NEIGHBOR", moves.resize("ResizeNearestNeighborOptions", both=True)
     ),

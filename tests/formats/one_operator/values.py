@@ -71,7 +71,9 @@ def gelu(rng: Rng, dtype: str) -> Built:
     approximate = bool(rng.integers(2))
     while True:
         built = function(options="GeluOptions", low=-9, high=-1)(rng, dtype)
-        labels = [QParams(value.label.scale, value.label.zero_point) for value in (*built.operands, *built.results)]
+        labels = [
+            QParams(value.label.scale, value.label.zero_point, dtype) for value in (*built.operands, *built.results)
+        ]
         if not gelu_obstacle(labels, "tanh" if approximate else "none"):
             return built._replace(fields={"Approximate": approximate})
 

@@ -103,12 +103,15 @@ def batch_matmul(rng: Rng, dtype: str) -> Built:
 
 
 def _linear(rng: Rng, dtype: str, source: Quantization, shape: Shape, axis: int) -> tuple[Any, ...]:
-    """Weight, bias, and a label for the result: one scale or one for each channel, some of whose weights are all 0."""
+    """Weight, bias, and a label for the result: one scale or one for each channel, some of whose weights are all 0.
+
+    Weights of uint8 have one scale, and a zero point.
+    """
     channels = shape[axis]
     lowest = int(rng.choice([-127, -127, -128]))
     weight = rng.integers(lowest, 128, shape)
     weight[(slice(None),) * axis + (rng.random(channels) < 0.1,)] = 0
-    count = channels if rng.random() < 0.7 else 1
+    count = channels if rng.random() < 0.7 and dtype != "uint8" else 1
     scales = np.float32(2.0 ** rng.uniform(-9, -5, count))
     products = np.float32(source.scale[0]) * scales
     norms = np.sqrt((np.moveaxis(weight, axis, 0).reshape(channels, -1).astype(float) ** 2).sum(1)) * scales
@@ -116,8 +119,13 @@ def _linear(rng: Rng, dtype: str, source: Quantization, shape: Shape, axis: int)
     bias = np.round(rng.normal(0, 2.0 ** rng.uniform(0, 7), channels) * label.scale[0] / products)
     kind = "int64" if dtype == "int16" else "int32"
     weights = Value(shape, Quantization(_floats(scales), 0, axis), "int8", weight.astype(np.int8))
+    if dtype == "uint8":
+        zero_point = int(rng.integers(1, 256))
+        shifted = np.clip(weight + zero_point, 0, 255)
+        weights = Value(shape, Quantization(_floats(scales), zero_point), dtype, shifted.astype(np.uint8))
     biases = Value((channels,), Quantization(_floats(products)), kind, bias.astype(kind))
-    return weights, biases if rng.random() < 0.85 else None, label
+    bare = rng.random() >= 0.85 and dtype != "uint8"  # LiteRT's kernels of uint8 want a bias
+    return weights, None if bare else biases, label
 
 
 def _floats(values: np.ndarray) -> tuple[float, ...]:
