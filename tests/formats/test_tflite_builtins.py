@@ -6,6 +6,7 @@ UNFLOAT_PEER_MODELS sets how many random models of each builtin are run.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,14 @@ import pytest
 from tests.conformance.generate import codes_for, generator
 from tests.formats.one_operator.built import Rng, Value, codes, file_of, moved, numbers
 from tests.formats.one_operator.kinds import KINDS, Job, Key, Outcome, job, outcomes
-from tests.formats.one_operator.weights import conv2d
+from tests.formats.one_operator.weights import conv2d, fully_connected
 from tests.peers.call import peer
 from unfloat.formats.tflite.encode import encode
 from unfloat.formats.tflite.model import Quantization, TfModel, TfOperator, TfTensor
 from unfloat.formats.tflite.read import from_bytes
 from unfloat.formats.tflite.write import to_bytes
 from unfloat.ir.graph import Shape
+from unfloat.ir.instruction import Instruction
 from unfloat.program.interpret import interpret
 from unfloat.spec.errors import UnsupportedError
 
@@ -50,6 +52,29 @@ def test_random_files(name: str, dtype: str, tried: Tried) -> None:
         assert again.digest() == from_bytes(to_bytes(again)).digest()
         for one, other in zip(interpret(again, given), interpret(program, given), strict=True):
             np.testing.assert_array_equal(one.reshape(other.shape), other)
+
+
+def test_litert_rounds_fully_connected_of_uint8_once() -> None:
+    """What today's LiteRT does differently from the integer kernels, and nothing else: no product is a tie here."""
+    rng = generator("uint8", "FULLY_CONNECTED")
+    files = [file_of("FULLY_CONNECTED", fully_connected(rng, "uint8"), rng, "uint8") for _ in range(60)]
+    programs = [from_bytes(file) for file in files]
+    given = [codes_for(program, 4, "uint8") for program in programs]
+    answers = peer("litert")(list(zip(files, given, strict=True)))
+    others = 0
+    for program, inputs, (answer,) in zip(programs, given, answers, strict=True):
+        once = replace(program, instructions=tuple(map(rounded_once, program.instructions)))
+        (expected,), (twice,) = interpret(once, inputs), interpret(program, inputs)
+        np.testing.assert_array_equal(answer.reshape(expected.shape), expected)
+        others += np.count_nonzero(expected != twice)
+        assert np.abs(expected.astype(int) - twice).max() <= 1
+    assert others
+
+
+def rounded_once(instruction: Instruction) -> Instruction:
+    """The instruction with the other rounding, where it has one."""
+    changes = {"rounding": "single"} if "rounding" in instruction.attributes else {}
+    return replace(instruction, attributes={**instruction.attributes, **changes})
 
 
 def masked(

@@ -18,6 +18,7 @@ from tests.peers.protocol import Arrays
 from unfloat.formats.tflite.encode import encode
 from unfloat.formats.tflite.model import TfModel, TfOperator, TfTensor
 from unfloat.formats.tflite.read import from_bytes
+from unfloat.formats.tflite.table.activations import gelu_obstacle, hard_swish_obstacle, leaky_relu_obstacle
 from unfloat.ops import REGISTRY
 from unfloat.program.program import Program
 from unfloat.runtime.engine import Engine
@@ -102,6 +103,7 @@ def moving(builtin: str, make: Callable[[Rng], Built], witnesses: Mapping[str, s
     return kind(builtin, lambda rng, _: make(rng), witnesses)
 
 
+FORMS = ("none", "tanh")  # of GELU
 KINDS: dict[str, Kind] = {
     "CONV_2D": kind("CONV_2D", weights.conv2d),
     "DEPTHWISE_CONV_2D": kind("DEPTHWISE_CONV_2D", weights.depthwise_conv2d),
@@ -122,10 +124,21 @@ KINDS: dict[str, Kind] = {
     "RELU6 to another label": kind("RELU6", values.function(), LITERT),  # Micro does not look at it
     "RELU_N1_TO_1": kind("RELU_N1_TO_1", values.bounded, BYTES),  # Micro does not know it
     "RELU_N1_TO_1 to another label": kind("RELU_N1_TO_1", values.function(), BYTES),
-    "LEAKY_RELU": kind("LEAKY_RELU", values.leaky_relu),
+    "LEAKY_RELU": kind(
+        "LEAKY_RELU",
+        values.agreeing(values.leaky_relu, lambda labels, fields: leaky_relu_obstacle(labels, fields["Alpha"])),
+    ),
     "PRELU": kind("PRELU", values.prelu, NARROW),
-    "HARD_SWISH": kind("HARD_SWISH", values.function(options="HardSwishOptions"), NARROW),
-    "GELU": kind("GELU", values.gelu, BYTES),  # Micro does not know it
+    "HARD_SWISH": kind(
+        "HARD_SWISH",
+        values.agreeing(values.function(options="HardSwishOptions"), lambda labels, _: hard_swish_obstacle(labels)),
+        NARROW,
+    ),
+    "GELU": kind(
+        "GELU",
+        values.agreeing(values.gelu, lambda labels, fields: gelu_obstacle(labels, FORMS[fields["Approximate"]])),
+        BYTES,
+    ),  # Micro does not know it
     "ABS": kind("ABS", values.function(options="AbsOptions"), SIGNED),
     "L2_NORMALIZATION": kind("L2_NORMALIZATION", values.rows("l2_normalization", "L2NormOptions"), {"int8": "tflm"}),
     "QUANTIZE": kind("QUANTIZE", values.quantize),

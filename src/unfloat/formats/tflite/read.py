@@ -1,7 +1,8 @@
 """Read a quantized `.tflite` file, others' too, into a Program with the same bits, or say by name why that cannot be.
 
 The same bits means: those of TensorFlow Lite Micro's reference kernels for int8 and int16, and of LiteRT's for uint8;
-of LiteRT's too where Micro's do not do what a file says: RELU6 to another label, the border of SPACE_TO_BATCH_ND.
+of LiteRT's too where Micro's do not do what a file says: RELU6 to another label, the border of SPACE_TO_BATCH_ND. But
+FULLY_CONNECTED of uint8, which today's LiteRT rounds once, is rounded twice, as by TFLite's integer kernels.
 QUANTIZE from real numbers at the entry and DEQUANTIZE to them at the exit are the Program's border; any other operator
 on real numbers is refused, never kept.
 """

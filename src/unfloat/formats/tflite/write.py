@@ -1,8 +1,9 @@
 """Write a Program as a `.tflite` file with the same bits, or say by name why that cannot be.
 
 The same bits means: in TensorFlow Lite Micro's reference kernels (CMSIS-NN's defaults) for int8 and int16, and in
-LiteRT's reference kernels for uint8, which Micro does not know. Where LiteRT runs an int8 or int16 file, a code may
-differ by one: it requantizes FULLY_CONNECTED in floating point, so does it make the tables of LOGISTIC and TANH, and it
+LiteRT's reference kernels for uint8, which Micro does not know; but for FULLY_CONNECTED of uint8, which LiteRT rounds
+once where TFLite's integer kernels, and these bits, round twice. Where it runs an int8 or int16 file, a code may differ
+by one: it requantizes FULLY_CONNECTED in floating point, so does it make the tables of LOGISTIC and TANH, and it
 forms the factors of MUL, LEAKY_RELU, ABS and HARD_SWISH in float32. Micro runs grouped convolutions too.
 
 LiteRT forms the factors of SVDF in float32 as well, and knows no SVDF whose state is bytes; its LSTM takes logistic and

@@ -38,7 +38,7 @@ def _sigmoid_obstacle(labels: Sequence[QParams]) -> str:
     return ""
 
 
-def _hard_swish_obstacle(labels: Sequence[QParams]) -> str:
+def hard_swish_obstacle(labels: Sequence[QParams]) -> str:
     """The same for HARD_SWISH."""
     scale, output_scale = (label.scale[0] for label in labels)
     if scale >= HARD_SWISH_SCALE and output_scale <= HARD_SWISH_RATIO * scale:
@@ -59,7 +59,7 @@ def gelu_obstacle(labels: Sequence[QParams], approximate: str) -> str:
     return TIE if (near & inside).any() else ""
 
 
-def _leaky_relu_obstacle(labels: Sequence[QParams], slope: float) -> str:
+def leaky_relu_obstacle(labels: Sequence[QParams], slope: float) -> str:
     """The same for LEAKY_RELU."""
     scale, output_scale = (label.scale[0] for label in labels)
     below = float32(scale * abs(slope)) / output_scale
@@ -76,7 +76,7 @@ def _multiples(factor: float) -> list[int]:
     return found
 
 
-OBSTACLES = {"LOGISTIC": _sigmoid_obstacle, "TANH": _sigmoid_obstacle, "HARD_SWISH": _hard_swish_obstacle}
+OBSTACLES = {"LOGISTIC": _sigmoid_obstacle, "TANH": _sigmoid_obstacle, "HARD_SWISH": hard_swish_obstacle}
 
 
 def _writer(builtin: str) -> Writer:
@@ -101,7 +101,7 @@ def _gelu(scope: Scope, i: Instruction) -> None:
 
 def _leaky_relu(scope: Scope, i: Instruction) -> None:
     slope = slope_value(i.attributes)
-    if reason := _leaky_relu_obstacle([scope.label(name) for name in (i.inputs[0], i.name)], slope):
+    if reason := leaky_relu_obstacle([scope.label(name) for name in (i.inputs[0], i.name)], slope):
         raise UnsayableError(reason)
     emit_plain(scope, "LEAKY_RELU", i.inputs, i.name, clamp_of(i), Alpha=slope)
 
@@ -160,7 +160,7 @@ def _read_leaky_relu(draft: Draft, operator: TfOperator) -> None:
     if not isinstance(slope, int | float) or not math.isfinite(slope):
         raise UnreadableError(f"required a finite alpha, found {slope}")
     labels = [draft.label(name) for name in (operator.inputs[0], operator.outputs[0])]
-    if reason := _leaky_relu_obstacle(labels, slope):
+    if reason := leaky_relu_obstacle(labels, slope):
         raise UnreadableError(reason)
     attributes = {"slope": slope_pair(slope), **draft.clamp(operator)}
     draft.define(operator.outputs[0], "leaky_relu", (draft.operand(operator.inputs[0]),), attributes)
