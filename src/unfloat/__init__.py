@@ -1,8 +1,12 @@
 """Unfloat turns a floating-point network into one that computes with integers only, the same bits everywhere."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from unfloat.api import certify, compare, compile_program, convert, export, fit, load, prepare, quantize, survey
 from unfloat.program.program import Program
-from unfloat.quant.recipe import InputSpec, Override, Recipe, Training
 from unfloat.spec.errors import (
     CalibrationError,
     ExportError,
@@ -18,6 +22,9 @@ from unfloat.spec.errors import (
     UnfloatError,
     UnsupportedError,
 )
+
+if TYPE_CHECKING:
+    from unfloat.quant.recipe import InputSpec, Override, Recipe, Training
 
 __version__ = "0.1.0"
 __all__ = [
@@ -50,3 +57,10 @@ __all__ = [
     "quantize",
     "survey",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Recipes, which a process that only runs a program starts without."""
+    if name in ("InputSpec", "Override", "Recipe", "Training"):
+        return getattr(importlib.import_module("unfloat.quant.recipe"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unfloat.program.program import Program
-from unfloat.quant.recipe import Recipe
 from unfloat.spec.errors import ExportError, MissingExtraError, UnsupportedError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import nn
     from torch.export import ExportedProgram
     from torch.optim import Optimizer
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from unfloat.formats.tflite.survey import Survey
     from unfloat.quant.comparison import Comparison
     from unfloat.quant.objective import Loss
+    from unfloat.quant.recipe import Recipe
     from unfloat.quant.student import Student
     from unfloat.quant.training_loop import History, Schedule, Validation
     from unfloat.runtime.engine import Engine
@@ -55,7 +57,7 @@ def quantize(
     reader = _reader_of(model)
     passes = _room("unfloat.passes", "torch")
     result: Program = post_training.quantize(
-        model, calibration, recipe or Recipe(), reader.read, passes.prepare, progress
+        model, calibration, recipe or _recipe(), reader.read, passes.prepare, progress
     )
     return result
 
@@ -90,7 +92,7 @@ def prepare(
     reader = _room("unfloat.formats.torch.read", "torch")
     passes = _room("unfloat.passes", "torch")
     student: Student = train.prepare(
-        model, example_inputs, recipe or Recipe(), calibration, reader.read, passes.prepare, progress
+        model, example_inputs, recipe or _recipe(), calibration, reader.read, passes.prepare, progress
     )
     return student
 
@@ -222,7 +224,7 @@ def load(path: str | Path) -> Program:
         UnsupportedError: Operators of a `.tflite` file that a Program cannot hold, all of them listed.
         OSError: There is no such file, or it cannot be read.
     """
-    if Path(path).suffix == ".tflite":
+    if _suffix(path) == ".tflite":
         program: Program = _room("unfloat.formats.tflite.read", "tflite").read(path)
         return program
     from unfloat.program.file import load as load_file
@@ -281,11 +283,11 @@ def writer_for(path: str | Path, to: str | None = None) -> Callable[..., None]:
         return writers[to]
     if str(path).endswith(("/", "\\")):
         return _write_c
-    if Path(path).suffix == ".tflite":
+    if _suffix(path) == ".tflite":
         return _write_tflite
-    if not str(path) or not Path(path).is_dir():
+    if not os.path.isdir(path):
         required = "the suffix .tflite, or a folder's path, which ends in /, for C"
-        raise ExportError(f"{path}: required {required}, found {Path(path).suffix or 'none'}")
+        raise ExportError(f"{path}: required {required}, found {_suffix(path) or 'none'}")
     return _write_c
 
 
@@ -304,19 +306,31 @@ def _write_c(program: Program, path: str | Path, **options: Any) -> None:
     _require_options("c", options, "name", "samples")
     from unfloat.formats.c.layer import Prepared
     from unfloat.formats.c.write import write
+    from unfloat.quant.recipe import Recipe
 
     prepared = [Prepared(*layer) for layer in compile_program(program, level="scalar").layers()]
     picture = Recipe.from_toml(program.metadata.get("recipe", "")).input
     write(program, path, prepared, picture=picture, **options)
 
 
+def _recipe() -> Recipe:
+    """The wishes of those who say none."""
+    from unfloat.quant.recipe import Recipe
+
+    return Recipe()
+
+
 def _reader_of(model: Any) -> Any:
     """The room that reads a float model: a module, or a file by its suffix."""
-    if not isinstance(model, str | Path):
+    if not isinstance(model, str | os.PathLike):
         return _room("unfloat.formats.torch.read", "torch")
-    if Path(model).suffix != ".tflite":
+    if _suffix(model) != ".tflite":
         raise UnsupportedError(f"{model}: required a module, or a file with the suffix .tflite", [])
     return _room("unfloat.formats.tflite.read_float", "tflite")
+
+
+def _suffix(path: str | os.PathLike[str]) -> str:
+    return os.path.splitext(path)[1]
 
 
 def _room(name: str, extra: str) -> Any:

@@ -11,8 +11,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -24,6 +23,9 @@ from unfloat.program.program import VERSION, Program
 from unfloat.program.verify import check
 from unfloat.spec.errors import ExportError, InvalidProgramError, NumericDomainError
 from unfloat.spec.qparams import QParams
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KEY = "unfloat"
 T = TypeVar("T")
@@ -57,6 +59,7 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         ExportError: The path cannot be written.
     """
     import tempfile  # here, as reading needs none of it
+    from pathlib import Path
 
     path = Path(path)
     temporary = None
@@ -88,12 +91,13 @@ def read_bytes(path: str | Path) -> bytes:
         OSError: There is no such file, it is a folder, a pipe or a device, or it cannot be read.
     """
     require_file(path)
-    return Path(path).read_bytes()
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def require_file(path: str | Path) -> None:
     """Raise OSError unless the path leads to a file: a pipe would be waited for, a device may never end."""
-    mode = Path(path).stat().st_mode
+    mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(f"{path}: required a file, found a directory")
     if not stat.S_ISREG(mode):
