@@ -52,7 +52,9 @@ def write_page(found: dict[str, dict[str, Any]]) -> None:
         "",
         "TFLM is TensorFlow Lite Micro; LiteRT's reference kernels are asked where it does not know the operator or the",
         "width. Two of TFLM's kernels are not what their files mean: `RELU6` does not look at its output's own label, and",
-        "`SPACE_TO_BATCH_ND` borders with code 0 where real 0 has another one. There LiteRT's bits are read.",
+        "`SPACE_TO_BATCH_ND` borders with code 0 where real 0 has another one. There LiteRT's bits are read. Codes of uint8",
+        "are LiteRT's alone. It rounds their `FULLY_CONNECTED` once, where TFLite's integer kernels round twice, as here:",
+        "`tests/formats/test_tflite_builtins.py` holds that nothing else differs.",
     ]
     rows = [[found[key][column] for column in COLUMNS] for key in order if key in found]
     results.write("one_operator", "Random files of one operator", COLUMNS, rows, notes)
