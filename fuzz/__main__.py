@@ -1,6 +1,8 @@
-"""Fuzz both readers and the engine's native entry for a given time, one after the other; print what was done.
+"""Fuzz both readers and the engine's native entry for a given time; print what was done.
 
-    python -m fuzz --seconds 120 [--page]       # or: make fuzz FUZZ_SECONDS=120
+    python -m fuzz --seconds 120 [--jobs 3] [--page]       # or: make fuzz FUZZ_SECONDS=120
+
+Each has a third of the time; one runs after the other, or --jobs of them side by side.
 
 Needs the extra `fuzz` (atheris) and clang with its sanitizers. What is found is kept under build/fuzz, so that the next
 run goes on from there; a file that breaks something lies there too, beside the fuzzer's log. `--page` writes
@@ -15,6 +17,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,13 +94,16 @@ def main() -> int:
     """Build, fuzz, print; 1 where something was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=120, help="of all three together, without building")
+    parser.add_argument("--jobs", type=int, default=1, help="how many run at a time")
     parser.add_argument("--page", action="store_true", help="write docs/results/fuzz.md")
     arguments = parser.parse_args()
     each = max(arguments.seconds // len(TARGETS), 1)
     corpus.write(WORK / "seeds")
     commands = {kind: [sys.executable, "-m", "fuzz.readers", kind] for kind in corpus.WRITERS}
     commands["engine"] = [str(build_native())]
-    outcomes = {target: fuzz(target, commands[target], each) for target in TARGETS}
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        found = pool.map(lambda target: fuzz(target, commands[target], each), TARGETS)
+        outcomes = dict(zip(TARGETS, found, strict=True))
     columns = ("entry", "seconds", "executions", "edges reached", "files kept", "most memory, MB", "exit code")
     rows = [[target, each, o.executions, o.edges, o.files, o.memory, o.code] for target, o in outcomes.items()]
     if arguments.page:

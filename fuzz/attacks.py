@@ -238,6 +238,29 @@ TFLITE: dict[str, Attack] = {
         lambda: net("GATHER", "GatherOptions", codes("x", 1, 4), numbers("i", [0, 1, 2, 2**31 - 1]), Axis=1),
         "required indices below 4",
     ),
+    "an output that is a constant": (
+        lambda: encode(
+            TfModel(
+                {
+                    "x": codes("x", 1, 4),
+                    "c": TfTensor("c", (1, 4), "int8", Quantization((1.0,)), np.zeros((1, 4), np.int8)),
+                },
+                (),
+                (("x", "x"),),
+                (("y", "c"),),
+            ),
+            "",
+        ),
+        "output y: required a value that is computed, found a constant",
+    ),
+    "a tile of half a billion cells": (
+        lambda: net("TILE", "TileOptions", codes("x", 1, 4), numbers("m", [1, 2**27])),
+        "constants and indices of no more than",
+    ),
+    "a tile of nothing": (
+        lambda: net("TILE", "TileOptions", codes("x", 1, 4), numbers("m", [1, 0])),
+        "required a number of times for each of 2 dimensions",
+    ),
     "indices that data decide": (
         lambda: net("GATHER", "GatherOptions", codes("x", 1, 4), codes("i", 1, 4), Axis=1),
         "required",

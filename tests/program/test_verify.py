@@ -9,12 +9,13 @@ import pytest
 
 from tests.conformance.generate import DRAWS, all_cases, build
 from tests.program.nets import small_net
+from unfloat.ir.instruction import Tensor
 from unfloat.ops import REGISTRY
 from unfloat.program.certificate import verify
 from unfloat.program.program import Program
 from unfloat.spec.backend import NumpyBackend
 from unfloat.spec.errors import InvalidProgramError
-from unfloat.spec.qparams import QParams, positive_scale
+from unfloat.spec.qparams import STORAGE, QParams, positive_scale
 
 
 def test_certificate_of_a_small_net() -> None:
@@ -118,3 +119,14 @@ def test_a_constant_that_is_empty_is_refused() -> None:
     )
     with pytest.raises(InvalidProgramError, match="bias not to be empty"):
         verify(replace(program, instructions=(empty, *program.instructions[1:])))
+
+
+def test_an_output_that_is_a_constant_is_refused() -> None:
+    program = small_net()
+    port, value = program.outputs[0], "of the file"
+    label = program.tensors[port.value].qparams
+    constant = Tensor(value, (1, 3), label, np.full((1, 3), label.zero_point, STORAGE[label.dtype]))
+    tensors = {**program.tensors, value: constant}
+    other = replace(port, name="more", value=value, shape=(1, 3), permutation=(0, 1))
+    with pytest.raises(InvalidProgramError, match="output more: required an activation, found a constant"):
+        verify(replace(program, tensors=tensors, outputs=(port, other)))

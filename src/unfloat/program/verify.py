@@ -121,7 +121,7 @@ def _check_ports(program: Program) -> None:
             tensor = program.tensors.get(port.value)
             if tensor is None:
                 raise InvalidProgramError(f"{where}: required a tensor of the program, found {port.value!r}")
-            _require(tensor.data is None or kind == "output", where, "an activation", "a constant")
+            _require(tensor.data is None, where, "an activation", "a constant")
             _require(port.shape == tensor.shape, where, f"the shape of its tensor, {tensor.shape}", port.shape)
             whole = sorted(port.permutation) == list(range(len(port.shape))) and port.permutation[0] == 0
             _require(whole, where, "a permutation that keeps the batch in front", port.permutation)

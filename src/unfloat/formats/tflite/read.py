@@ -152,6 +152,8 @@ def _entry(draft: Draft, user: str, name: str, problems: list[str]) -> Iterator[
 def _exit(draft: Draft, user: str, name: str, problems: list[str]) -> Iterator[Port]:
     """An output, or a problem."""
     try:
+        if draft.tensor(name).data is not None:
+            raise UnreadableError("required a value that is computed, found a constant")
         yield _port(draft, user, draft.operand(name))
     except BatchTouchedError:
         raise
