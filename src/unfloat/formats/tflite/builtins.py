@@ -53,12 +53,6 @@ BUILTINS = {
     "SLICE": ("SliceOptions", 2, 1, 4),
     "STRIDED_SLICE": ("StridedSliceOptions", 2, 1, 4),
 }
-HINTS = {  # operators that are not known and that users meet, and what to try instead
-    "WHILE": "unroll the recurrent layer, or convert Keras 2's LSTM, which becomes one operator",
-    **dict.fromkeys(("ELU", "EXP", "LOG"), "train it with ReLU, SiLU or hard-swish"),
-    **dict.fromkeys(("RSQRT", "SQUARED_DIFFERENCE"), "train it with batch normalization"),
-    "CONV_3D": "convolutions along one or two axes",
-}
 MAX_CONCATENATED = 10  # operands of CONCATENATION in TensorFlow Lite Micro
 MAX_RANK = 5  # of PAD, TRANSPOSE, SLICE, MAXIMUM and MINIMUM in TensorFlow Lite Micro
 MAX_STRIDED_RANK = 4  # of STRIDED_SLICE in TensorFlow Lite Micro

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from unfloat.formats.tflite.batching import undo
-from unfloat.formats.tflite.builtins import HINTS, UnreadableError
+from unfloat.formats.tflite.builtins import UnreadableError
 from unfloat.formats.tflite.decode import decode
 from unfloat.formats.tflite.draft import BatchTouchedError, Draft
 from unfloat.formats.tflite.fold import fold
@@ -27,6 +27,13 @@ from unfloat.program.file import naming, read_bytes
 from unfloat.program.program import Program
 from unfloat.program.verify import check
 from unfloat.spec.errors import NumericDomainError, UnsupportedError
+
+HINTS = {  # operators that are not known and that users meet, and what to try instead
+    "WHILE": "unroll the recurrent layer, or convert Keras 2's LSTM, which becomes one operator",
+    **dict.fromkeys(("ELU", "EXP", "LOG"), "train it with ReLU, SiLU or hard-swish"),
+    **dict.fromkeys(("RSQRT", "SQUARED_DIFFERENCE"), "train it with batch normalization"),
+    "CONV_3D": "convolutions along one or two axes",
+}
 
 
 def read(path: str | Path) -> Program:
