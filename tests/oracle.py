@@ -915,8 +915,18 @@ def _tanh_at(argument: int) -> int:
     return (result - 2**23 + 2**7 if argument >= 0 else -result + 2**23 + 2**7 - 1) >> 8
 
 
-def _table_argument(code: int, scale: float) -> int:
+def _near_power(scale: float) -> int | None:
+    """The exponent of the power of two that a scale is taken for (TFLite CheckedLog2, in float32)."""
+    logarithm = float32(float32(math.log(scale)) * float32(1 / float32(math.log(2))))
+    near = abs(float32(logarithm - round(logarithm))) < float32(1e-3)
+    return round(logarithm) if near else None
+
+
+def _table_argument(code: int, scale: float, powers: Sequence[int]) -> int:
     """scale * code in 12288ths: the factor's 15 high bits, truncated, then one rounding (TFLite LOGISTIC on int16)."""
+    power = _near_power(scale)
+    if power in powers:
+        return code * 3 << (power + 12)
     factor, shift = scale * 4096 * 3, 0
     while factor <= INT16_MAX / 2 and shift <= 30:
         factor, shift = factor * 2, shift + 1
@@ -926,12 +936,12 @@ def _table_argument(code: int, scale: float) -> int:
 
 def logistic_int16(x: Tensor, scale: float) -> Tensor:
     """The logistic function in 2^-15 by a table of 2^9 steps a segment (TFLite LOGISTIC on int16)."""
-    return Tensor.of(x.shape, lambda index: _logistic_at(_table_argument(x.at(*index), scale)))
+    return Tensor.of(x.shape, lambda index: _logistic_at(_table_argument(x.at(*index), scale, (-12,))))
 
 
 def tanh_int16(x: Tensor, scale: float) -> Tensor:
     """tanh(x) = 2 / (1 + e^-2x) - 1 in 2^-15 by the same table, 2^8 steps a segment (TFLite TANH on int16)."""
-    return Tensor.of(x.shape, lambda index: _tanh_at(_table_argument(x.at(*index), scale)))
+    return Tensor.of(x.shape, lambda index: _tanh_at(_table_argument(x.at(*index), scale, (-12, -11))))
 
 
 def _times_int16(a: int, b: int) -> int:

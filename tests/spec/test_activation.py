@@ -62,6 +62,26 @@ def test_the_least_scales_give_the_code_at_zero(exponent: int) -> None:
                 to_bytes(program)
 
 
+@pytest.mark.parametrize("power", [-12, -11])
+@pytest.mark.parametrize(("end", "inwards"), [(0, 1), (1, -1)])
+def test_scales_near_a_power_of_two_are_taken_for_it(power: int, end: int, inwards: int) -> None:
+    """The last float32 on either side of what TFLite's CheckedLog2 says, in both meanings."""
+    last = np.float32(act.NEAR_POWERS[power][end])
+    outside = np.nextafter(last, np.float32(-inwards), dtype=np.float32)
+    assert act.curve_input(float(last), (power,)) == (3 << (power + 12), 0)
+    assert act.curve_input(float(outside), (power,)) == act.curve_input(float(outside)) != (3 << (power + 12), 0)
+    for scale in (float(last), float(outside)):
+        for operator, witness, powers in (
+            (act.logistic_curve, oracle.logistic_int16, act.LOGISTIC_POWERS),
+            (act.tanh_curve, oracle.tanh_int16, act.TANH_POWERS),
+        ):
+            steps = np.arange(-32768, 32768, 97)
+            ends = act.logistic_ends(act.LOGISTIC_BEYOND if operator is act.logistic_curve else act.TANH_BEYOND)
+            found = act.along_curve(steps, ends.astype(np.int64), operator(*act.curve_input(scale, powers)))
+            expected = witness(oracle.Tensor.of((len(steps),), lambda at, steps=steps: int(steps[at[0]])), scale)
+            assert found.tolist() == [expected.at(i) for i in range(len(steps))]
+
+
 def test_a_scale_out_of_reach_is_an_error() -> None:
     with pytest.raises(NumericDomainError, match="logistic and tanh"):
         act.curve_input(float32(8 / 3))

@@ -20,7 +20,9 @@ from unfloat.ops._operator import Case, Domain, Operator, Params, QuantRecord
 from unfloat.ops._rescaling import scale_of
 from unfloat.spec.activation import (
     LOGISTIC_BEYOND,
+    LOGISTIC_POWERS,
     TANH_BEYOND,
+    TANH_POWERS,
     Curve,
     along_curve,
     curve_input,
@@ -93,7 +95,7 @@ def _copied(constants: Mapping[str, Any]) -> dict[str, Any]:
 def _logistic(source: QParams, target: QParams) -> dict[str, Any]:
     scale = scale_of(source)
     if target.dtype == "int16":
-        return {**asdict(logistic_curve(*curve_input(scale))), "table": logistic_ends(LOGISTIC_BEYOND)}
+        return {**asdict(logistic_curve(*curve_input(scale, LOGISTIC_POWERS))), "table": logistic_ends(LOGISTIC_BEYOND)}
     return {**asdict(NO_CURVE), "table": _table(logistic_steps(_steps(source), sigmoid_input(scale)), target)}
 
 
@@ -101,7 +103,7 @@ def _tanh(source: QParams, target: QParams) -> dict[str, Any]:
     """On 16 bits `2 logistic(2 x) - 1`: the logistic's ends, twice as dense."""
     scale = scale_of(source)
     if target.dtype == "int16":
-        return {**asdict(tanh_curve(*curve_input(scale))), "table": logistic_ends(TANH_BEYOND)}
+        return {**asdict(tanh_curve(*curve_input(scale, TANH_POWERS))), "table": logistic_ends(TANH_BEYOND)}
     return {**asdict(NO_CURVE), "table": _table(tanh_steps(_steps(source), sigmoid_input(scale)), target)}
 
 

@@ -6,6 +6,7 @@ machine makes the same table.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -200,12 +201,28 @@ SEGMENTS = 255
 CURVE_STEPS = 3 * 2**12  # of the argument, for 1
 
 
-def curve_input(scale: float) -> tuple[int, int]:
+NEAR_POWERS = {  # scales that TFLite takes for 2^-12, 2^-11: logarithms less than 10^-3 away, to float32
+    -12: (float.fromhex("0x1.ffa538p-13"), float.fromhex("0x1.002d6ap-12")),
+    -11: (float.fromhex("0x1.ffa530p-12"), float.fromhex("0x1.002d6ep-11")),
+}
+LOGISTIC_POWERS = (-12,)
+TANH_POWERS = (-12, -11)
+
+
+def curve_input(scale: float, powers: Sequence[int] = ()) -> tuple[int, int]:
     """The factor `scale * 3 * 4096` as 15 bits and a shift to the right; truncated, as TFLite's is.
+
+    Args:
+        scale: Of the codes.
+        powers: Exponents of two for which scales near them are taken.
 
     Raises:
         NumericDomainError: The factor does not fit 15 bits.
     """
+    for power in powers:
+        least, most = NEAR_POWERS[power]
+        if least <= scale <= most:
+            return 3 << (power + 12), 0
     factor, shift = scale * CURVE_STEPS, 0
     while factor <= WORD_MAX / 2 and shift < 31:
         factor, shift = factor * 2, shift + 1

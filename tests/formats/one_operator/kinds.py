@@ -117,8 +117,8 @@ KINDS: dict[str, Kind] = {
     **{name: moving(name, moves.reduction, MIXED) for name in ("REDUCE_MAX", "REDUCE_MIN")},
     "SOFTMAX": kind("SOFTMAX", values.rows("softmax", "SoftmaxOptions")),
     "LOG_SOFTMAX": kind("LOG_SOFTMAX", values.rows("log_softmax", "LogSoftmaxOptions"), {"int8": "tflm"}),
-    "LOGISTIC": kind("LOGISTIC", values.function(result="logistic"), SIGNED),
-    "TANH": kind("TANH", values.function(result="tanh"), SIGNED),
+    "LOGISTIC": kind("LOGISTIC", values.sigmoid("logistic"), SIGNED),
+    "TANH": kind("TANH", values.sigmoid("tanh"), SIGNED),
     "RELU": kind("RELU", values.function()),
     "RELU6": kind("RELU6", values.bounded),
     "RELU6 to another label": kind("RELU6", values.function(), LITERT),  # Micro does not look at it

@@ -61,6 +61,20 @@ def function(*, result: str = "", options: str = "", low: float = -12, high: flo
     return build
 
 
+def sigmoid(op: str) -> Maker:
+    """LOGISTIC, TANH; int16 scales often near a power of two, for which the kernels take them."""
+    make = function(result=op)
+
+    def build(rng: Rng, dtype: str) -> Built:
+        built = make(rng, dtype)
+        if dtype != "int16" or rng.random() < 0.5:
+            return built
+        scale = float(np.float32(2.0 ** (rng.integers(-13, -9) + rng.uniform(-0.002, 0.002))))
+        return built._replace(operands=[codes(built.operands[0].shape, Quantization((scale,)))])
+
+    return build
+
+
 def bounded(rng: Rng, dtype: str) -> Built:
     """RELU6 and RELU_N1_TO_1 of one label."""
     shape, label = sizes(rng), label_of(rng, dtype, -8, 0)
