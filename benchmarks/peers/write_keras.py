@@ -116,9 +116,9 @@ def pooled(layer: Callable[..., Any]) -> Callable[[Rng], keras.Model]:
 
 
 def each(name: str, least: int = 1) -> Callable[[Rng], keras.Model]:
-    """An activation after a layer, so that its operand has a range of its own."""
+    """An activation after a layer, so that its operand has a range of its own; LiteRT convolves in integers."""
     return lambda rng: network(
-        (number(rng, 1, 9), number(rng, 1, 9)), layers.Dense(number(rng, least, 16)), layers.Activation(name)
+        (number(rng, 1, 9), number(rng, 1, 9)), layers.Conv1D(number(rng, least, 16), 1), layers.Activation(name)
     )
 
 
