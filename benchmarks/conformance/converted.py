@@ -120,16 +120,8 @@ def measure(name: str, dtype: str, paths: Sequence[Path]) -> tuple[list[object],
     for line in wrong:
         print(f"{name} {dtype}: {line}")
     builtins = ", ".join(f"`{builtin}`" for builtin, _ in found.builtins.most_common())
-    return [
-        f"`{name}`",
-        dtype,
-        builtins,
-        found.made,
-        len(found.jobs),
-        *counts,
-        f"{codes:,}",
-        len(wrong),
-    ], found.problems
+    row = [f"`{name}`", dtype, builtins, found.made, len(found.jobs), *counts, f"{codes:,}", len(wrong)]
+    return row, found.problems
 
 
 def float_gap(paths: Sequence[Path]) -> tuple[int, float, Counter[str]]:
@@ -159,6 +151,12 @@ def float_gap(paths: Sequence[Path]) -> tuple[int, float, Counter[str]]:
     return len(graphs), max(gaps), problems
 
 
+def written(folder: Path, name: str, width: str, models: int) -> list[Path]:
+    """The first so many files of a name that are there."""
+    paths = (folder / f"{name}_{width}_{index}.tflite" for index in range(models))
+    return [path for path in paths if path.exists()]
+
+
 def write(by: Converter, folder: Path, models: int, names: Sequence[str]) -> None:
     """Write the files that are missing."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -181,7 +179,7 @@ def main() -> None:
     names = arguments.names or sorted({path.name.rsplit("_", 2)[0] for path in folder.glob("*_*_0.tflite")})
     rows, notes, problems = [], [], Counter[str]()
     for name in names:
-        paths = {w: sorted(folder.glob(f"{name}_{w}_*.tflite"))[: arguments.models] for w in ("int8", "int16", "float")}
+        paths = {width: written(folder, name, width, arguments.models) for width in ("int8", "int16", "float")}
         for dtype in ("int8", "int16"):
             row, own = measure(name, dtype, paths[dtype])
             rows.append(row)

@@ -30,15 +30,8 @@ def measure(name: str, dtype: str, models: int) -> dict[str, Any]:
     found = outcomes({key: [job(name, dtype, index) for index in range(models)]})[key]
     for line in found.wrong:
         print(f"{name} {dtype}: {line}", file=sys.stderr)
-    row = (
-        f"`{name}`",
-        dtype,
-        RUNTIMES[witness_of(key)],
-        models,
-        f"{found.codes:,}",
-        len(found.wrong),
-        results.commit(),
-    )
+    counts = (models, f"{found.codes:,}", len(found.wrong))
+    row = (f"`{name}`", dtype, RUNTIMES[witness_of(key)], *counts, results.commit())
     return dict(zip(COLUMNS, row, strict=True))
 
 

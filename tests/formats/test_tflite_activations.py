@@ -178,3 +178,12 @@ def test_a_gelu_with_a_tie_is_refused() -> None:
     )
     with pytest.raises(ExportError, match="halfway between two codes"):
         to_bytes(program)
+
+
+def test_an_instruction_without_words_in_tflite_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unfloat.formats.tflite.write.WRITERS", {})
+    program = program_of(
+        "gelu", [Tensor("x", (BATCH, 9), _label(0.125))], _label(0.125), attributes={"approximate": "none"}
+    )
+    with pytest.raises(ExportError, match="no such operator"):
+        to_bytes(program)

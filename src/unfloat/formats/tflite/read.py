@@ -159,9 +159,10 @@ def _entry(draft: Draft, user: str, name: str, problems: list[str]) -> Iterator[
 def _exit(draft: Draft, user: str, name: str, problems: list[str]) -> Iterator[Port]:
     """An output, or a problem."""
     try:
-        if draft.tensor(name).data is not None:
+        value = draft.operand(name)
+        if draft.tensors[value].data is not None:
             raise UnreadableError("required a value that is computed, found a constant")
-        yield _port(draft, user, draft.operand(name))
+        yield _port(draft, user, value)
     except BatchTouchedError:
         raise
     except UnreadableError as error:

@@ -11,7 +11,6 @@ from unfloat.formats.tflite.draft import INDEX_BYTES, Draft, number, text
 from unfloat.formats.tflite.model import TfOperator
 from unfloat.formats.tflite.table._common import Reader, require_operands
 from unfloat.ir.graph import BATCH, Shape
-from unfloat.spec.qparams import QParams
 
 Cells = tuple[int, int, int]  # begin, stride, size along an axis
 
@@ -189,9 +188,10 @@ def _choice(axis: int, indices: Sequence[int]) -> dict[str, object]:
     return {"axis": axis, "indices": tuple(indices)}
 
 
-def choose(draft: Draft, value: str, label: QParams, output: str, choices: Mapping[int, Sequence[int]]) -> None:
+def choose(draft: Draft, value: str, output: str, choices: Mapping[int, Sequence[int]]) -> None:
     """Gather along several axes, those aside whose indices are all cells in order; the last one makes `output`."""
-    shape = draft.tensors[value].shape
+    shape, label = draft.tensors[value].shape, draft.tensors[value].qparams
+    draft.require_same(output, label)
     draft.spend(INDEX_BYTES * sum(shape[axis] for axis in choices))
     needed = {axis: found for axis, found in choices.items() if list(found) != list(range(shape[axis]))}
     for done, (axis, indices) in enumerate(needed.items(), 1):
@@ -218,8 +218,7 @@ def _read_mirror_pad(draft: Draft, operator: TfOperator) -> None:
             draft.spend(INDEX_BYTES * (extent + before + after))
             cells = np.pad(np.arange(extent), (before, after), "reflect" if skipped else "symmetric")
             choices[draft.axis(own, source)] = [int(cell) for cell in cells]
-    draft.require_same(operator.outputs[0], draft.label(source))
-    choose(draft, draft.operand(source), draft.label(source), operator.outputs[0], choices)
+    choose(draft, draft.operand(source), operator.outputs[0], choices)
 
 
 def _read_tile(draft: Draft, operator: TfOperator) -> None:
@@ -233,8 +232,7 @@ def _read_tile(draft: Draft, operator: TfOperator) -> None:
         if count > 1:
             draft.spend(INDEX_BYTES * extent * count)
             choices[draft.axis(own, source)] = list(range(extent)) * count
-    draft.require_same(operator.outputs[0], draft.label(source))
-    choose(draft, draft.operand(source), draft.label(source), operator.outputs[0], choices)
+    choose(draft, draft.operand(source), operator.outputs[0], choices)
 
 
 READERS: dict[str, Reader] = {

@@ -57,12 +57,12 @@ def _read_bilinear(draft: Draft, operator: TfOperator) -> None:
 
 
 def _read_nearest(draft: Draft, operator: TfOperator) -> None:
-    size, modes, source = _size(draft, operator), _modes(operator), operator.inputs[0] or ""
-    image = draft.image(source)
+    size, modes = _size(draft, operator), _modes(operator)
+    image = draft.image(operator.inputs[0])
     shape = draft.tensors[image].shape
     draft.spend(INDEX_BYTES * sum(size))
     choices = {axis: nearest_indices(shape[axis], size[axis - 1], *modes) for axis in (1, 2)}
-    choose(draft, image, draft.label(source), operator.outputs[0], choices)
+    choose(draft, image, operator.outputs[0], choices)
 
 
 READERS: dict[str, Reader] = {"RESIZE_BILINEAR": _read_bilinear, "RESIZE_NEAREST_NEIGHBOR": _read_nearest}
