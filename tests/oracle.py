@@ -616,6 +616,20 @@ def gather(x: Tensor, axis: int, indices_of: Sequence[int]) -> Tensor:
     return Tensor.of((*x.shape[:axis], len(indices_of), *x.shape[axis + 1 :]), element)
 
 
+def take(table: Tensor, numbers: Tensor) -> Tensor:
+    """Row n of a table, of one for all samples or of the sample's own, for each number n (TFLite GATHER).
+
+    A number outside of the table takes its first or its last row.
+    """
+    rows, ahead = table.shape[1], len(numbers.shape)
+
+    def element(index: Index) -> int:
+        number = min(max(numbers.at(*index[:ahead]), 0), rows - 1)
+        return table.at(index[0] if table.shape[0] > 1 else 0, number, *index[ahead:])
+
+    return Tensor.of((*numbers.shape, *table.shape[2:]), element)
+
+
 # comparing ------------------------------------------------------------------------------------------------------------
 
 

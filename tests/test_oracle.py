@@ -692,6 +692,13 @@ def test_gather() -> None:
     assert oracle.gather(count_up(2, 3), 1, (2, 0, 0)) == tensor((2, 3), 2, 0, 0, 5, 3, 3)
 
 
+def test_take() -> None:
+    numbers = tensor((2, 3), 2, 0, 9, -1, 1, 1)
+    assert oracle.take(tensor((1, 3, 1), 5, 6, 7), numbers) == tensor((2, 3, 1), 7, 5, 7, 5, 6, 6)
+    assert oracle.take(count_up(2, 3), tensor((2,), 2, -5)) == tensor((2,), 2, 3)
+    assert oracle.take(count_up(1, 2, 2), tensor((1, 2), 1, 0)) == tensor((1, 2, 2), 2, 3, 0, 1)
+
+
 def test_extremes() -> None:
     a, b = tensor((2, 2), 1, -2, 3, 4), tensor((1, 2), 2, 0)
     assert oracle.extreme(a, b, max) == tensor((2, 2), 2, 0, 3, 4)

@@ -23,6 +23,8 @@ class Loader {
   size_t input_count() const { return layer_.operands.size(); }
   const uf_tensor &output() const { return *layer_.node.output; }
 
+  bool is_activation(size_t index) const { return !layer_.operands[index]->constant; }
+
   void require_inputs(size_t count) const;
   void require_activations() const;
   void require_same_storage() const;

@@ -462,6 +462,20 @@ void gather(Loader &loader) {
   loader.params().move.indices = loader.indices("indices", loader.output().shape[axis], loader.input().shape[axis]);
 }
 
+void take(Loader &loader) {
+  loader.require_inputs(2);
+  const uf_tensor &table = loader.input(0), &numbers = loader.input(1), &output = loader.output();
+  loader.require(loader.is_activation(1) && numbers.width == 2, "its numbers must be int16 activations");
+  loader.require(table.offset == output.offset && table.width == output.width, "its rows must be of the output's type");
+  loader.require(table.rank >= 2 && table.shape[0] == 1, "its table must hold rows, for one sample or for each");
+  loader.require_rank(output, numbers.rank + table.rank - 2);
+  for (int axis = 0; axis < output.rank; ++axis) {
+    const int of_row = axis - numbers.rank + 2;
+    const int32_t size = axis < numbers.rank ? numbers.shape[axis] : table.shape[of_row];
+    loader.require(output.shape[axis] == size, "its output has the wrong shape");
+  }
+}
+
 // --- codes that compare ---
 
 void pairwise(Loader &loader) {
@@ -550,6 +564,7 @@ constexpr Operator kOperators[] = {
     {"sub", sub},
     {"sum", mean},
     {"svdf", svdf},
+    {"take", take},
     {"tanh", curve},
     {"transpose", transpose},
     {"transpose_conv2d", transpose_conv2d},

@@ -13,9 +13,10 @@ from unfloat.ir.instruction import Tensor
 from unfloat.ops import REGISTRY
 from unfloat.ops._operator import Case, Operator, WeightRule
 from unfloat.program.certificate import verify
+from unfloat.program.indices import rows_by_index
 from unfloat.program.lower import make_instruction
 from unfloat.program.program import Program
-from unfloat.spec.qparams import STORAGE, QParams, positive_scale
+from unfloat.spec.qparams import INDEX, STORAGE, QParams, positive_scale
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def build(operator: Operator, case: Case, draw: Draw) -> Program:
     """The Program of one case under one draw."""
     rng = generator(operator.name, case.label, draw.name)
     params = {role: _param(rng, role, shape, operator, draw) for role, shape in case.params.items()}
-    shapes = [(BATCH, *shape) for shape in case.inputs]
+    shapes = [(1 if i in case.constants else BATCH, *shape) for i, shape in enumerate(case.inputs)]
     inputs = _inputs(rng, operator, shapes, draw)
     shape = operator.shape(case.attributes, shapes, {role: a.shape for role, a in params.items()})
     label = _output_label(rng, operator, case, inputs, params, draw)
@@ -107,7 +108,8 @@ def build(operator: Operator, case: Case, draw: Draw) -> Program:
     node = Node("out", operator.name, tuple(t.name for t in inputs), shape, case.attributes, {}, None, clamp)
     output = Tensor("out", shape, label)
     instruction = make_instruction(node, params, inputs, output, draw.weights, draw.rounding)
-    ports = tuple(Port(t.name, t.name, t.shape, tuple(range(len(t.shape)))) for t in inputs)
+    given = [t for t in inputs if t.data is None]
+    ports = tuple(Port(t.name, t.name, t.shape, tuple(range(len(t.shape)))) for t in given)
     out = Port("out", "out", shape, tuple(range(len(shape))))
     program = Program(ports, (out,), {t.name: t for t in (*inputs, output)}, (instruction,))
     verify(program)
@@ -120,9 +122,18 @@ def codes_for(program: Program, batch: int, seed: str) -> list[np.ndarray]:
     return [_codes(rng, program.tensors[p.value], (batch, *p.shape[1:])) for p in program.inputs]
 
 
+def in_rows(program: Program, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    """The inputs with every index in its table: outside, the public kernels read what lies there."""
+    rows = rows_by_index(program)
+    most = [rows.get(port.value, 0) - 1 for port in program.inputs]
+    return [x if last < 0 else np.clip(x, 0, last) for x, last in zip(inputs, most, strict=True)]
+
+
 def _codes(rng: np.random.Generator, tensor: Tensor, shape: tuple[int, ...]) -> np.ndarray:
     label = tensor.qparams
     codes = rng.integers(label.qmin, label.qmax + 1, shape)
+    if label == INDEX:  # most of them name a row of a small table
+        codes = np.where(rng.random(shape) < 0.7, rng.integers(0, 50, shape), codes)
     special = rng.choice([label.qmin, label.qmax, label.zero_point], shape)
     return np.where(rng.random(shape) < 0.2, special, codes).astype(STORAGE[label.dtype])
 
@@ -142,7 +153,9 @@ def _inputs(rng: np.random.Generator, operator: Operator, shapes: list[tuple[int
     labels = [_label(rng, draw, _scale(rng, draw, -8, -3)) for _ in shapes]
     if operator.quant.output == "same":
         labels = labels[:1] * len(shapes)
-    return [Tensor(f"x{i}", shape, label) for i, (shape, label) in enumerate(zip(shapes, labels, strict=True))]
+    labels = [INDEX if i in operator.quant.indices else label for i, label in enumerate(labels)]
+    tensors = [Tensor(f"x{i}", shape, label) for i, (shape, label) in enumerate(zip(shapes, labels, strict=True))]
+    return [t if t.shape[0] == BATCH else replace(t, data=_codes(rng, t, t.shape)) for t in tensors]
 
 
 def _param(rng: np.random.Generator, role: str, shape: tuple[int, ...], operator: Operator, draw: Draw) -> np.ndarray:

@@ -22,10 +22,18 @@ Witness = Callable[[Program, list[np.ndarray]], np.ndarray]
 def by_oracle(program: Program, inputs: list[np.ndarray]) -> np.ndarray:
     """The plain Python oracle, which imports nothing of unfloat."""
     (instruction,) = program.instructions
-    operands = [_tensor(x) for x in inputs]
+    operands = [_tensor(x) for x in operands_of(program, inputs)]
     result = _ORACLE[instruction.op](instruction, operands, program)
     output = program.tensors[instruction.name]
     return np.array(result.data, np.int64).reshape(inputs[0].shape[0], *output.shape[1:])
+
+
+def operands_of(program: Program, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    """The operands of a Program's one instruction, constants among them."""
+    (instruction,) = program.instructions
+    given = dict(zip((port.value for port in program.inputs), inputs, strict=True))
+    constants = {name: t.data for name, t in program.tensors.items() if t.data is not None}
+    return [{**constants, **given}[name] for name in instruction.inputs]
 
 
 def at_start(states: Mapping[str, State], batch: int) -> dict[str, np.ndarray]:
@@ -66,7 +74,8 @@ def by_torch(program: Program, inputs: list[np.ndarray]) -> np.ndarray:
     constants = {role: backend.constant(a) for role, a in instruction.constants.items()}
     meaning = REGISTRY[instruction.op].integer_meaning
     assert meaning is not None
-    codes = meaning(backend, instruction.attributes, constants, [backend.constant(x) for x in inputs])
+    operands = [backend.constant(x) for x in operands_of(program, inputs)]
+    codes = meaning(backend, instruction.attributes, constants, operands)
     return np.asarray(codes.numpy(), np.int64)
 
 
@@ -301,6 +310,7 @@ _ORACLE: dict[str, Callable[[Instruction, list[oracle.Tensor], Program], oracle.
     "transpose": lambda i, operands, program: oracle.transpose(operands[0], i.attributes["permutation"]),
     "slice": _slice,
     "gather": lambda i, operands, program: oracle.gather(operands[0], i.attributes["axis"], i.attributes["indices"]),
+    "take": lambda i, operands, program: oracle.take(*operands),
     "maximum": lambda i, operands, program: oracle.extreme(*operands, max),
     "minimum": lambda i, operands, program: oracle.extreme(*operands, min),
     "reduce_max": lambda i, operands, program: oracle.reduce_extreme(operands[0], i.attributes["axes"], max),

@@ -135,7 +135,7 @@ def test_a_border_is_a_code() -> None:
         padded(200).verify()
 
 
-@pytest.mark.parametrize(("op", "draw"), [("arg_max", "int16x8"), ("resize_bilinear", "int16x8")])
+@pytest.mark.parametrize(("op", "draw"), [(op, "int16x8") for op in ("arg_max", "take", "resize_bilinear")])
 def test_what_the_public_kernels_lack_is_refused(op: str, draw: str) -> None:
     program = build(REGISTRY[op], next(iter(REGISTRY[op].cases())), next(d for d in DRAWS if d.name == draw))
     with pytest.raises(ExportError, match=rf"{op}\): required int8"):

@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from tests.conformance.generate import DRAWS, Draw, build, codes_for, generator
+from tests.conformance.generate import DRAWS, Draw, build, codes_for, generator, in_rows
 from tests.peers.call import Peer, peer
 from tests.peers.programs import CASES, clamped_sum, hard_products, in_a_row, requantized, with_biases
 from tests.peers.protocol import Arrays
@@ -31,7 +31,12 @@ SIGMOIDS = ("logistic", "tanh")  # LiteRT makes their tables of bytes in floatin
 INT8 = [draw for draw in DRAWS if draw.scheme == "int8" and draw.rounding == "double"]
 UINT8 = [draw for draw in DRAWS if draw.scheme == "uint8" and draw.rounding == "double"]
 INT16 = [draw for draw in DRAWS if draw.scheme == "int16x8" and draw.rounding == "double"]
-NARROW = {"arg_max": ("int8", "uint8"), "resize_bilinear": ("int8",)}  # what the public kernels know, where it is less
+BYTES = ("int8", "uint8")
+NARROW = {
+    "arg_max": BYTES,
+    "take": BYTES,
+    "resize_bilinear": ("int8",),
+}  # what the public kernels know, where it is less
 WIDE_OPERATORS = [o for o in OPERATORS if "int16" in o.storages and "int16" in NARROW.get(o.name, ("int16",))]
 BYTES_OPERATORS = [o for o in OPERATORS if "uint8" in o.storages and "uint8" in NARROW.get(o.name, ("uint8",))]
 UINT8_OPERATORS = [o for o in BYTES_OPERATORS if o.name not in (*SIGMOIDS, "abs")]
@@ -69,7 +74,7 @@ def jobs_of(operator: Operator, draws: Sequence[Draw]) -> dict[str, tuple[Progra
     found = {}
     for draw, case in product(draws, (*operator.cases(), *(case for name, case in CASES if name == operator.name))):
         program = build(operator, case, draw)
-        inputs = codes_for(program, SAMPLES, case.label)
+        inputs = in_rows(program, codes_for(program, SAMPLES, case.label))
         if exportable(program, case) and not crashes(operator, program, inputs):
             found[f"{draw.name}: {case.label}"] = (program, inputs)
     return found

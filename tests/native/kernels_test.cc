@@ -47,6 +47,7 @@ struct Case {
   bool is_signed = true;
   int64_t least_byte = 0;                 // of the inputs
   bool words = false, words_out = false;  // int16 codes in, and out
+  size_t numbers = SIZE_MAX;              // the input that holds int16 numbers, whatever the others hold
   std::vector<std::vector<uint8_t>> arrays = {};
 };
 
@@ -347,6 +348,17 @@ Case gather(int64_t channels) {
   return test;
 }
 
+Case take(int64_t channels) {
+  Case test;
+  test.is_signed = draw(0, 1) == 1;
+  const bool shared = draw(0, 1) == 1;  // one table for all samples
+  const Shape image = image_of(channels);
+  test.inputs = {{shared ? 1 : image[0], draw(1, 40), channels}, {image[0], image[1]}};
+  test.numbers = 1;
+  test.output = {image[0], image[1], channels};
+  return test;
+}
+
 Case pairwise(int64_t channels) {
   Case test;
   const Shape image = image_of(channels);
@@ -644,6 +656,7 @@ const std::vector<std::pair<std::string, std::function<Case(int64_t)>>> kMakers 
     {"softmax", softmax},
     {"sub", add},
     {"sum", mean},
+    {"take", take},
     {"transpose", transpose},
     {"transpose_conv2d", transpose_conv2d},
 };
@@ -703,9 +716,12 @@ void check(const std::string &op, Case test) {
   std::vector<Tensor> tensors;
   std::vector<int32_t> batches;
   for (const Shape &shape : test.inputs) {
-    tensors.push_back(tensor_of(shape, test.is_signed, false, test.words));
-    for (int64_t i = 0; i < volume(shape) * tensors.back().view.width; ++i)
-      tensors.back().view.data[i] = static_cast<uint8_t>(draw(test.least_byte, 255));
+    const bool numbers = tensors.size() == test.numbers;
+    tensors.push_back(tensor_of(shape, test.is_signed, false, test.words || numbers));
+    for (int64_t i = 0; i < volume(shape) * tensors.back().view.width; ++i) {
+      const bool small = numbers && i % 2 == 1 && draw(0, 1) == 1;  // the upper byte of a number that names a row
+      tensors.back().view.data[i] = static_cast<uint8_t>(small ? 0 : draw(test.least_byte, 255));
+    }
     test.instruction.inputs.push_back(static_cast<int64_t>(tensors.size()) - 1);
   }
   tensors.push_back(tensor_of(test.output, test.is_signed, true, test.words_out));

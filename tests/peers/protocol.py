@@ -30,6 +30,11 @@ def numbered(arrays: dict[str, np.ndarray], job: int, kind: str) -> Arrays:
     return [arrays[f"{job}/{kind}/{i}"] for i in range(count)]
 
 
+def plain(codes: np.ndarray, dtype: type) -> np.ndarray:
+    """Indices as a file takes them, int32 or int64; everything else as it is, to be refused where it does not fit."""
+    return codes.astype(dtype) if codes.dtype == np.int16 and np.dtype(dtype) in (np.int32, np.int64) else codes
+
+
 def main(run: Callable[[bytes, Arrays], Arrays]) -> None:
     """Run the jobs of `argv[1]` into `argv[2]`; name each on standard output, so that a crash can be told."""
     with np.load(sys.argv[1]) as file:

@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
-from protocol import main
+from protocol import main, plain
 
 
 def run(
@@ -18,12 +18,12 @@ def run(
     """Run a model on samples of the inputs [n, ...] in a row, without a reset, in its own shapes; outputs likewise."""
     interpreter = Interpreter(model_content=model, experimental_op_resolver_type=resolver)
     interpreter.allocate_tensors()
-    takes = [(d["index"], d["shape"]) for d in interpreter.get_input_details()]
+    takes = [(d["index"], d["shape"], d["dtype"]) for d in interpreter.get_input_details()]
     gives = [d["index"] for d in interpreter.get_output_details()]
     results = []
     for sample in zip(*inputs, strict=True):
-        for (index, shape), codes in zip(takes, sample, strict=True):
-            interpreter.set_tensor(index, codes.reshape(shape))
+        for (index, shape, dtype), codes in zip(takes, sample, strict=True):
+            interpreter.set_tensor(index, plain(codes, dtype).reshape(shape))
         interpreter.invoke()
         results.append([interpreter.get_tensor(index) for index in gives])
     return [np.concatenate(parts) for parts in zip(*results, strict=True)]

@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
-from protocol import main
+from protocol import main, plain
 from tflite_micro.python.tflite_micro import runtime
 
 ARENA = 64 << 20
@@ -21,7 +21,8 @@ def run(model: bytes, inputs: list[np.ndarray]) -> list[np.ndarray]:
     results = []
     for sample in zip(*inputs, strict=True):
         for i, codes in enumerate(sample):
-            interpreter.set_input(codes.reshape(interpreter.get_input_details(i)["shape"]), i)
+            takes = interpreter.get_input_details(i)
+            interpreter.set_input(plain(codes, takes["dtype"]).reshape(takes["shape"]), i)
         interpreter.invoke()
         results.append([np.array(interpreter.get_output(i)) for i in outputs])
     return [np.concatenate(parts) for parts in zip(*results, strict=True)]

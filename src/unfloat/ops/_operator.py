@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from unfloat.spec.fixedpoint import Addition
 from unfloat.spec.qparams import STORAGE, QParams
 
 Params = Mapping[str, Array]
+AnyOperand = TypeVar("AnyOperand")
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,25 @@ class QuantRecord:
     """What quantization must know of an operator.
 
     Attributes:
-        output: "observed" (its own range), "same" (shares QParams with all inputs), or "fixed" (`fixed` gives it).
+        output: "observed" (its own range), "same" (shares QParams with all inputs, indices aside), or "fixed" (`fixed`
+            gives it).
         fixed: Code storage type -> QParams, for outputs of a bounded function.
         weight_axis: The weight's channel axis, or None.
+        indices: Which operands say where, not how much: their label is `INDEX`, whatever the others' is.
     """
 
     output: str = "observed"
     fixed: Mapping[str, QParams] = field(default_factory=lambda: EMPTY)
     weight_axis: int | None = None
+    indices: frozenset[int] = frozenset()
+
+    def values(self, operands: Sequence[AnyOperand]) -> list[AnyOperand]:
+        """The operands that are no indices."""
+        return [operand for i, operand in enumerate(operands) if i not in self.indices]
+
+    def tied(self, operands: Sequence[AnyOperand]) -> list[AnyOperand]:
+        """The operands that the output shares its QParams with."""
+        return self.values(operands) if self.output == "same" else []
 
 
 @dataclass(frozen=True)
@@ -106,6 +118,7 @@ class Case:
         attributes: Graph attributes.
         params: Shapes of the float parameters.
         clamp: The fused clamp, if any.
+        constants: Which of the inputs are constants, the same for every sample.
     """
 
     label: str
@@ -113,6 +126,7 @@ class Case:
     attributes: Attributes = field(default_factory=lambda: EMPTY)
     params: Mapping[str, Shape] = field(default_factory=lambda: EMPTY)
     clamp: Clamp | None = None
+    constants: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)

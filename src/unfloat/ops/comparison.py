@@ -14,10 +14,9 @@ from unfloat.ops._operator import Case, Domain, Operator, Params, QuantRecord
 from unfloat.ops.elementwise import broadcast_shape
 from unfloat.ops.pool import reduced_shape
 from unfloat.spec.backend import Array, Backend
-from unfloat.spec.qparams import QParams
+from unfloat.spec.qparams import INDEX
 
 SAME = QuantRecord(output="same")
-INDEX = QParams((1.0,), 0, "int16", 16)
 INDICES = QuantRecord(output="fixed", fixed=dict.fromkeys(("int8", "uint8", "int16"), INDEX))
 
 

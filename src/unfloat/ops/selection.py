@@ -1,18 +1,21 @@
-"""Operators that choose codes by where they lie, and compute nothing: slice and gather. Both share their QParams.
+"""Operators that choose codes by where they lie, and compute nothing: slice, gather, take. All share their QParams.
 
-Other selections are these two, with reshapes and transposes: splitting and unpacking are slices; mirrored borders,
-repeated pixels (nearest-neighbour resize) and any other fixed choice along an axis are gathers.
+Other fixed selections are the first two, with reshapes and transposes: splitting and unpacking are slices; mirrored
+borders, repeated pixels (nearest-neighbour resize) and any other fixed choice along an axis are gathers. What `take`
+chooses the data decide: an embedding looks up the rows of a constant table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from unfloat.ir.graph import BATCH, Attributes, Shape
 from unfloat.ops._operator import Case, Domain, Operator, Params, QuantRecord
 from unfloat.spec.backend import Array, Backend
+from unfloat.spec.qparams import INDEX
 
 SAME = QuantRecord(output="same")
 MOST = 2**31 - 1
@@ -61,6 +64,29 @@ def _gather(b: Backend, attributes: Attributes, inputs: Sequence[Array], params:
     return b.xp.take(inputs[0], b.constant(np.array(attributes["indices"])), axis=attributes["axis"])
 
 
+def _take_shape(attributes: Attributes, inputs: Sequence[Shape], params: Mapping[str, Shape]) -> Shape:
+    table, indices = inputs
+    if len(table) < 2 or table[0] not in (1, BATCH) or indices[0] != BATCH:
+        raise ValueError(
+            f"a table has one sample or the batch in front, then its rows, and indices have the batch in front; "
+            f"found {table} and {indices}"
+        )
+    if table[1] > INDEX.qmax + 1:
+        raise ValueError(f"a table has at most {INDEX.qmax + 1} rows, found {table[1]}")
+    return (*indices, *table[2:])
+
+
+def _take(b: Backend, attributes: Attributes, inputs: Sequence[Array], params: Params) -> Array:
+    """An index outside of the table takes the row next to it, as codes saturate."""
+    table, indices = inputs
+    samples, rows = table.shape[:2]
+    first = b.constant(rows * np.arange(samples).reshape(samples, *(1 for _ in indices.shape[1:])))
+    places = first + b.xp.astype(b.xp.clip(indices, 0, rows - 1), first.dtype)
+    flat = b.xp.reshape(table, (samples * rows, *table.shape[2:]))
+    taken = b.xp.take(flat, b.xp.reshape(places, (-1,)), axis=0)
+    return b.xp.reshape(taken, (*indices.shape, *table.shape[2:]))
+
+
 def slice_cases() -> Iterator[Case]:
     """Every rank; steps forwards and backwards; one cell of an axis, and all of it."""
 
@@ -94,6 +120,20 @@ def gather_cases() -> Iterator[Case]:
     yield Case("rank 6", ((2, 3, 2, 3, 4),), {"axis": 4, "indices": (2, 0)})
 
 
+def take_cases() -> Iterator[Case]:
+    """Tables that are constant, and that every sample has its own of; rows of one code and of many."""
+    constant: dict[str, Any] = {"constants": frozenset({0})}
+    yield Case("an embedding", ((50, 16), (7,)), **constant)
+    yield Case("an embedding, one row", ((1, 5), (3,)), **constant)
+    yield Case("an embedding, one index", ((300, 33), ()), **constant)
+    yield Case("numbers", ((40,), (6, 5)), **constant)
+    yield Case("rows of images", ((9, 2, 3, 5), (4,)), **constant)
+    yield Case("a table for each sample", ((11, 8), (6,)))
+    yield Case("one row for each sample", ((12, 3, 7), ()))
+    yield Case("one code for each sample", ((10,), ()))
+    yield Case("rank 6", ((4, 3, 2), (2, 1, 3)))
+
+
 AXES = {"begin": Domain("ints", 0, MOST), "stride": Domain("ints", -MOST, MOST), "size": Domain("ints", BATCH, MOST)}
 
 OPERATORS = (
@@ -120,5 +160,16 @@ OPERATORS = (
         quant=SAME,
         moves=True,
         cases=gather_cases,
+    ),
+    Operator(
+        name="take",
+        summary="The rows of a table that the second operand's numbers name, the nearest where there is none.",
+        arity=(2, 2),
+        shape=_take_shape,
+        float_meaning=_take,
+        integer_meaning=lambda b, attributes, constants, inputs: _take(b, attributes, inputs, constants),
+        quant=QuantRecord(output="same", indices=frozenset({1})),
+        moves=True,
+        cases=take_cases,
     ),
 )

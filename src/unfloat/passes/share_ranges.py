@@ -27,7 +27,7 @@ def run(graph: Graph, bits: Callable[[str], int] = lambda name: 8) -> Graph:
     taken = set(shapes)
     nodes: list[Node] = []
     for node in graph.nodes:
-        if REGISTRY[node.op].quant.output == "same" and len(node.inputs) > 1:
+        if len(REGISTRY[node.op].quant.tied(node.inputs)) > 1:
             inputs = list(node.inputs)
             for i, name in enumerate(inputs):
                 if bits(name) != bits(node.name) or not _may_share(name, made, readers):
@@ -46,6 +46,7 @@ def _may_share(name: str, made: Mapping[str, Node], readers: Mapping[str, list[s
         if node is None or not node.inputs or len(readers[name]) > 1:
             return False
         record = REGISTRY[node.op].quant
-        if record.output != "same" or len(node.inputs) > 1:  # several inputs: they were freed when that node was
+        tied = record.tied(node.inputs)
+        if len(tied) != 1:  # none, or several: they were freed when that node was
             return record.output != "fixed"
-        name = node.inputs[0]
+        name = tied[0]

@@ -134,7 +134,7 @@ def _codes_of(program: Program, instruction: Instruction, known: dict[str, tuple
     operator = REGISTRY[instruction.op]
     label = program.tensors[instruction.name].qparams
     if operator.moves:  # codes as they are; a pad has its border beside them
-        ends = [code for name in instruction.inputs for code in known[name]]
+        ends = [code for name in operator.quant.values(instruction.inputs) for code in known[name]]
         ends += [instruction.attributes["value"]] if "value" in instruction.attributes else []
         return min(ends), max(ends)
     low = instruction.attributes.get("clamp_min", label.qmin)

@@ -19,7 +19,7 @@ from unfloat.ops._operator import Operator
 from unfloat.program.program import Program
 from unfloat.spec.errors import InvalidProgramError, NumericDomainError
 from unfloat.spec.fixedpoint import INT32_MAX, INT32_MIN, WIDE_ACCUMULATOR_MAX, WIDE_ROUNDING, requantize
-from unfloat.spec.qparams import STORAGE, QParams
+from unfloat.spec.qparams import INDEX, STORAGE, QParams
 
 MAX_RANK = 6
 MAX_ELEMENTS = 2**31 - 1  # a sample
@@ -228,7 +228,7 @@ def _is_wide(instruction: Instruction) -> bool:
 def _check_storages(
     operator: Operator, instruction: Instruction, inputs: Sequence[Tensor], output: Tensor, where: str
 ) -> None:
-    found = [tensor.qparams.dtype for tensor in (*inputs, output)]
+    found = [tensor.qparams.dtype for tensor in (*operator.quant.values(inputs), output)]
     allowed = set(found) <= set(operator.storages)
     _require(allowed, where, f"codes of {' or '.join(operator.storages)}", ", ".join(found))
     if not operator.converts:
@@ -244,11 +244,12 @@ def _check_storages(
 
 
 def _check_labels(operator: Operator, inputs: Sequence[Tensor], output: Tensor, where: str) -> None:
-    if operator.quant.output == "same":
-        for tensor in inputs:
-            _require(
-                tensor.qparams == output.qparams, where, f"the QParams of its output, {output.qparams}", tensor.qparams
-            )
+    for tensor in operator.quant.tied(inputs):
+        same = tensor.qparams == output.qparams
+        _require(same, where, f"the QParams of its output, {output.qparams}", tensor.qparams)
+    for place in operator.quant.indices:
+        found = inputs[place].qparams
+        _require(found == INDEX, where, f"indices as operand {place}, whose label is {INDEX}", found)
     if operator.quant.output == "fixed":
         fixed = operator.quant.fixed[output.qparams.dtype]
         _require(output.qparams == fixed, where, f"an output of {fixed}", output.qparams)

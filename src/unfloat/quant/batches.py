@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from unfloat.ir.graph import Graph, own_shape
+from unfloat.program.indices import rows_by_index, wrong_index
 from unfloat.program.program import Program
 from unfloat.spec.errors import CalibrationError
 
@@ -54,19 +55,31 @@ def inputs_of(batch: Any, graph: Graph | Program, number: int, what: str = CALIB
     if len(values) < len(ports):
         raise CalibrationError(f"{where}: required {len(ports)} inputs, found {len(values)}")
     tensors = [_tensor(value, f"{where}, input {p.name}") for p, value in zip(ports, values, strict=False)]
+    rows = rows_by_index(graph)
     for port, tensor in zip(ports, tensors, strict=True):
         own, found = own_shape(port), tuple(tensor.shape)
         if len(found) != len(own) or found[1:] != own[1:] or not found[0]:
             raise CalibrationError(
                 f"{where}, input {port.name}: required shape (n, {', '.join(map(str, own[1:]))}), found {found}"
             )
-        if not tensor.is_floating_point():
+        if port.value in rows:
+            wrong = wrong_numbers(tensor, rows[port.value])
+            if wrong:
+                raise CalibrationError(f"{where}, input {port.name}: {wrong}")
+        elif not tensor.is_floating_point():
             raise CalibrationError(
                 f"{where}, input {port.name}: required floats, preprocessed as for the model, found {tensor.dtype}"
             )
         if not torch.isfinite(tensor).all():
             raise CalibrationError(f"{where}, input {port.name}: required finite numbers, found NaN or infinity")
     return [t.detach().to(torch.float32) for t in tensors]
+
+
+def wrong_numbers(tensor: torch.Tensor, rows: int) -> str:
+    """What to say of a tensor that does not hold the indices of so many rows; "" where it does."""
+    if tensor.is_floating_point() or tensor.dtype == torch.bool:
+        return f"required integers, found {tensor.dtype}"
+    return wrong_index(tensor, rows)
 
 
 def _tensor(value: Any, where: str) -> torch.Tensor:

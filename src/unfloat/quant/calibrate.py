@@ -89,7 +89,8 @@ def _observe(simulation: Simulation, inputs: list[torch.Tensor], watch: dict[str
     rows = kept.offer(inputs)
     inner = simulation.to_inner([x.to(simulation.backend.device) for x in inputs])
     for port, x in zip(simulation.graph.inputs, inner, strict=True):
-        watch[port.value].update(x)
+        if port.value in watch:
+            watch[port.value].update(x)
 
     def compute(node: Node, values: list[torch.Tensor]) -> torch.Tensor:
         before = simulation.before_clamp(node, values)

@@ -9,7 +9,7 @@ from unfloat.ir.graph import Graph
 from unfloat.ops import REGISTRY
 from unfloat.quant.recipe import Recipe
 from unfloat.spec.errors import InvalidGraphError, UnsupportedError
-from unfloat.spec.qparams import QParams
+from unfloat.spec.qparams import INDEX, QParams
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,15 @@ def find_sites(graph: Graph, recipe: Recipe) -> list[Site]:
 
     order = {name: i for i, name in enumerate(parent)}
     makers = {port.value for port in graph.inputs}
-    joins = {node.name for node in graph.nodes if REGISTRY[node.op].quant.output == "same" and len(node.inputs) > 1}
+    joins = {node.name for node in graph.nodes if len(REGISTRY[node.op].quant.tied(node.inputs)) > 1}
     fixed: dict[str, Mapping[str, QParams]] = {}
+    indices = {node.inputs[place] for node in graph.nodes for place in REGISTRY[node.op].quant.indices}
     for node in graph.nodes:
         record = REGISTRY[node.op].quant
-        if record.output == "same":
-            for value in node.inputs:
-                first, second = sorted((root(value), root(node.name)), key=order.__getitem__)
-                parent[second] = first
-        else:
+        for value in record.tied(node.inputs):
+            first, second = sorted((root(value), root(node.name)), key=order.__getitem__)
+            parent[second] = first
+        if record.output != "same":
             makers.add(node.name)
         if record.output == "fixed":
             fixed[node.name] = record.fixed
@@ -64,8 +64,11 @@ def find_sites(graph: Graph, recipe: Recipe) -> list[Site]:
     for name in parent:
         groups.setdefault(root(name), []).append(name)
     bits = {name: _bits(values, makers, joins, recipe) for name, values in groups.items()}
-    _require_storages(graph, {name: recipe.storage(bits[root(name)]) for name in parent})
-    return [_site(values, makers, fixed, bits[name], recipe) for name, values in groups.items()]
+    dtypes = {name: recipe.storage(bits[root(name)]) for name in parent}
+    _require_storages(graph, dtypes)
+    sites = [_site(values, makers, fixed, indices, bits[name], recipe) for name, values in groups.items()]
+    _require_numbers(graph, {name for site in sites if site.fixed == INDEX for name in site.values}, dtypes)
+    return sites
 
 
 def _bits(values: list[str], makers: set[str], joins: set[str], recipe: Recipe) -> int:
@@ -88,12 +91,33 @@ def _require_storages(graph: Graph, dtypes: Mapping[str, str]) -> None:
         raise UnsupportedError(problem, list(missing))
 
 
+def _require_numbers(graph: Graph, indices: set[str], dtypes: Mapping[str, str]) -> None:
+    """Raise UnsupportedError where plain numbers are made of codes, or codes of plain numbers."""
+    given = {port.value for port in graph.inputs}
+    problems = []
+    for node in graph.nodes:
+        record = REGISTRY[node.op].quant
+        where = f"{node.name} ({node.op}){f', {node.source}' if node.source else ''}"
+        if node.name in indices - given and record.output == "observed":
+            problems.append(f"{where} computes indices: take them from the model's inputs, or from argmax")
+        apart = dtypes[node.name] != INDEX.dtype and not REGISTRY[node.op].converts
+        if node.name not in indices and apart and indices & set(record.values(node.inputs)):
+            problems.append(f"{where} computes with indices: they may only choose")
+    if problems:
+        raise UnsupportedError("codes stand for real numbers, indices for themselves:", problems)
+
+
 def _site(
-    values: list[str], makers: set[str], fixed: Mapping[str, Mapping[str, QParams]], bits: int, recipe: Recipe
+    values: list[str],
+    makers: set[str],
+    fixed: Mapping[str, Mapping[str, QParams]],
+    indices: set[str],
+    bits: int,
+    recipe: Recipe,
 ) -> Site:
     dtype = recipe.storage(bits)
     made = tuple(v for v in values if v in makers)
-    dictated = {fixed[v][dtype] for v in values if v in fixed}
+    dictated = {fixed[v][dtype] for v in values if v in fixed} | {INDEX for v in values if v in indices}
     if len(dictated) > 1:
         raise InvalidGraphError(f"{', '.join(values)} would share QParams, but two operators dictate different ones")
     return Site(values[0], tuple(values), made, next(iter(dictated), None), bits, dtype)

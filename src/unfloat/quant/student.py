@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from unfloat.ir.graph import Attributes, Graph, Node, own_shape
 from unfloat.ops import REGISTRY
+from unfloat.program.indices import rows_by_index, wrong_index
 from unfloat.program.lower import view
 from unfloat.quant.distributed import (
     reduce_extremes,
@@ -67,6 +68,7 @@ class Student(nn.Module):
         recipe.check_patterns([node.name for node in graph.nodes])
         parameters = self._live()
         self._simulation = Simulation(graph, parameters, recipe)
+        self._rows = rows_by_index(graph)
         channels = {
             node.name: _scale_count(node, parameters, self._simulation) for node in graph.nodes if _is_linear(node)
         }
@@ -189,13 +191,17 @@ class Student(nn.Module):
             found = f"{len(values)}" + (f" and {', '.join(unknown)} besides" if unknown else "")
             raise InputError(f"required {len(ports)} inputs ({', '.join(p.name for p in ports)}), found {found}")
         for port, x in zip(ports, values, strict=True):
-            own = own_shape(port)
-            if not isinstance(x, Tensor) or not x.is_floating_point() or tuple(x.shape[1:]) != own[1:] or not len(x):
+            own, rows = own_shape(port), self._rows.get(port.value)
+            fits = isinstance(x, Tensor) and x.is_floating_point() == (rows is None)
+            if not fits or tuple(x.shape[1:]) != own[1:] or not len(x):
                 found = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+                kind = "floats" if rows is None else "integers"
                 raise InputError(
-                    f"input {port.name}: required floats of shape (n, {', '.join(map(str, own[1:]))}), found {found}; "
+                    f"input {port.name}: required {kind} of shape (n, {', '.join(map(str, own[1:]))}), found {found}; "
                     "only the batch may change, prepare another student for another size"
                 )
+            if rows is not None and (wrong := wrong_index(x, rows)):
+                raise InputError(f"input {port.name}: {wrong}")
         return [x.to(torch.float32) for x in values]
 
     def _eval(self, inputs: list[Tensor], record: Record | None) -> list[Tensor]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from unfloat import _native
 from unfloat.ir.graph import Port, own_shape
+from unfloat.program.indices import rows_by_index, wrong_index
 from unfloat.program.plan import plan
 from unfloat.program.program import Program
 from unfloat.program.verify import layer_macs
@@ -90,6 +91,7 @@ class Engine:
         self._inputs, self._outputs, self._structure = program.inputs, program.outputs, program.structure
         self._labels = {port.value: program.tensors[port.value].qparams for port in (*self._inputs, *self._outputs)}
         self._macs = layer_macs(program)
+        self._rows = rows_by_index(program)
         self._input_shapes = [own_shape(port) for port in program.inputs]
         self._output_shapes = [tuple(port.shape[axis] for axis in port.permutation) for port in program.outputs]
         self._borders = (
@@ -101,13 +103,15 @@ class Engine:
         """Run on real numbers, in the model's own layout and output structure.
 
         Args:
-            inputs: float32 arrays (anything `numpy.asarray` takes), one for each input of the model, batch in front.
+            inputs: float32 arrays (anything `numpy.asarray` takes), one for each input of the model, batch in front;
+                integers where an input chooses the rows of a table.
 
         Returns:
             float32 arrays, structured as the model's own output.
 
         Raises:
-            InputError: An input's number, dtype or shape is wrong, or the batch is not what the network remembers.
+            InputError: An input's number, dtype or shape is wrong, an index names no row, or the batch is not what the
+                network remembers.
             NumericDomainError: An input holds a NaN.
         """
         batch, reals, outputs = self._arrays(inputs)
@@ -180,11 +184,21 @@ class Engine:
     def _arrays(self, inputs: Sequence[Any]) -> tuple[int, list[np.ndarray], list[np.ndarray]]:
         """The batch, the inputs as the native side takes them, and arrays for the outputs."""
         self._require_count(inputs)
-        reals = [np.ascontiguousarray(x) for x in inputs]
+        reals = [np.ascontiguousarray(self._real(port, x)) for port, x in zip(self._inputs, inputs, strict=True)]
         for port, x, own in zip(self._inputs, reals, self._input_shapes, strict=True):
             _require(port, x, np.dtype(np.float32), own)
         batch = self._batch(reals)
         return batch, reals, [np.empty((batch, *own[1:]), np.float32) for own in self._output_shapes]
+
+    def _real(self, port: Port, x: Any) -> Any:
+        """An input as real numbers: those of indices too, which may come as integers."""
+        numbers = np.asarray(x)
+        if port.value not in self._rows or numbers.dtype.kind not in "iu":
+            return x
+        wrong = wrong_index(numbers, self._rows[port.value])
+        if wrong:
+            raise InputError(f"input {port.name}: {wrong}")
+        return numbers.astype(np.float32)
 
     def _run(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
         batch = self._batch(inputs)

@@ -88,6 +88,9 @@ class QParams:
         return scales if self.axis is None else scales.reshape([-1 if d == self.axis else 1 for d in range(rank)])
 
 
+INDEX = QParams((1.0,), 0, "int16", WIDE_BITS)  # of plain numbers: which cell of an axis
+
+
 def float32(x: float) -> float:
     """The nearest float32, as a Python float."""
     return float(np.float32(x))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tests.conformance.generate import codes_for, generator
+from tests.conformance.generate import codes_for, generator, in_rows
 from tests.formats.one_operator import moves, values, weights
 from tests.formats.one_operator.built import Built, Maker, Rng, file_of, label_of, near, sizes, version
 from tests.peers.call import peer
@@ -158,6 +158,7 @@ KINDS: dict[str, Kind] = {
     "STRIDED_SLICE": moving("STRIDED_SLICE", moves.strided_slice),
     "TRANSPOSE": moving("TRANSPOSE", moves.transpose),
     "GATHER": moving("GATHER", moves.gather, MIXED),
+    "GATHER by data": kind("GATHER", moves.take, MIXED),
     "TILE": moving("TILE", moves.tile, LITERT),  # Micro does not know it
     "SHAPE": Kind(computed_shape, MICRO),
     "RESIZE_BILINEAR": moving(
@@ -207,7 +208,7 @@ def job(name: str, dtype: str, index: int) -> Job:
     rng = generator("one operator", name, dtype, str(index))
     file = KINDS[name].file(rng, dtype)
     program = from_bytes(file)
-    codes = codes_for(program, SAMPLES, f"{name} {dtype} {index}")
+    codes = in_rows(program, codes_for(program, SAMPLES, f"{name} {dtype} {index}"))
     if name != "DEQUANTIZE":
         return Job(file, program, codes, codes)
     label = program.tensors[program.inputs[0].value].qparams

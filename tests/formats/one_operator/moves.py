@@ -136,6 +136,21 @@ def gather(rng: Rng) -> Built:
     return moved(operands, [replaced(shape, axis, *indices.shape)], "GatherOptions", {"Axis": axis, "BatchDims": 0})
 
 
+def take(rng: Rng, dtype: str) -> Built:
+    """By indices that data decide: rows of a constant, or cells of any axis behind the batch."""
+    ids = (1, *(int(n) for n in rng.integers(1, 5, rng.integers(0, 3))))
+    by = codes(ids, None, "int32")
+    if rng.random() < 0.5:
+        table = tuple(int(n) for n in rng.integers(1, 9, rng.integers(1, 4)))
+        fields = {"Axis": int(rng.choice([0, -len(table)])), "BatchDims": 0}
+        return moved([filled(rng, codes(table), dtype), by], [(*ids, *table[1:])], "GatherOptions", fields)
+    shape = sizes(rng)
+    said, together = an_axis(rng, shape), int(rng.integers(0, 2))
+    axis, fields = said % len(shape), {"Axis": said, "BatchDims": together}
+    result = (*shape[:axis], *ids[together:], *shape[axis + 1 :])
+    return moved([codes(shape), by], [result], "GatherOptions", fields)
+
+
 def tile(rng: Rng) -> Built:
     shape = sizes(rng)
     counts = [1, *(int(n) for n in rng.integers(1, 4, len(shape) - 1))]

@@ -21,7 +21,7 @@ from unfloat.ops import REGISTRY
 from unfloat.program.lower import complete
 from unfloat.spec.errors import NumericDomainError
 from unfloat.spec.fixedpoint import WIDE_ROUNDING
-from unfloat.spec.qparams import STORAGE, WIDE_BITS, QParams
+from unfloat.spec.qparams import INDEX, STORAGE, WIDE_BITS, QParams
 
 IMAGE_RANK = 4
 INDEX_BYTES = 36  # of one in a list
@@ -65,8 +65,10 @@ class Draft:
         return self.model.tensors[name]
 
     def label(self, name: str | None) -> QParams:
-        """The QParams of a tensor of codes."""
+        """The QParams of a tensor of codes, or of computed integers."""
         tensor = self.tensor(name)
+        if tensor.is_index:
+            return INDEX
         stored = "int8" if tensor.dtype == "int4" else tensor.dtype
         if stored not in STORAGE or tensor.quantization is None:
             raise UnreadableError(f"required quantized codes, found {tensor.dtype} in {tensor.name}")
@@ -148,11 +150,14 @@ class Draft:
             )
 
     def codes_of(self, name: str) -> str:
-        """The codes of one of the file's inputs: the tensor itself, or what a QUANTIZE makes of its real numbers."""
+        """The codes of one of the file's inputs: the tensor itself, or what a QUANTIZE makes of its real numbers.
+
+        Or a CAST: indices that come as real numbers.
+        """
         if self.tensor(name).dtype not in FLOATS:
             return name
         consumers = [operator for operator in self.model.operators if name in operator.inputs]
-        if len(consumers) != 1 or consumers[0].builtin != "QUANTIZE" or not consumers[0].outputs:
+        if len(consumers) != 1 or not _makes_codes(self.model, consumers[0]):
             required = "required codes, or real numbers that one QUANTIZE takes"
             raise UnreadableError(f"{required}; this model computes with floats: unfloat.quantize makes it integer")
         return consumers[0].outputs[0]
@@ -209,6 +214,17 @@ class Draft:
         if source.shape == shape and name is None:
             return value
         return self.emit("reshape", (value,), source.qparams, shape, {"shape": shape}, name=name)
+
+    def index(self, name: str | None) -> str:
+        """The Program's value of computed integers."""
+        tensor, value = self.tensor(name), self.operand(name)
+        if not tensor.is_index:
+            raise UnreadableError(f"required integers that choose, found {tensor.dtype} in {tensor.name}")
+        return value
+
+    def takes_indices(self, operator: TfOperator) -> bool:
+        """Whether an operand holds integers that data decide."""
+        return any(name in self.values and self.tensor(name).is_index for name in operator.inputs)
 
     def image(self, name: str | None) -> str:
         """An activation of rows, columns and channels behind the batch."""
@@ -359,6 +375,12 @@ class Draft:
             raise UnreadableError(
                 f"required the QParams of its operands for its output, {label}; found {self.label(output)}"
             )
+
+
+def _makes_codes(model: TfModel, operator: TfOperator) -> bool:
+    """Whether an operator takes real numbers in: a QUANTIZE, or a CAST to indices."""
+    made = [model.tensors[name] for name in operator.outputs]
+    return bool(made) and (operator.builtin == "QUANTIZE" or (operator.builtin == "CAST" and made[0].is_index))
 
 
 def snug(codes: np.ndarray, label: QParams) -> QParams:

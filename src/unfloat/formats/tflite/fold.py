@@ -8,9 +8,8 @@ import numpy as np
 
 from unfloat.formats.tflite.builtins import UnreadableError
 from unfloat.formats.tflite.draft import Draft, number
-from unfloat.formats.tflite.model import TfOperator
+from unfloat.formats.tflite.model import INTEGERS, TfOperator
 
-INTEGERS = ("int32", "int64")
 MOST_INTEGERS = 1 << 10  # that one operator takes: shapes are short, and joining a list to itself doubles it
 
 
@@ -19,7 +18,7 @@ def fold(draft: Draft, operator: TfOperator) -> bool:
     outputs = [draft.tensor(name) for name in operator.outputs]
     folding = FOLDS.get(operator.builtin)
     plain = all(tensor.dtype in INTEGERS and tensor.quantization is None for tensor in outputs)
-    if folding is None or len(outputs) != 1 or not plain:
+    if folding is None or len(outputs) != 1 or not plain or draft.takes_indices(operator):
         return False
     count, fold_with = folding
     sizes = [draft.numbers(name).size for name in operator.inputs] if operator.builtin != "SHAPE" else []

@@ -17,6 +17,7 @@ MOST_OPERANDS = 1 << 15  # operands and results of all operators
 MOST_RANK = 8
 MOST_SHARING = 16  # how often a file's bytes may be read, or stand in its tensors: work stays in the file's size
 LEAST_ALLOWANCE = 1 << 16  # bytes that the smallest file may have read
+INTEGERS = ("int32", "int64")  # plain numbers: shapes, axes, indices
 Field = int | float | tuple[str, str] | tuple[float, ...]  # a number, (enumeration, member) by their names, or a vector
 
 
@@ -56,6 +57,11 @@ class TfTensor:
     quantization: Quantization | None = None
     data: np.ndarray | None = None
     variable: bool = False
+
+    @property
+    def is_index(self) -> bool:
+        """Whether it holds plain integers that are not known beforehand: what chooses rows."""
+        return self.dtype in INTEGERS and self.quantization is None and self.data is None
 
 
 @dataclass(frozen=True)

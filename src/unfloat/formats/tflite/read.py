@@ -21,13 +21,16 @@ from unfloat.formats.tflite.draft import BatchTouchedError, Draft
 from unfloat.formats.tflite.fold import fold
 from unfloat.formats.tflite.model import TfModel, TfOperator, apart
 from unfloat.formats.tflite.table import READERS
-from unfloat.ir.graph import Port
+from unfloat.ir.graph import Graph, Port
 from unfloat.ir.instruction import Tensor
 from unfloat.program.file import naming, read_bytes
+from unfloat.program.indices import rows_by_index
 from unfloat.program.program import Program
 from unfloat.program.verify import check
 from unfloat.spec.errors import NumericDomainError, UnsupportedError
 
+_MOVES = "CAST CONCATENATION EXPAND_DIMS GATHER PACK RESHAPE SLICE SPLIT SPLIT_V SQUEEZE STRIDED_SLICE TRANSPOSE UNPACK"
+OF_INTEGERS = frozenset(_MOVES.split())  # that data decide: operators that take them
 HINTS = {  # operators that are not known and that users meet, and what to try instead
     "WHILE": "unroll the recurrent layer, or convert Keras 2's LSTM, which becomes one operator",
     **dict.fromkeys(("ELU", "EXP", "LOG"), "train it with ReLU, SiLU or hard-swish"),
@@ -62,8 +65,19 @@ def from_model(model: TfModel) -> Program:
     draft, border = drafted(model, Draft)
     tensors = _used(draft, border.outputs)
     program = Program(border.inputs, border.outputs, tensors, tuple(draft.instructions), border.structure)
+    require_choosing(draft.model, program)
     check(program)
     return program
+
+
+def require_choosing(model: TfModel, network: Graph | Program) -> None:
+    """Raise UnsupportedError where an input holds integers that choose no rows."""
+    rows = rows_by_index(network)
+    pairs = zip(model.inputs, network.inputs, strict=True)
+    idle = [user for (user, name), port in pairs if model.tensors[name].is_index and port.value not in rows]
+    if idle:
+        found = [f"input {user}: integers must choose the rows of a table, found that they do not" for user in idle]
+        raise UnsupportedError("Unfloat cannot read these parts of the file:", found)
 
 
 @dataclass(frozen=True)
@@ -114,6 +128,8 @@ def _read(draft: Draft, index: int, operator: TfOperator) -> Iterator[str]:
             raise UnreadableError("required an output, found none")
         if _is_border(draft, operator) or fold(draft, operator):
             return
+        if operator.builtin not in OF_INTEGERS and draft.takes_indices(operator):
+            raise UnreadableError("integers may only move and choose rows, found that it computes with them")
         reader = READERS.get(operator.builtin)
         if reader is None:
             hint = HINTS.get(operator.builtin)
@@ -131,9 +147,9 @@ def _read(draft: Draft, index: int, operator: TfOperator) -> Iterator[str]:
 def _is_border(draft: Draft, operator: TfOperator) -> bool:
     """Whether an operator only leads into codes from the file's inputs, or out to its outputs.
 
-    An entry's QUANTIZE was read with its input, and an exit's DEQUANTIZE gives no value but its operand's.
+    An entry's QUANTIZE, or CAST, was read with its input, and an exit's DEQUANTIZE gives no value but its operand's.
     """
-    if operator.builtin == "QUANTIZE" and operator.outputs[0] in draft.values:
+    if operator.builtin in ("QUANTIZE", "CAST") and operator.outputs[0] in draft.values:
         return True
     leaves = {name for _, name in draft.model.outputs}
     if operator.builtin != "DEQUANTIZE" or operator.outputs[0] not in leaves or len(operator.inputs) != 1:

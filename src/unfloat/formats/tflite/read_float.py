@@ -14,7 +14,7 @@ from unfloat.formats.tflite.builtins import UnreadableError
 from unfloat.formats.tflite.decode import decode
 from unfloat.formats.tflite.draft import Draft
 from unfloat.formats.tflite.model import TfModel, TfOperator, TfTensor
-from unfloat.formats.tflite.read import drafted
+from unfloat.formats.tflite.read import drafted, require_choosing
 from unfloat.ir.graph import EMPTY, Clamp, Graph, Node, Param, Shape
 from unfloat.ir.instruction import Tensor
 from unfloat.ops import REGISTRY
@@ -46,7 +46,9 @@ def read(path: str | Path, example_inputs: object = (), *, training: bool = Fals
         model = decode(read_bytes(path))
     draft, border = drafted(model, FloatDraft)
     inputs = tuple(replace(port, name=port.value) for port in border.inputs)
-    return Graph(inputs, tuple(draft.nodes), border.outputs, draft.arrays, border.structure)
+    graph = Graph(inputs, tuple(draft.nodes), border.outputs, draft.arrays, border.structure)
+    require_choosing(draft.model, graph)
+    return graph
 
 
 class FloatDraft(Draft):
@@ -66,7 +68,7 @@ class FloatDraft(Draft):
     def label(self, name: str | None) -> QParams:
         """One for all real numbers; codes have no place in a float model."""
         tensor = self.tensor(name)
-        if tensor.dtype != "float32":
+        if tensor.dtype != "float32" and not tensor.is_index:
             required = "required float32 in a model to quantize"
             raise UnreadableError(
                 f"{required}, found {tensor.dtype} in {tensor.name}: unfloat.load reads quantized files"

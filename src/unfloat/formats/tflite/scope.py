@@ -10,6 +10,9 @@ import numpy as np
 from unfloat.formats.tflite.builtins import BUILTINS, UnsayableError
 from unfloat.formats.tflite.model import Field, Quantization, TfOperator, TfTensor, apart
 from unfloat.ir.graph import BATCH, Shape
+from unfloat.ir.instruction import Instruction
+from unfloat.ops import REGISTRY
+from unfloat.program.indices import rows_by_index
 from unfloat.program.program import Program
 from unfloat.spec.qparams import QParams
 
@@ -22,12 +25,17 @@ class Scope:
         self.labels = {name: tensor.qparams for name, tensor in program.tensors.items()}
         self.tensors: dict[str, TfTensor] = {}
         self.operators: list[TfOperator] = []
-        self.read = {name for instruction in program.instructions for name in instruction.inputs}
+        self.indices = rows_by_index(program)  # what chooses rows is plain int32 in the file
+        self.read = {name for i in program.instructions if i.name not in self.indices for name in _codes_read(i)}
+        self.tables = _tables(program)
         for name, tensor in program.tensors.items():
             shape = tuple(1 if size == BATCH else size for size in tensor.shape)
-            self.tensors[name] = TfTensor(
-                name, shape, tensor.qparams.dtype, Quantization.of(tensor.qparams), tensor.data
-            )
+            dtype, quantization = tensor.qparams.dtype, Quantization.of(tensor.qparams)
+            self.tensors[name] = TfTensor(name, shape, dtype, quantization, tensor.data)
+            if name in self.indices:
+                self.tensors[name] = TfTensor(name, shape, "int32")
+            elif name in self.tables and tensor.data is not None:
+                self.tensors[name] = TfTensor(name, shape[1:], dtype, quantization, tensor.data[0])
 
     def label(self, name: str) -> QParams:
         """The QParams of an activation or constant of codes."""
@@ -69,13 +77,13 @@ class Scope:
         return self._declare(name, shape, "float32")
 
     def make_numbers(self, name: str) -> None:
-        """Say that a tensor of the Program holds plain int32 numbers, which no other instruction can take.
+        """Say that a tensor of the Program holds plain int32 numbers.
 
         Raises:
-            UnsayableError: One takes it.
+            UnsayableError: An instruction takes them for codes.
         """
         if name in self.read:
-            raise UnsayableError("its indices must leave the network, as TFLite keeps them apart from codes")
+            raise UnsayableError("its indices must choose rows or leave, as TFLite keeps them apart from codes")
         self.tensors[name] = TfTensor(name, self.shape(name), "int32")
 
     def emit(
@@ -110,3 +118,15 @@ class Scope:
         name = apart(name, self.tensors)
         self.tensors[name] = TfTensor(name, shape, dtype, quantization, data, variable)
         return name
+
+
+def _tables(program: Program) -> set[str]:
+    """The constants of which instructions only take rows: they have no leading 1 in the file."""
+    constants = {name for name, tensor in program.tensors.items() if tensor.data is not None}
+    others = {name for i in program.instructions if i.op != "take" for name in i.inputs}
+    return (constants & {i.inputs[0] for i in program.instructions if i.op == "take"}) - others
+
+
+def _codes_read(instruction: Instruction) -> list[str]:
+    """Its operands but for indices."""
+    return REGISTRY[instruction.op].quant.values(instruction.inputs)

@@ -11,8 +11,9 @@ from torch.export.graph_signature import ConstantArgument, InputKind, InputSpec,
 from torch.utils._pytree import TreeSpec
 
 from unfloat.formats.torch.interpreter import Interpreter, Unknown
-from unfloat.formats.torch.operands import RefusedError, Value, Weight, name_of
-from unfloat.ir.graph import Param, Port
+from unfloat.formats.torch.operands import INDEX_TYPES, RefusedError, Value, Weight, name_of
+from unfloat.ir.graph import Graph, Param, Port
+from unfloat.program.indices import rows_by_index
 
 Structure = tuple[str, Any] | None
 
@@ -58,14 +59,24 @@ def _operand(program: ExportedProgram, interpreter: Interpreter, spec: InputSpec
 def _input(interpreter: Interpreter, name: str, tensor: torch.Tensor) -> Any:
     """An input of the network."""
     try:
-        if tensor.dtype != torch.float32:
+        if tensor.dtype not in (torch.float32, *INDEX_TYPES):
             raise RefusedError(f"an input must be float32, found {tensor.dtype}", "convert it before the model")
         shape = interpreter.shape_of(tensor)
     except RefusedError as refusal:
         interpreter.problems.append(f"input {name}: {_reason(refusal)}")
         return Unknown()
     interpreter.build.taken.add(name)
+    if tensor.dtype in INDEX_TYPES:
+        interpreter.integers[name] = tensor.dtype
     return Value(name, shape)
+
+
+def idle_integers(graph: Graph, interpreter: Interpreter) -> Iterator[str]:
+    """A problem for each input of integers that chooses no rows: codes stand for real numbers."""
+    rows = rows_by_index(graph)
+    for name, dtype in interpreter.integers.items():
+        if name not in rows:
+            yield f"input {name}: integers must choose the rows of an embedding, found {dtype}; try: float32"
 
 
 def read_outputs(

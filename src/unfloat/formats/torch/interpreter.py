@@ -11,9 +11,9 @@ from torch import fx
 
 from unfloat.formats.torch.aliases import Aliases
 from unfloat.formats.torch.builder import Builder, Call
-from unfloat.formats.torch.operands import RefusedError, Value, Weight, Zeros
+from unfloat.formats.torch.operands import INDEX_TYPES, RefusedError, Value, Weight, Zeros
 from unfloat.formats.torch.origin import aten_name, in_place, module_path, node_name, qualified_name, source_line
-from unfloat.formats.torch.table import HINTS, TABLE, TURNING, VIEWS, Handler
+from unfloat.formats.torch.table import CONVERSIONS, HINTS, TABLE, TURNING, VIEWS, Handler
 from unfloat.formats.torch.turned import is_turned, read_turned, stacked
 from unfloat.ir.graph import BATCH, Param, Shape
 
@@ -28,12 +28,14 @@ class Interpreter:
     Attributes:
         build: Where nodes go.
         batch: What torch says for "the batch size": symbols, or a number where the program has a fixed one.
+        integers: The inputs that hold plain numbers, and their type.
         problems: One line for each call that cannot be read.
     """
 
     def __init__(self) -> None:
         self.build = Builder()
         self.batch: set[str] = set()
+        self.integers: dict[str, torch.dtype] = {}
         self.problems: list[str] = []
 
     def run(self, module: fx.GraphModule, arguments: Sequence[object]) -> list[Any]:
@@ -105,6 +107,8 @@ class Interpreter:
         if name == "wrap_with_set_grad_enabled":
             return self._without_grad(node, known)
         arguments = _bound(node, known)
+        if name in CONVERSIONS and _stays_integer(node):
+            return arguments["x"]
         if in_place(node):
             return self._in_place(node, name, arguments, known, aliases)
         return self._read(node, name, arguments)
@@ -249,6 +253,12 @@ def _positional(node: fx.Node, values: Sequence[Any]) -> Any:
 
 def _leaves(argument: Any) -> list[Any]:
     return [leaf for item in argument for leaf in _leaves(item)] if isinstance(argument, list | tuple) else [argument]
+
+
+def _stays_integer(node: fx.Node) -> bool:
+    """Whether a call makes integers of integers."""
+    metas = [other.meta.get("val") for other in (node.args[0], node) if isinstance(other, fx.Node)]
+    return all(isinstance(meta, torch.Tensor) and meta.dtype in INDEX_TYPES for meta in metas)
 
 
 def _is_fixed(node: fx.Node, operands: Sequence[Any]) -> bool:

@@ -10,6 +10,8 @@ import torch
 
 from unfloat.ir.graph import BATCH, Param, Shape
 
+INDEX_TYPES = (torch.int64, torch.int32)  # of what chooses rows
+
 
 class RefusedError(Exception):
     """A call that cannot be read.

@@ -14,7 +14,7 @@ from __future__ import annotations
 from torch import nn
 from torch.export import ExportedProgram
 
-from unfloat.formats.torch.border import read_inputs, read_outputs
+from unfloat.formats.torch.border import idle_integers, read_inputs, read_outputs
 from unfloat.formats.torch.export import export
 from unfloat.formats.torch.interpreter import Interpreter
 from unfloat.ir.graph import Graph
@@ -43,11 +43,13 @@ def read(model: nn.Module | ExportedProgram, example_inputs: object = (), *, tra
     inputs, arguments = read_inputs(program, interpreter)
     results = interpreter.run(program.graph_module, arguments)
     outputs, structure = read_outputs(program, interpreter, results)
+    nodes = interpreter.build.nodes
+    named = {param.name for node in nodes for param in node.params.values()}
+    constants = {name: array for name, array in interpreter.build.constants.items() if name in named}
+    graph = Graph(inputs, tuple(nodes), outputs, constants, structure)
+    interpreter.problems += [] if interpreter.problems else idle_integers(graph, interpreter)
     if interpreter.problems:
         count = len(interpreter.problems)
         summary = f"the model has {count} operation{'s' * (count > 1)} that Unfloat cannot read"
         raise UnsupportedError(summary, interpreter.problems)
-    nodes = interpreter.build.nodes
-    named = {param.name for node in nodes for param in node.params.values()}
-    constants = {name: array for name, array in interpreter.build.constants.items() if name in named}
-    return Graph(inputs, tuple(nodes), outputs, constants, structure)
+    return graph

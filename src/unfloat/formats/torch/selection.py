@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as functional
 
 from unfloat.formats.torch.builder import Builder
-from unfloat.formats.torch.operands import LastRows, Operand, RefusedError, Value, Weight, need_value
+from unfloat.formats.torch.operands import LastRows, Operand, RefusedError, Value, Weight, need_value, need_weight
 from unfloat.ir.graph import BATCH
 
 
@@ -132,6 +132,18 @@ def index(build: Builder, x: object, indices: Sequence[object], **_: object) -> 
         raise RefusedError("indices along several axes at once are not known", "index one axis at a time")
     axis, chosen = given[0]
     return pick(build, value, axis, _constant_indices(chosen, value.shape[axis]))
+
+
+def embedding(build: Builder, weight: object, indices: object, **_: object) -> Operand:
+    """aten.embedding: the rows of a parameter that an input's integers name; or all of them, where a list does."""
+    table = need_weight(weight, "an embedding's table")
+    if isinstance(indices, Value):
+        return build.emit("take", [build.constant(table, 1 + len(table.shape)), indices])
+    numbers = indices.tensor if isinstance(indices, Weight) else None
+    rows, *row = table.shape
+    if numbers is None or numbers.reshape(-1).tolist() != list(range(rows)):
+        raise RefusedError("a constant list must name all rows of an embedding in order", f"torch.arange({rows})")
+    return table.reshaped((*numbers.shape, *row))
 
 
 def flip(build: Builder, x: object, dims: Sequence[int], **_: object) -> Value:

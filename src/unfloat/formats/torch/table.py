@@ -106,6 +106,7 @@ TABLE: Mapping[str, Handler] = {
     "amin": resize.amin,
     "argmax": resize.arg_max,
     "chunk": selection.chunk,
+    "embedding": selection.embedding,
     "expand": selection.expand,
     "flip": selection.flip,
     "index": selection.index,
@@ -158,6 +159,8 @@ TABLE: Mapping[str, Handler] = {
 _ORDERS = (movement.permute, movement.transpose, movement.last_two)
 _SHAPES = (movement.reshape, movement.nothing, movement.same_type)
 VIEWS = frozenset(name for name, handler in TABLE.items() if handler in (*_ORDERS, *_SHAPES))
+
+CONVERSIONS = frozenset(name for name, handler in TABLE.items() if handler is movement.same_type)
 
 # Handlers that know axes by `dim` and `dims` alone, and so read values whose batch is the second axis (`turned.py`).
 _ALONG = "amax amin cat flip log_softmax mean narrow select slice softmax sum"

@@ -1,4 +1,4 @@
-"""slice, gather; maximum, minimum, reduce_max, reduce_min, arg_max; resize_bilinear."""
+"""slice, gather, take; maximum, minimum, reduce_max, reduce_min, arg_max; resize_bilinear."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def _gather(layer: Layer) -> Parameters:
     return Parameters("move", {"axis": layer.number("axis")}, {"indices": indices})
 
 
-def _pairwise(layer: Layer) -> Parameters:
+def _of_tensors(layer: Layer) -> Parameters:
+    """Its tensors say all."""
     return Parameters()
 
 
@@ -43,8 +44,9 @@ def _resize_bilinear(layer: Layer) -> Parameters:
 EMITTERS = {
     "slice": Emitter(_slice),
     "gather": Emitter(_gather),
-    "maximum": Emitter(_pairwise),
-    "minimum": Emitter(_pairwise),
+    "take": Emitter(_of_tensors),
+    "maximum": Emitter(_of_tensors),
+    "minimum": Emitter(_of_tensors),
     "reduce_max": Emitter(_reduction),
     "reduce_min": Emitter(_reduction),
     "arg_max": Emitter(_arg_max),
