@@ -619,13 +619,14 @@ def gather(x: Tensor, axis: int, indices_of: Sequence[int]) -> Tensor:
 def take(table: Tensor, numbers: Tensor) -> Tensor:
     """Row n of a table, of one for all samples or of the sample's own, for each number n (TFLite GATHER).
 
-    A number outside of the table takes its first or its last row.
+    Numbers below 0 count from the end; one outside of the table takes its first or its last row.
     """
     rows, ahead = table.shape[1], len(numbers.shape)
 
     def element(index: Index) -> int:
-        number = min(max(numbers.at(*index[:ahead]), 0), rows - 1)
-        return table.at(index[0] if table.shape[0] > 1 else 0, number, *index[ahead:])
+        number = numbers.at(*index[:ahead])
+        row = min(max(number + rows if number < 0 else number, 0), rows - 1)
+        return table.at(index[0] if table.shape[0] > 1 else 0, row, *index[ahead:])
 
     return Tensor.of((*numbers.shape, *table.shape[2:]), element)
 

@@ -693,8 +693,8 @@ def test_gather() -> None:
 
 
 def test_take() -> None:
-    numbers = tensor((2, 3), 2, 0, 9, -1, 1, 1)
-    assert oracle.take(tensor((1, 3, 1), 5, 6, 7), numbers) == tensor((2, 3, 1), 7, 5, 7, 5, 6, 6)
+    numbers = tensor((2, 3), 2, 0, 9, -1, -9, 1)
+    assert oracle.take(tensor((1, 3, 1), 5, 6, 7), numbers) == tensor((2, 3, 1), 7, 5, 7, 7, 5, 6)
     assert oracle.take(count_up(2, 3), tensor((2,), 2, -5)) == tensor((2,), 2, 3)
     assert oracle.take(count_up(1, 2, 2), tensor((1, 2), 1, 0)) == tensor((1, 2, 2), 2, 3, 0, 1)
 

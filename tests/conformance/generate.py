@@ -11,9 +11,9 @@ import numpy as np
 from unfloat.ir.graph import BATCH, Clamp, Node, Port
 from unfloat.ir.instruction import Tensor
 from unfloat.ops import REGISTRY
+from unfloat.ops._indices import rows_by_index
 from unfloat.ops._operator import Case, Operator, WeightRule
 from unfloat.program.certificate import verify
-from unfloat.program.indices import rows_by_index
 from unfloat.program.lower import make_instruction
 from unfloat.program.program import Program
 from unfloat.spec.qparams import INDEX, STORAGE, QParams, positive_scale
@@ -124,7 +124,7 @@ def codes_for(program: Program, batch: int, seed: str) -> list[np.ndarray]:
 
 def in_rows(program: Program, inputs: list[np.ndarray]) -> list[np.ndarray]:
     """The inputs with every index in its table: outside, the public kernels read what lies there."""
-    rows = rows_by_index(program)
+    rows = rows_by_index(program.instructions, program.shapes())
     most = [rows.get(port.value, 0) - 1 for port in program.inputs]
     return [x if last < 0 else np.clip(x, 0, last) for x, last in zip(inputs, most, strict=True)]
 
@@ -133,7 +133,7 @@ def _codes(rng: np.random.Generator, tensor: Tensor, shape: tuple[int, ...]) -> 
     label = tensor.qparams
     codes = rng.integers(label.qmin, label.qmax + 1, shape)
     if label == INDEX:  # most of them name a row of a small table
-        codes = np.where(rng.random(shape) < 0.7, rng.integers(0, 50, shape), codes)
+        codes = np.where(rng.random(shape) < 0.7, rng.integers(-20, 50, shape), codes)
     special = rng.choice([label.qmin, label.qmax, label.zero_point], shape)
     return np.where(rng.random(shape) < 0.2, special, codes).astype(STORAGE[label.dtype])
 

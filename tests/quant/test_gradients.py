@@ -226,6 +226,7 @@ ELSEWHERE = {
     "arg_max",
     "lstm",  # tests/quant/test_recurrent.py
     "svdf",  # nothing that PyTorch has
+    "take",  # tests/quant/test_embedding.py
 }  # LINEAR; no gradient
 
 

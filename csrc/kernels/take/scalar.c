@@ -4,7 +4,7 @@
 
 #include "kernel.h"
 
-// A number outside of the table takes the row next to it.
+// Numbers below 0 count from the end; one outside of the table takes the row next to it.
 static void run(const uf_node *node, int thread, int threads) {
   const uf_tensor *table = node->inputs[0], *numbers = node->inputs[1];
   const int16_t *number = (const int16_t *)(const void *)numbers->data;
@@ -14,8 +14,8 @@ static void run(const uf_node *node, int thread, int threads) {
   const int64_t taken = uf_volume(numbers, 1, numbers->rank);
   const uf_range share = uf_share(uf_size(numbers), 1, thread, threads);
   for (int64_t at = share.begin; at < share.end; ++at) {
-    const uint8_t *from = table->data + at / taken * sample;
-    memcpy(node->output->data + at * row, from + qmath_clamp(number[at], 0, rows - 1) * row, (size_t)row);
+    const int32_t n = qmath_clamp(number[at] < 0 ? number[at] + rows : number[at], 0, rows - 1);
+    memcpy(node->output->data + at * row, table->data + at / taken * sample + n * row, (size_t)row);
   }
 }
 

@@ -77,11 +77,12 @@ def _take_shape(attributes: Attributes, inputs: Sequence[Shape], params: Mapping
 
 
 def _take(b: Backend, attributes: Attributes, inputs: Sequence[Array], params: Params) -> Array:
-    """An index outside of the table takes the row next to it, as codes saturate."""
+    """Indices below 0 count from the end; one outside of the table takes the row next to it, as codes saturate."""
     table, indices = inputs
     samples, rows = table.shape[:2]
     first = b.constant(rows * np.arange(samples).reshape(samples, *(1 for _ in indices.shape[1:])))
-    places = first + b.xp.astype(b.xp.clip(indices, 0, rows - 1), first.dtype)
+    numbers = b.xp.astype(indices, first.dtype)
+    places = first + b.xp.clip(b.xp.where(numbers < 0, numbers + rows, numbers), 0, rows - 1)
     flat = b.xp.reshape(table, (samples * rows, *table.shape[2:]))
     taken = b.xp.take(flat, b.xp.reshape(places, (-1,)), axis=0)
     return b.xp.reshape(taken, (*indices.shape, *table.shape[2:]))
@@ -163,7 +164,7 @@ OPERATORS = (
     ),
     Operator(
         name="take",
-        summary="The rows of a table that the second operand's numbers name, the nearest where there is none.",
+        summary="The rows of a table that the second operand's numbers name; those below 0 count from the end.",
         arity=(2, 2),
         shape=_take_shape,
         float_meaning=_take,

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from unfloat.ir.graph import OPERAND, Graph, Node
 from unfloat.ops import REGISTRY
+from unfloat.ops._indices import rows_by_index
 from unfloat.passes._edit import fresh
 from unfloat.spec.qparams import WIDE_BITS
 
@@ -27,6 +28,7 @@ def run(graph: Graph, bits: Callable[[str], int] = lambda name: 8) -> Graph:
     taken = set(shapes)
     wide = {port.value: bits(port.value) == WIDE_BITS for port in graph.inputs}
     constants = {node.name: node for node in graph.nodes if not node.inputs}
+    indices = rows_by_index(graph.nodes, shapes)  # have one width, whatever the recipe wishes
     nodes: list[Node] = []
     for node in graph.nodes:
         operator = REGISTRY[node.op]
@@ -34,7 +36,7 @@ def run(graph: Graph, bits: Callable[[str], int] = lambda name: 8) -> Graph:
         wide[node.name] = wide[tied[0]] if len(tied) == 1 else bits(node.name) == WIDE_BITS
         inputs = list(node.inputs)
         for i, name in enumerate(inputs):
-            converts = operator.converts or i in operator.quant.indices
+            converts = operator.converts or i in operator.quant.indices or node.name in indices
             if wide[name] != wide[node.name] and not converts:
                 inputs[i] = fresh(node.name + OPERAND, taken)
                 taken.add(inputs[i])

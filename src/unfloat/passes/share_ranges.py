@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from unfloat.ir.graph import Graph, Node
 from unfloat.ops import REGISTRY
+from unfloat.ops._indices import rows_by_index
 from unfloat.passes._edit import fresh
 
 
@@ -26,8 +27,9 @@ def run(graph: Graph, bits: Callable[[str], int] = lambda name: 8) -> Graph:
     shapes = graph.shapes()
     taken = set(shapes)
     nodes: list[Node] = []
+    indices = rows_by_index(graph.nodes, shapes)  # have no range: all of them share one label anyhow
     for node in graph.nodes:
-        if len(REGISTRY[node.op].quant.tied(node.inputs)) > 1:
+        if len(REGISTRY[node.op].quant.tied(node.inputs)) > 1 and node.name not in indices:
             inputs = list(node.inputs)
             for i, name in enumerate(inputs):
                 if bits(name) != bits(node.name) or not _may_share(name, made, readers):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from unfloat.ir.graph import EMPTY, Port
+from unfloat.ir.graph import EMPTY, Port, Shape
 from unfloat.ir.instruction import Instruction, Tensor
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ class Program:
     instructions: tuple[Instruction, ...]
     structure: Any = None
     metadata: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+
+    def shapes(self) -> dict[str, Shape]:
+        """The shape of every tensor."""
+        return {name: tensor.shape for name, tensor in self.tensors.items()}
 
     def verify(self) -> Certificate:
         """Check everything and say what holds: integers only, no overflow, ranges, hash.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from unfloat.ir.graph import Graph, own_shape
-from unfloat.program.indices import rows_by_index, wrong_index
+from unfloat.ops._indices import rows_by_index, wrong_index
 from unfloat.program.program import Program
 from unfloat.spec.errors import CalibrationError
 
@@ -41,7 +41,7 @@ def inputs_of(batch: Any, graph: Graph | Program, number: int, what: str = CALIB
         what: What the data are for, for messages.
 
     Raises:
-        CalibrationError: An input is missing, has another shape or dtype, or holds NaN or infinity.
+        CalibrationError: An input is missing, has another shape or dtype, holds NaN or infinity, or an index of no row.
     """
     where = f"{what} batch {number}"
     ports = graph.inputs
@@ -55,7 +55,8 @@ def inputs_of(batch: Any, graph: Graph | Program, number: int, what: str = CALIB
     if len(values) < len(ports):
         raise CalibrationError(f"{where}: required {len(ports)} inputs, found {len(values)}")
     tensors = [_tensor(value, f"{where}, input {p.name}") for p, value in zip(ports, values, strict=False)]
-    rows = rows_by_index(graph)
+    steps = graph.nodes if isinstance(graph, Graph) else graph.instructions
+    rows = rows_by_index(steps, graph.shapes())
     for port, tensor in zip(ports, tensors, strict=True):
         own, found = own_shape(port), tuple(tensor.shape)
         if len(found) != len(own) or found[1:] != own[1:] or not found[0]:
@@ -72,7 +73,7 @@ def inputs_of(batch: Any, graph: Graph | Program, number: int, what: str = CALIB
             )
         if not torch.isfinite(tensor).all():
             raise CalibrationError(f"{where}, input {port.name}: required finite numbers, found NaN or infinity")
-    return [t.detach().to(torch.float32) for t in tensors]
+    return [t.detach().to(t.dtype if p.value in rows else torch.float32) for p, t in zip(ports, tensors, strict=True)]
 
 
 def wrong_numbers(tensor: torch.Tensor, rows: int) -> str:

@@ -198,8 +198,9 @@ class Simulation:
         return self.backend.constant(data)
 
     def to_inner(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Inputs from the model's own layout (NCHW) to the inner one (NHWC)."""
-        return [x.permute(port.permutation) for port, x in zip(self.graph.inputs, inputs, strict=True)]
+        """Inputs from the model's own layout (NCHW) to the inner one (NHWC), float32: indices too."""
+        ports = self.graph.inputs
+        return [x.permute(port.permutation).to(torch.float32) for port, x in zip(ports, inputs, strict=True)]
 
     def quantize_inputs(self, inner: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The border: float inputs to codes, by the same function as everywhere."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from unfloat.ir.graph import Attributes, Graph, Node, own_shape
 from unfloat.ops import REGISTRY
-from unfloat.program.indices import rows_by_index, wrong_index
+from unfloat.ops._indices import rows_by_index, wrong_index
 from unfloat.program.lower import view
 from unfloat.quant.distributed import (
     reduce_extremes,
@@ -68,7 +68,7 @@ class Student(nn.Module):
         recipe.check_patterns([node.name for node in graph.nodes])
         parameters = self._live()
         self._simulation = Simulation(graph, parameters, recipe)
-        self._rows = rows_by_index(graph)
+        self._rows = rows_by_index(graph.nodes, graph.shapes())
         channels = {
             node.name: _scale_count(node, parameters, self._simulation) for node in graph.nodes if _is_linear(node)
         }

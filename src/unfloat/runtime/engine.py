@@ -11,7 +11,7 @@ import numpy as np
 
 from unfloat import _native
 from unfloat.ir.graph import Port, own_shape
-from unfloat.program.indices import rows_by_index, wrong_index
+from unfloat.ops._indices import rows_by_index, wrong_index
 from unfloat.program.plan import plan
 from unfloat.program.program import Program
 from unfloat.program.verify import layer_macs
@@ -91,7 +91,7 @@ class Engine:
         self._inputs, self._outputs, self._structure = program.inputs, program.outputs, program.structure
         self._labels = {port.value: program.tensors[port.value].qparams for port in (*self._inputs, *self._outputs)}
         self._macs = layer_macs(program)
-        self._rows = rows_by_index(program)
+        self._rows = rows_by_index(program.instructions, program.shapes())
         self._input_shapes = [own_shape(port) for port in program.inputs]
         self._output_shapes = [tuple(port.shape[axis] for axis in port.permutation) for port in program.outputs]
         self._borders = (

@@ -94,7 +94,8 @@ def draw(net: Net, samples: int) -> list[np.ndarray]:
         label = net.program.tensors[port.value].qparams
         shape = (samples, *port.shape[1:])
         special = rng.choice([label.qmin, label.qmax, label.zero_point], shape)
-        codes = rng.integers(label.qmin, label.qmax + 1, shape)
+        rows = net.rows.get(port.value)
+        codes = rng.integers(*((label.qmin, label.qmax + 1) if rows is None else (-rows, rows)), shape)
         found.append(np.where(rng.random(shape) < 0.1, special, codes).astype(STORAGE[label.dtype]))
     return found
 

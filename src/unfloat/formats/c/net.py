@@ -11,6 +11,7 @@ from unfloat.formats.c.layer import Layer, Parameters, Prepared, storage_bytes
 from unfloat.formats.c.table import EMITTERS
 from unfloat.formats.c.text import identifier, identifiers
 from unfloat.ir.graph import Port
+from unfloat.ops._indices import rows_by_index
 from unfloat.program.plan import Plan, plan
 from unfloat.program.program import Program
 from unfloat.program.states import remembers
@@ -32,6 +33,7 @@ class Net:
         symbols: The C name of each instruction and constant operand, without the prefix.
         constants: Every constant array by its symbol, prefix included.
         inputs, outputs: Ports by their C names.
+        rows: Of each value that chooses rows: how many there are.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Net:
     constants: Mapping[str, np.ndarray]
     inputs: Mapping[str, Port]
     outputs: Mapping[str, Port]
+    rows: Mapping[str, int]
 
     @property
     def states(self) -> dict[str, int]:
@@ -95,7 +98,8 @@ def make_net(program: Program, name: str, prepared: Sequence[Prepared]) -> Net:
     symbols = identifiers([*(layer.instruction.name for layer in layers), *operands])
     memory = plan(program, ALIGNMENT, {made.name: made.scratch for made in prepared})
     inputs, outputs = (dict(zip(_names(ports), ports, strict=True)) for ports in (program.inputs, program.outputs))
-    net = Net(name, program, layers, parameters, memory, symbols, {}, inputs, outputs)
+    rows = rows_by_index(program.instructions, program.shapes())
+    net = Net(name, program, layers, parameters, memory, symbols, {}, inputs, outputs, rows)
     return replace(net, constants=_constants(net))
 
 

@@ -9,22 +9,22 @@ on real numbers is refused, never kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from unfloat.formats.tflite.batching import undo
+from unfloat.formats.tflite import batching, counting
 from unfloat.formats.tflite.builtins import UnreadableError
 from unfloat.formats.tflite.decode import decode
 from unfloat.formats.tflite.draft import BatchTouchedError, Draft
 from unfloat.formats.tflite.fold import fold
 from unfloat.formats.tflite.model import TfModel, TfOperator, apart
 from unfloat.formats.tflite.table import READERS
-from unfloat.ir.graph import Graph, Port
+from unfloat.ir.graph import Port
 from unfloat.ir.instruction import Tensor
+from unfloat.ops._indices import rows_by_index
 from unfloat.program.file import naming, read_bytes
-from unfloat.program.indices import rows_by_index
 from unfloat.program.program import Program
 from unfloat.program.verify import check
 from unfloat.spec.errors import NumericDomainError, UnsupportedError
@@ -65,15 +65,14 @@ def from_model(model: TfModel) -> Program:
     draft, border = drafted(model, Draft)
     tensors = _used(draft, border.outputs)
     program = Program(border.inputs, border.outputs, tensors, tuple(draft.instructions), border.structure)
-    require_choosing(draft.model, program)
+    require_choosing(draft.model, border.inputs, rows_by_index(program.instructions, program.shapes()))
     check(program)
     return program
 
 
-def require_choosing(model: TfModel, network: Graph | Program) -> None:
-    """Raise UnsupportedError where an input holds integers that choose no rows."""
-    rows = rows_by_index(network)
-    pairs = zip(model.inputs, network.inputs, strict=True)
+def require_choosing(model: TfModel, inputs: Sequence[Port], rows: Container[str]) -> None:
+    """Raise UnsupportedError where an input holds integers, and its value is none of those that choose rows."""
+    pairs = zip(model.inputs, inputs, strict=True)
     idle = [user for (user, name), port in pairs if model.tensors[name].is_index and port.value not in rows]
     if idle:
         found = [f"input {user}: integers must choose the rows of a table, found that they do not" for user in idle]
@@ -98,7 +97,7 @@ def drafted(model: TfModel, begin: Callable[[TfModel, int], AnyDraft]) -> tuple[
     Raises:
         UnsupportedError: All that could not be read.
     """
-    model = undo(model)
+    model = counting.undo(batching.undo(model))
     try:
         return _filled(begin(model, 0))
     except BatchTouchedError:

@@ -18,6 +18,7 @@ from unfloat.formats.tflite.read import drafted, require_choosing
 from unfloat.ir.graph import EMPTY, Clamp, Graph, Node, Param, Shape
 from unfloat.ir.instruction import Tensor
 from unfloat.ops import REGISTRY
+from unfloat.ops._indices import rows_by_index
 from unfloat.program.file import naming, read_bytes
 from unfloat.spec.qparams import QParams
 
@@ -47,7 +48,7 @@ def read(path: str | Path, example_inputs: object = (), *, training: bool = Fals
     draft, border = drafted(model, FloatDraft)
     inputs = tuple(replace(port, name=port.value) for port in border.inputs)
     graph = Graph(inputs, tuple(draft.nodes), border.outputs, draft.arrays, border.structure)
-    require_choosing(draft.model, graph)
+    require_choosing(draft.model, inputs, rows_by_index(graph.nodes, graph.shapes()))
     return graph
 
 

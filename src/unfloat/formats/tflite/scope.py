@@ -12,7 +12,7 @@ from unfloat.formats.tflite.model import Field, Quantization, TfOperator, TfTens
 from unfloat.ir.graph import BATCH, Shape
 from unfloat.ir.instruction import Instruction
 from unfloat.ops import REGISTRY
-from unfloat.program.indices import rows_by_index
+from unfloat.ops._indices import rows_by_index
 from unfloat.program.program import Program
 from unfloat.spec.qparams import QParams
 
@@ -25,7 +25,9 @@ class Scope:
         self.labels = {name: tensor.qparams for name, tensor in program.tensors.items()}
         self.tensors: dict[str, TfTensor] = {}
         self.operators: list[TfOperator] = []
-        self.indices = rows_by_index(program)  # what chooses rows is plain int32 in the file
+        self.indices = rows_by_index(
+            program.instructions, program.shapes()
+        )  # what chooses rows is plain int32 in the file
         self.read = {name for i in program.instructions if i.name not in self.indices for name in _codes_read(i)}
         self.tables = _tables(program)
         for name, tensor in program.tensors.items():

@@ -13,7 +13,7 @@ from torch.utils._pytree import TreeSpec
 from unfloat.formats.torch.interpreter import Interpreter, Unknown
 from unfloat.formats.torch.operands import INDEX_TYPES, RefusedError, Value, Weight, name_of
 from unfloat.ir.graph import Graph, Param, Port
-from unfloat.program.indices import rows_by_index
+from unfloat.ops._indices import rows_by_index
 
 Structure = tuple[str, Any] | None
 
@@ -73,7 +73,7 @@ def _input(interpreter: Interpreter, name: str, tensor: torch.Tensor) -> Any:
 
 def idle_integers(graph: Graph, interpreter: Interpreter) -> Iterator[str]:
     """A problem for each input of integers that chooses no rows: codes stand for real numbers."""
-    rows = rows_by_index(graph)
+    rows = rows_by_index(graph.nodes, graph.shapes())
     for name, dtype in interpreter.integers.items():
         if name not in rows:
             yield f"input {name}: integers must choose the rows of an embedding, found {dtype}; try: float32"

@@ -184,14 +184,16 @@ def _read_gather(draft: Draft, operator: TfOperator) -> None:
 
 def _read_take(draft: Draft, operator: TfOperator, source: str | None, indices: str | None) -> None:
     """By indices that data decide: along the first axis of a constant, or any axis behind the batch."""
-    output, own, axis = operator.outputs[0], draft.tensor(source), number(operator, "Axis")
-    axis, together = axis % len(own.shape), number(operator, "BatchDims")
+    output, own = operator.outputs[0], draft.tensor(source)
+    axis, together, rank = number(operator, "Axis"), number(operator, "BatchDims"), len(own.shape)
+    if not -rank <= axis < rank or not 0 <= together <= 1:
+        raise UnreadableError(f"required an axis of {rank}, behind one in common at most, found {axis} and {together}")
     draft.require_same(output, draft.label(source))
     chosen_by = draft.index(indices)
     if own.data is not None:
-        if axis != together or together > 1:
-            raise UnreadableError(f"required the rows of a constant, found axis {axis}, {together} axes in front of it")
-        table, axis = draft.operand(source, len(own.shape) + 1 - together), 1
+        if axis % rank != together:
+            raise UnreadableError(f"required the rows of a constant, found its axis {axis}, with {together} in common")
+        table, axis = draft.operand(source, rank + 1 - together), 1
     else:
         table, axis = draft.operand(source), draft.axis(axis, source)
         if together > 1 - draft.lead or (draft.batch != 1 and not together):
