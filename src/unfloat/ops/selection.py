@@ -77,7 +77,7 @@ def _take_shape(attributes: Attributes, inputs: Sequence[Shape], params: Mapping
 
 
 def _take(b: Backend, attributes: Attributes, inputs: Sequence[Array], params: Params) -> Array:
-    """Indices below 0 count from the end; one outside of the table takes the row next to it, as codes saturate."""
+    """Indices below 0 count from the end; one outside takes the row next to it, as codes saturate (eq. 54)."""
     table, indices = inputs
     samples, rows = table.shape[:2]
     first = b.constant(rows * np.arange(samples).reshape(samples, *(1 for _ in indices.shape[1:])))
