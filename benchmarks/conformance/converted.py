@@ -6,23 +6,25 @@ PyTorch modules of one operator become files by litert-torch and litert-quantize
 TensorFlow's converter, each in an environment of its own (`benchmarks/peers/write_converted.py`, `write_keras.py`); a
 file takes a tenth of a second, or half of one. What they make of a module may be other operators: the page says which.
 Of real numbers too in Keras' case: what the file means here is then compared with what it gives there.
-Files are kept under `build/converted`, so that the next run goes on from there; --as-is makes no more.
+Files are kept under `build/converted`, so that the next run goes on from there; --as-is makes no more. So is what was
+found: a run measures the names it is given, or all, and the page has a commit for each.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from benchmarks import results
 from benchmarks.peers.environments import HERE, python
-from tests.conformance.generate import codes_for
+from tests.conformance.generate import codes_for, in_rows
 from tests.formats.one_operator.kinds import SAMPLES, Job, compared
 from tests.passes.evaluate import evaluate
 from tests.peers.call import peer
@@ -30,6 +32,8 @@ from tests.peers.call import peer
 from unfloat.formats.tflite.decode import decode
 from unfloat.formats.tflite.read import from_bytes
 from unfloat.formats.tflite.read_float import read as read_float
+from unfloat.ir.graph import Graph
+from unfloat.ops._indices import rows_by_index
 from unfloat.spec.errors import InvalidProgramError, UnsupportedError
 
 FOLDER = Path(__file__).parents[2] / "build" / "converted"
@@ -59,7 +63,7 @@ CONVERTERS = {
 }
 COLUMNS = (
     "asked for", "codes", "operators in the files", "files", "read", "in TFLM", "in LiteRT", "by its default kernels",
-    "outputs compared", "mismatches",
+    "outputs compared", "mismatches", "commit",
 )  # fmt: skip
 RUNTIMES = ("tflm", "litert", "xnnpack")
 REFUSED = b"refused: "
@@ -93,7 +97,7 @@ def read(paths: Sequence[Path]) -> Read:
         except (UnsupportedError, InvalidProgramError) as error:
             found.problems[reason_of(error)] += 1
             continue
-        codes = codes_for(program, SAMPLES, name)
+        codes = in_rows(program, codes_for(program, SAMPLES, name))
         found.jobs.append(Job(content, program, codes, codes))
     return found
 
@@ -121,7 +125,22 @@ def measure(name: str, dtype: str, paths: Sequence[Path]) -> tuple[list[object],
         print(f"{name} {dtype}: {line}")
     builtins = ", ".join(f"`{builtin}`" for builtin, _ in found.builtins.most_common())
     row = [f"`{name}`", dtype, builtins, found.made, len(found.jobs), *counts, f"{codes:,}", len(wrong)]
-    return row, found.problems
+    return [*row, results.commit()], found.problems
+
+
+def measure_all(name: str, folder: Path, models: int) -> dict[str, Any]:
+    """All widths of a name, as plain data: rows, the line of its files of real numbers, what could not be read."""
+    rows, problems, floats = [], Counter[str](), ""
+    for dtype in ("int8", "int16"):
+        row, own = measure(name, dtype, written(folder, name, dtype, models))
+        rows.append(row)
+        problems.update({f"`{name}` {dtype}: {reason}": count for reason, count in own.items()})
+    paths = written(folder, name, "float", models)
+    if paths:
+        count, gap, own = float_gap(paths)
+        floats = f"| `{name}` | {len(paths)} | {count} | {gap:.1e} |"
+        problems.update({f"`{name}` of real numbers: {reason}": count for reason, count in own.items()})
+    return {"rows": rows, "floats": floats, "problems": problems}
 
 
 def float_gap(paths: Sequence[Path]) -> tuple[int, float, Counter[str]]:
@@ -137,7 +156,7 @@ def float_gap(paths: Sequence[Path]) -> tuple[int, float, Counter[str]]:
             except (UnsupportedError, InvalidProgramError) as error:
                 problems[reason_of(error)] += 1
     rng = np.random.default_rng(0)
-    inputs = [[rng.normal(0, 1, (1, *p.shape[1:])).astype(np.float32) for p in g.inputs] for _, g in graphs]
+    inputs = [sample(g, rng) for _, g in graphs]
     answers = peer("litert")([(path.read_bytes(), x) for (path, _), x in zip(graphs, inputs, strict=True)])
     gaps = [0.0]
     for (path, graph), x, theirs in zip(graphs, inputs, answers, strict=True):
@@ -149,6 +168,17 @@ def float_gap(paths: Sequence[Path]) -> tuple[int, float, Counter[str]]:
             if gaps[-1] > MOST_GAP:
                 print(f"{path.name}: {gaps[-1]}")
     return len(graphs), max(gaps), problems
+
+
+def sample(graph: Graph, rng: np.random.Generator) -> list[np.ndarray]:
+    """Random real numbers for each input; rows where it chooses some."""
+    rows = rows_by_index(graph.nodes, graph.shapes())
+    return [
+        rng.integers(0, rows[p.value], (1, *p.shape[1:])).astype(np.int16)
+        if p.value in rows
+        else rng.normal(0, 1, (1, *p.shape[1:])).astype(np.float32)
+        for p in graph.inputs
+    ]
 
 
 def written(folder: Path, name: str, width: str, models: int) -> list[Path]:
@@ -166,7 +196,7 @@ def write(by: Converter, folder: Path, models: int, names: Sequence[str]) -> Non
 
 
 def main() -> None:
-    """Write what files are missing, measure, write the page."""
+    """Write what files are missing, measure, add it to what was found before, write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--by", choices=[*CONVERTERS], default="torch")
@@ -176,19 +206,16 @@ def main() -> None:
     by, folder = CONVERTERS[arguments.by], FOLDER / arguments.by
     if not arguments.as_is:
         write(by, folder, arguments.models, arguments.names)
-    names = arguments.names or sorted({path.name.rsplit("_", 2)[0] for path in folder.glob("*_*_0.tflite")})
-    rows, notes, problems = [], [], Counter[str]()
-    for name in names:
-        paths = {width: written(folder, name, width, arguments.models) for width in ("int8", "int16", "float")}
-        for dtype in ("int8", "int16"):
-            row, own = measure(name, dtype, paths[dtype])
-            rows.append(row)
-            problems.update({f"`{name}` {dtype}: {reason}": count for reason, count in own.items()})
-        if paths["float"]:
-            count, gap, own = float_gap(paths["float"])
-            notes.append(f"| `{name}` | {len(paths['float'])} | {count} | {gap:.1e} |")
-            problems.update({f"`{name}` of real numbers: {reason}": count for reason, count in own.items()})
-    results.write(by.page, by.title, COLUMNS, rows, _notes(notes, problems))
+    kept = folder.with_suffix(".json")
+    found: dict[str, dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else {}
+    for name in arguments.names or sorted({path.name.rsplit("_", 2)[0] for path in folder.glob("*_*_0.tflite")}):
+        found[name] = measure_all(name, folder, arguments.models)
+        kept.write_text(json.dumps(found, indent=1))
+    ordered = [found[name] for name in sorted(found)]
+    problems = Counter({reason: count for own in ordered for reason, count in own["problems"].items()})
+    floats = [own["floats"] for own in ordered if own["floats"]]
+    rows = [row for own in ordered for row in own["rows"]]
+    results.write(by.page, by.title, COLUMNS, rows, _notes(floats, problems))
 
 
 def _notes(floats: Sequence[str], problems: Counter[str]) -> list[str]:

@@ -55,6 +55,17 @@ class ChannelsLast(torch.nn.Module):
         return self.module(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
+class Lookup(torch.nn.Module):
+    """Rows of a table, and something on them; its input are integers."""
+
+    def __init__(self, rows: int, width: int, after: Callable[..., Any]) -> None:
+        super().__init__()
+        self.table, self.after, self.rows = torch.nn.Embedding(rows, width), after, rows
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.after(self.table(ids))
+
+
 def shape(rng: Rng, rank: int = 4, most: int = 9) -> tuple[int, ...]:
     """Of one sample."""
     return (1, *(int(n) for n in rng.integers(1, most + 1, rank - 1)))
@@ -217,6 +228,11 @@ def blocks(rng: Rng) -> Made:
     return ChannelsLast(torch.nn.PixelUnshuffle(2)), [(1, height, width, int(rng.integers(1, 6)))]
 
 
+def embedding(rng: Rng) -> Made:
+    after = [lambda rows: rows, torch.relu, lambda rows: rows.mean(1)][rng.integers(0, 3)]
+    return Lookup(int(rng.integers(2, 99)), int(rng.integers(1, 17)), after), [(1, int(rng.integers(2, 12)))]
+
+
 OPERATORS: dict[str, Callable[[Rng], Made]] = {
     "CONV_2D": conv,
     "DEPTHWISE_CONV_2D": depthwise,
@@ -251,32 +267,37 @@ OPERATORS: dict[str, Callable[[Rng], Made]] = {
     "RESIZE_BILINEAR": resized("bilinear"),
     "RESIZE_NEAREST_NEIGHBOR": resized("nearest"),
     "SPACE_TO_DEPTH": blocks,
+    "EMBEDDING_LOOKUP": embedding,
     "DEPTH_TO_SPACE": lambda rng: (ChannelsLast(torch.nn.PixelShuffle(2)), [image(rng, 8, 1)]),
 }
 
 
-def quantized(model: bytes, shapes: Shapes, index: int, width: str) -> bytes:
+def quantized(model: bytes, module: torch.nn.Module, shapes: Shapes, index: int, width: str) -> bytes:
     """A float file with the ranges of random inputs."""
     rng = np.random.default_rng(index)
     spreads = np.exp(rng.normal(0, 1.5, len(shapes)))
     offsets = rng.normal(0, 0.5, len(shapes)) * spreads
-    samples = [
-        {f"args_{i}": rng.normal(offsets[i], spreads[i], found).astype(np.float32) for i, found in enumerate(shapes)}
-        for _ in range(CALIBRATION)
-    ]
+
+    def sample(i: int) -> np.ndarray:
+        if isinstance(module, Lookup):
+            return rng.integers(0, module.rows, shapes[i]).astype(np.int32)
+        return rng.normal(offsets[i], spreads[i], shapes[i]).astype(np.float32)
+
+    samples = [{f"args_{i}": sample(i) for i in range(len(shapes))} for _ in range(CALIBRATION)]
     quantizer = Quantizer(model, RECIPES[width]())
     found = quantizer.calibrate({"serving_default": samples}, num_threads=1)
     return bytes(quantizer.quantize(found).quantized_model)
 
 
-def converted(name: str, index: int, folder: Path) -> tuple[bytes, Shapes]:
-    """A float file, and the shapes of its inputs."""
+def converted(name: str, index: int, folder: Path) -> tuple[bytes, torch.nn.Module, Shapes]:
+    """A float file, what it was made of, and the shapes of its inputs."""
     rng = np.random.default_rng([index, zlib.crc32(name.encode())])
     torch.manual_seed(int(rng.integers(2**31)))
     module, shapes = OPERATORS[name](rng)
     path = folder / "float.tflite"
-    litert_torch.convert(module.eval(), tuple(torch.randn(found) for found in shapes)).export(str(path))
-    return path.read_bytes(), shapes
+    kind = torch.int32 if isinstance(module, Lookup) else torch.float32
+    litert_torch.convert(module.eval(), tuple(torch.zeros(found, dtype=kind) for found in shapes)).export(str(path))
+    return path.read_bytes(), module, shapes
 
 
 def write(folder: Path, name: str, models: range) -> None:
@@ -285,9 +306,9 @@ def write(folder: Path, name: str, models: range) -> None:
     if all(path.exists() for path in paths.values()):
         return
     try:
-        model, shapes = converted(name, models.start, folder)
+        model, module, shapes = converted(name, models.start, folder)
         for (width, index), path in paths.items():
-            path.write_bytes(quantized(model, shapes, index, width))
+            path.write_bytes(quantized(model, module, shapes, index, width))
     except Exception as error:  # of any kind: what the converter does not do is its to say
         for path in paths.values():
             path.write_text(f"refused: {error!r}"[:400])

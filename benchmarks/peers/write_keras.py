@@ -168,10 +168,19 @@ def larger(interpolation: str) -> Callable[[Rng], keras.Model]:
     )
 
 
+def embedding(rng: Rng) -> keras.Model:
+    """Of integers, as TextVectorization gives them."""
+    x = keras.Input((number(rng, 2, 12),), batch_size=1, dtype="int32")
+    rows = layers.Embedding(number(rng, 2, 99), number(rng, 1, 16))(x)
+    after = [lambda y: y, layers.GlobalAveragePooling1D(), layers.Conv1D(number(rng, 1, 9), 2, activation="relu")]
+    return keras.Model(x, after[rng.integers(0, 3)](rows))
+
+
 LAYERS: dict[str, Callable[[Rng], Any]] = {
     "Conv2D": conv,
     "Conv2D, BatchNormalization, ReLU": normalized,
     "DepthwiseConv2D": depthwise,
+    "Embedding": embedding,
     "SeparableConv2D": lambda rng: network(image(rng), layers.SeparableConv2D(number(rng, 1, 9), **window(rng))),
     "Conv2DTranspose": lambda rng: network(image(rng), layers.Conv2DTranspose(number(rng, 1, 9), **window(rng))),
     "Conv1D": conv1d,
@@ -236,15 +245,21 @@ def converted(model: Any, width: str, rng: Rng) -> bytes:
     shapes = [(1, *x.shape[1:]) for x in model.inputs]
     spreads = [float(np.exp(rng.normal(0, 1))) for _ in shapes]
 
+    rows = [layer.input_dim for layer in model.layers if isinstance(layer, layers.Embedding)]
+
     def samples() -> Iterator[list[np.ndarray]]:
         for _ in range(CALIBRATION):
+            if rows:
+                yield [rng.integers(0, rows[0], s).astype(np.int32) for s in shapes]
+                continue
             yield [rng.normal(0, spread, s).astype(np.float32) for spread, s in zip(spreads, shapes, strict=True)]
 
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     if width != "float":
         converter.optimizations, converter.representative_dataset = [tf.lite.Optimize.DEFAULT], samples
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8 if width == "int8" else WIDE]
-        converter.inference_input_type = converter.inference_output_type = tf.as_dtype(width)
+        converter.inference_input_type = tf.float32 if rows else tf.as_dtype(width)  # that is, integers as they are
+        converter.inference_output_type = tf.as_dtype(width)
     return bytes(converter.convert())
 
 

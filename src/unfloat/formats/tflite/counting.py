@@ -17,25 +17,26 @@ SELECTS = ("SELECT", "SELECT_V2")
 def undo(model: TfModel) -> TfModel:
     """The model whose GATHERs read what was counted; LESS, ADD and SELECT go where nothing else reads them."""
     makers = {name: operator for operator in model.operators for name in operator.outputs}
-    instead = {}
+    readers, shown, instead = model.readers(), {name for _, name in model.outputs}, {}
     for operator in model.operators:
-        counted = _counted(model, makers, operator)
-        if counted is not None:
+        counted = _counted(model, makers, readers, operator)
+        if counted is not None and operator.outputs[0] not in shown:
             instead[operator.outputs[0]] = counted
     if not instead:
         return model
     operators = [o if o.builtin != "GATHER" else _reading(o, instead) for o in model.operators]
-    read = {name for o in operators if o.outputs[:1] and o.outputs[0] not in instead for name in o.inputs}
-    read |= {name for _, name in model.outputs}
+    read = {name for o in operators if instead.keys().isdisjoint(o.outputs) for name in o.inputs} | shown
     idle = {name for end in instead for name in (end, *makers[end].inputs[:2])} - read
-    return replace(model, operators=tuple(o for o in operators if not idle.issuperset(o.outputs)))
+    return replace(model, operators=tuple(o for o in operators if not o.outputs or not idle.issuperset(o.outputs)))
 
 
 def _reading(operator: TfOperator, instead: Mapping[str, str]) -> TfOperator:
     return replace(operator, inputs=tuple(instead.get(str(name), name) for name in operator.inputs))
 
 
-def _counted(model: TfModel, makers: Mapping[str, TfOperator], operator: TfOperator) -> str | None:
+def _counted(
+    model: TfModel, makers: Mapping[str, TfOperator], readers: Mapping[str, list[TfOperator]], operator: TfOperator
+) -> str | None:
     """The numbers, where the operator is `numbers < 0 ? numbers + rows : numbers` of the rows of all its readers."""
     if operator.builtin not in SELECTS or len(operator.inputs) != 3 or None in operator.inputs:
         return None
@@ -43,8 +44,8 @@ def _counted(model: TfModel, makers: Mapping[str, TfOperator], operator: TfOpera
     rows = _constant(model, makers.get(added), "ADD", numbers)
     if rows is None or _constant(model, makers.get(below), "LESS", numbers) != 0:
         return None
-    readers = [other for other in model.operators if operator.outputs[0] in other.inputs]
-    return numbers if readers and all(_rows(model, reader) == rows for reader in readers) else None
+    found = readers.get(operator.outputs[0], []) if operator.outputs else []
+    return numbers if found and all(_rows(model, reader) == rows for reader in found) else None
 
 
 def _constant(model: TfModel, operator: TfOperator | None, builtin: str, numbers: str) -> int | None:

@@ -102,6 +102,15 @@ class TfModel:
     inputs: tuple[tuple[str, str], ...]
     outputs: tuple[tuple[str, str], ...]
 
+    def readers(self) -> dict[str, list[TfOperator]]:
+        """The operators that read each tensor, in order; each once for every operand that it is."""
+        found: dict[str, list[TfOperator]] = {}
+        for operator in self.operators:
+            for name in operator.inputs:
+                if name is not None:
+                    found.setdefault(name, []).append(operator)
+        return found
+
 
 class Names(Container[str], Sized, Protocol):
     """Names that are taken."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from unfloat.formats.tflite import batching, counting
+from unfloat.formats.tflite import batching, counting, tables
 from unfloat.formats.tflite.builtins import UnreadableError
 from unfloat.formats.tflite.decode import decode
 from unfloat.formats.tflite.draft import BatchTouchedError, Draft
@@ -29,8 +29,8 @@ from unfloat.program.program import Program
 from unfloat.program.verify import check
 from unfloat.spec.errors import NumericDomainError, UnsupportedError
 
-_MOVES = "CAST CONCATENATION EXPAND_DIMS GATHER PACK RESHAPE SLICE SPLIT SPLIT_V SQUEEZE STRIDED_SLICE TRANSPOSE UNPACK"
-OF_INTEGERS = frozenset(_MOVES.split())  # that data decide: operators that take them
+_MOVES = "CAST CONCATENATION EXPAND_DIMS PACK RESHAPE SLICE SPLIT SPLIT_V SQUEEZE STRIDED_SLICE TRANSPOSE UNPACK"
+OF_INTEGERS = {*_MOVES.split(), "GATHER", "EMBEDDING_LOOKUP"}  # that data decide: what takes them
 HINTS = {  # operators that are not known and that users meet, and what to try instead
     "WHILE": "unroll the recurrent layer, or convert Keras 2's LSTM, which becomes one operator",
     **dict.fromkeys(("ELU", "EXP", "LOG"), "train it with ReLU, SiLU or hard-swish"),
@@ -97,7 +97,7 @@ def drafted(model: TfModel, begin: Callable[[TfModel, int], AnyDraft]) -> tuple[
     Raises:
         UnsupportedError: All that could not be read.
     """
-    model = counting.undo(batching.undo(model))
+    model = tables.undo(counting.undo(batching.undo(model)))
     try:
         return _filled(begin(model, 0))
     except BatchTouchedError:

@@ -283,8 +283,17 @@ def _read_cast(draft: Draft, operator: TfOperator) -> None:
     draft.alias(operator.outputs[0], draft.operand(source))
 
 
+def _read_lookup(draft: Draft, operator: TfOperator) -> None:
+    """The rows of a constant, as PyTorch's converter writes an embedding."""
+    indices, table = require_operands(operator, 2)
+    draft.require_same(operator.outputs[0], draft.label(table))
+    rows = draft.operand(table, 1 + draft.constant(table).ndim)
+    _take(draft, operator.outputs[0], rows, draft.index(indices), 1)
+
+
 READERS: dict[str, Reader] = {
     "CAST": _read_cast,
+    "EMBEDDING_LOOKUP": _read_lookup,
     "GATHER": _read_gather,
     "MIRROR_PAD": _read_mirror_pad,
     "PACK": _read_pack,
