@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmarks.bits import replay
 from tests.conformance.generate import DRAWS, all_cases, build
+from tests.formats.embeddings import embedding, file, left_in_floats
 
 from unfloat.formats.tflite.write import to_bytes as to_tflite
 from unfloat.program.file import to_bytes as to_unfloat
@@ -43,6 +44,16 @@ def valid(kind: str, most: int = MOST_BYTES) -> Iterator[tuple[str, bytes]]:
             continue
         if len(content) <= most:
             yield name, content
+    if kind == "tflite":
+        yield from others()
+
+
+def others() -> Iterator[tuple[str, bytes]]:
+    """Files as others write them, which say what the writer here never does."""
+    yield "take, as Keras writes it", file(embedding())
+    yield "take, as Keras writes it for real numbers", file(embedding(cast=True))
+    for builtin in ("GATHER", "EMBEDDING_LOOKUP"):
+        yield f"take, of a table left in floats, {builtin}", file(left_in_floats(builtin, "int8"))
 
 
 def truncations(content: bytes, step: int = 1) -> Iterator[bytes]:

@@ -123,7 +123,8 @@ def measure(name: str, dtype: str, paths: Sequence[Path]) -> tuple[list[object],
         wrong += outcome.wrong
     for line in wrong:
         print(f"{name} {dtype}: {line}")
-    builtins = ", ".join(f"`{builtin}`" for builtin, _ in found.builtins.most_common())
+    ordered = sorted(found.builtins, key=lambda builtin: (-found.builtins[builtin], builtin))
+    builtins = ", ".join(f"`{builtin}`" for builtin in ordered)
     row = [f"`{name}`", dtype, builtins, found.made, len(found.jobs), *counts, f"{codes:,}", len(wrong)]
     return [*row, results.commit()], found.problems
 

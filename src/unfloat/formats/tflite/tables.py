@@ -41,7 +41,8 @@ def undo(model: TfModel) -> TfModel:
 
 def _quantized(tensors: dict[str, TfTensor], lookup: TfOperator, following: TfOperator) -> TfTensor | None:
     """The table's codes, under a name of their own; None where it is no such pair."""
-    if lookup.builtin not in TABLE_OF or len(lookup.inputs) != 2 or len(following.outputs) != 1:
+    operands = len(lookup.inputs), len(following.inputs), len(following.outputs)
+    if lookup.builtin not in TABLE_OF or operands != (2, 1, 1):
         return None
     table, made = tensors.get(str(lookup.inputs[TABLE_OF[lookup.builtin]])), tensors[following.outputs[0]]
     if table is None or table.data is None or table.dtype != "float32" or made.quantization is None:
