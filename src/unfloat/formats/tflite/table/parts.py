@@ -287,7 +287,7 @@ def _read_lookup(draft: Draft, operator: TfOperator) -> None:
     """The rows of a constant, as PyTorch's converter writes an embedding."""
     indices, table = require_operands(operator, 2)
     draft.require_same(operator.outputs[0], draft.label(table))
-    rows = draft.operand(table, 1 + draft.constant(table).ndim)
+    rows = draft.operand(table, 1 + len(draft.tensor(table).shape))
     _take(draft, operator.outputs[0], rows, draft.index(indices), 1)
 
 
