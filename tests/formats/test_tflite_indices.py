@@ -121,6 +121,109 @@ def test_lookups_of_one_table_are_bounded_by_the_file() -> None:
         from_bytes(file(replace(many, operators=tuple(operators))))
 
 
+def counted_elsewhere() -> TfModel:
+    """The counted numbers are the table too, along an axis of as many cells: another GATHER's indices are constant."""
+    model = embedding()
+    ids = TfTensor("given", (1, ROWS), "int32")
+    resized = {name: replace(model.tensors[name], shape=(1, ROWS)) for name in ("below", "added", "counted")}
+    fixed = TfTensor("fixed", (STEPS,), "int32", None, np.arange(STEPS, dtype=np.int32))
+    some = TfTensor("some", (1, STEPS), "int32")
+    table = TfTensor("table", (50, WIDTH), "int8", LABEL, np.arange(50 * WIDTH, dtype=np.int8).reshape(50, WIDTH))
+    tensors = {**model.tensors, "given": ids, **resized, "fixed": fixed, "some": some, "table": table}
+    along = TfOperator("GATHER", 2, ("counted", "fixed"), ("some",), "GatherOptions", {"Axis": 1, "BatchDims": 0})
+    *before, gather, mean = model.operators
+    return replace(model, tensors=tensors, operators=(*before, along, replace(gather, inputs=("table", "some")), mean))
+
+
+def test_numbers_are_counted_where_they_are_indices_alone() -> None:
+    with pytest.raises(UnsupportedError, match=r"LESS.*computes with them"):
+        from_bytes(file(counted_elsewhere()))
+    clamped = with_operator(embedding(), "ADD", fields={"FusedActivationFunction": ("ActivationFunctionType", "RELU6")})
+    with pytest.raises(UnsupportedError, match=r"LESS.*computes with them"):
+        from_bytes(file(clamped))
+
+
+def small(tensors: list[TfTensor], *operators: TfOperator, inputs: str = "ids") -> bytes:
+    found = {tensor.name: tensor for tensor in tensors}
+    names = [(name, name) for name in inputs.split()]
+    return file(TfModel(found, operators, tuple(names), (("y", "y"),)))
+
+
+IDS = TfTensor("ids", (1, STEPS), "int32")
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float32"])
+def test_a_table_without_rows_is_refused(dtype: str, tmp_path: Path) -> None:
+    label = LABEL if dtype == "int8" else None
+    tensors = [IDS, TfTensor("table", (), dtype, label, np.array(3, dtype)), TfTensor("y", (1, STEPS), dtype, label)]
+    content = small(tensors, TfOperator("EMBEDDING_LOOKUP", 1, ("ids", "table"), ("y",), ""))
+    path = tmp_path / "net.tflite"
+    path.write_bytes(content)
+    with pytest.raises(UnsupportedError, match="required a constant table of rows"):
+        unfloat.quantize(path, [np.zeros((1, STEPS), np.int32)]) if dtype == "float32" else from_bytes(content)
+
+
+@pytest.mark.parametrize("builtin", ["RELU", "QUANTIZE"])
+def test_integers_come_from_inputs_and_arg_max(builtin: str) -> None:
+    table = TfTensor("table", (ROWS, WIDTH), "int8", LABEL, np.zeros((ROWS, WIDTH), np.int8))
+    tensors = [TfTensor("x", (1, STEPS), "int8", LABEL), IDS, table, TfTensor("y", (1, STEPS, WIDTH), "int8", LABEL)]
+    made = TfOperator(builtin, 1, ("x",), ("ids",), "QuantizeOptions" if builtin == "QUANTIZE" else "")
+    gather = TfOperator("GATHER", 2, ("table", "ids"), ("y",), "GatherOptions", {"Axis": 0, "BatchDims": 0})
+    with pytest.raises(UnsupportedError, match=rf"{builtin}.*integers come from inputs"):
+        from_bytes(small(tensors, made, gather, inputs="x"))
+
+
+def test_computed_real_numbers_are_no_indices(tmp_path: Path) -> None:
+    table = TfTensor("table", (ROWS, WIDTH), "float32", None, np.zeros((ROWS, WIDTH), np.float32))
+    tensors = [TfTensor(name, (1, STEPS), "float32") for name in ("x", "s")]
+    tensors += [IDS, table, TfTensor("y", (1, STEPS, WIDTH), "float32")]
+    operators = (
+        TfOperator("LOGISTIC", 1, ("x",), ("s",), ""),
+        TfOperator("CAST", 1, ("s",), ("ids",), "CastOptions"),
+        TfOperator("GATHER", 1, ("table", "ids"), ("y",), "GatherOptions", {"Axis": 0, "BatchDims": 0}),
+    )
+    path = tmp_path / "net.tflite"
+    path.write_bytes(small(tensors, *operators, inputs="x"))
+    with pytest.raises(UnsupportedError, match=r"CAST.*real numbers are computed"):
+        unfloat.quantize(path, [np.zeros((1, STEPS), np.float32)])
+
+
+@pytest.mark.parametrize("inputs", ["ids x", "x ids"])
+def test_indices_without_a_batch(inputs: str) -> None:
+    """Where another input's leading dimension cannot be the batch, one goes before all; whichever comes first."""
+    x, ids = TfTensor("x", (1, 9, 3), "int8", LABEL), TfTensor("ids", (4,), "int32")
+    tensors = [ids, x, TfTensor("y", (1, 4, 3), "int8", LABEL)]
+    gather = TfOperator("GATHER", 2, ("x", "ids"), ("y",), "GatherOptions", {"Axis": 1, "BatchDims": 0})
+    content = small(tensors, gather, inputs=inputs)
+    program = from_bytes(content)
+    codes, numbers = (
+        np.random.default_rng(5).integers(low, high, (6, *shape)).astype(dtype)
+        for low, high, shape, dtype in ((-128, 128, (1, 9, 3), np.int8), (0, 9, (4,), np.int16))
+    )
+    given = [numbers, codes] if inputs == "ids x" else [codes, numbers]
+    ((found,),) = peer("tflm")([(content, given)])
+    own = [x.reshape(-1, *port.shape[1:]) for x, port in zip(given, program.inputs, strict=True)]
+    assert np.array_equal(found.reshape(-1), interpret(program, own)[0].reshape(-1))
+
+
+def test_shapes_of_indices_are_known_and_shapes_by_data_are_not() -> None:
+    table = TfTensor("table", (ROWS, WIDTH), "int8", LABEL, np.arange(ROWS * WIDTH, dtype=np.int8).reshape(ROWS, WIDTH))
+    rows, wanted = TfTensor("rows", (1, STEPS, WIDTH), "int8", LABEL), TfTensor("wanted", (2,), "int32")
+    y = TfTensor("y", (1, STEPS), "int32")
+    gather = TfOperator("GATHER", 2, ("table", "ids"), ("rows",), "GatherOptions", {"Axis": 0, "BatchDims": 0})
+    shape = TfOperator("SHAPE", 1, ("ids",), ("wanted",), "ShapeOptions", {"OutType": ("TensorType", "INT32")})
+    known = TfOperator("RESHAPE", 1, ("ids", "wanted"), ("y",), "ReshapeOptions")
+    tensors = [IDS, table, rows, wanted, y]
+    found = file(
+        TfModel({t.name: t for t in tensors}, (gather, shape, known), (("ids", "ids"),), (("y", "y"), ("r", "rows")))
+    )
+    assert [i.op for i in from_bytes(found).instructions] == ["take"]
+    size = TfTensor("size", (2,), "int32")
+    by_data = TfOperator("RESHAPE", 1, ("ids", "size"), ("y",), "ReshapeOptions")
+    with pytest.raises(UnsupportedError, match=r"RESHAPE.*data decide"):
+        from_bytes(small([IDS, size, y], by_data, inputs="ids size"))
+
+
 def test_integers_that_choose_nothing_are_refused() -> None:
     with pytest.raises(UnsupportedError, match="given"):
         from_bytes(file(unused(embedding())))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,14 @@ from tests.quant.reference import F64, assert_near, rounded
 from tests.quant.test_student import assert_train_equals_eval
 from unfloat.formats.tflite.read import from_bytes
 from unfloat.formats.tflite.write import to_bytes
+from unfloat.ir.graph import Port
+from unfloat.ir.instruction import Instruction
 from unfloat.program.interpret import interpret, trace
 from unfloat.program.program import Program
 from unfloat.quant.recipe import Override, Training
 from unfloat.quant.student import Student
 from unfloat.runtime.engine import levels
-from unfloat.spec.errors import CalibrationError, InputError, UnsupportedError
+from unfloat.spec.errors import CalibrationError, ExportError, InputError, UnsupportedError
 
 ROWS, WIDTH, STEPS = 40, 12, 7
 
@@ -85,7 +88,6 @@ def test_every_copy_gives_the_same_bits(name: str, tmp_path: Path) -> None:
         assert np.array_equal(np.broadcast_to(truth, codes[value].shape), codes[value].numpy()), value
     for level in levels():
         assert np.array_equal(program.compile(level=level)(x.numpy()), student(x).numpy())
-    assert np.array_equal(program.compile()(codes_of(x).astype(np.float32)), student(x).numpy())
     program.save(tmp_path / "net.unfloat")
     assert unfloat.load(tmp_path / "net.unfloat").digest() == program.digest()
     student.freeze_ranges()
@@ -106,10 +108,33 @@ def test_gradients_reach_the_table() -> None:
     assert_near(student.get_parameter("0.weight").grad, weight.grad, "table")
 
 
+def test_the_row_of_padding_stays() -> None:
+    """As in torch.nn.Embedding: it has no gradient, though it is looked up and quantized as others."""
+    table = nn.Embedding(ROWS, WIDTH, padding_idx=3)
+    with torch.no_grad():
+        table.weight[3] = 0.5
+    student = unfloat.prepare(nn.Sequential(table), ids(), progress=False).train()
+    x = ids(50, 3)
+    student(x).square().sum().backward()
+    gradient = student.get_parameter("0.weight").grad
+    assert gradient is not None
+    assert (gradient.abs().sum(1) == 0).tolist() == [row == 3 for row in range(ROWS)]
+    program = unfloat.convert(student)
+    assert [i.op for i in program.instructions] == ["take"]
+    assert np.array_equal(program.compile()(x.numpy()), student.eval()(x).numpy())
+
+
+def test_gradients_that_would_be_others_are_refused() -> None:
+    model = nn.Sequential(nn.Embedding(ROWS, WIDTH, scale_grad_by_freq=True))
+    assert unfloat.quantize(model, [ids()]).instructions
+    with pytest.raises(UnsupportedError, match="scale_grad_by_freq"):
+        unfloat.prepare(model, ids(), progress=False)
+
+
 class Chosen(nn.Module):
     """A row for the greatest value of each step."""
 
-    def __init__(self, call: object = None) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.table = nn.Embedding(6, 4)
 
@@ -185,12 +210,23 @@ def test_indices_outside_of_the_table_are_refused(wrong: int) -> None:
             call()
 
 
-def test_real_numbers_are_no_indices() -> None:
-    student = trained(words(), unfloat.Recipe())
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bool, torch.complex64])
+def test_other_numbers_are_no_indices(dtype: torch.dtype) -> None:
+    student, bad = trained(words(), unfloat.Recipe()), ids().to(dtype)
     with pytest.raises(InputError, match="ids: required integers"):
-        student(ids().float())
-    with pytest.raises(CalibrationError, match="ids: required integers"):
-        student.calibrate([ids().float()], progress=False)
+        student(bad)
+    with pytest.raises(InputError, match="ids: required integers"):
+        unfloat.convert(student).compile()(bad.numpy())
+    with pytest.raises(CalibrationError, match="ids: required"):
+        student.calibrate([bad], progress=False)
+
+
+def test_a_table_has_the_width_of_its_lookup() -> None:
+    recipe = unfloat.Recipe(overrides=(Override("words", activation_bits=16), Override("add", activation_bits=16)))
+    program = unfloat.quantize(words(), [ids()], recipe)
+    assert program.tensors["words"].qparams.dtype == "int16"
+    x = codes_of(ids(9, 5))
+    assert np.array_equal(program.compile().run(x), interpret(program, [x])[0])
 
 
 class Odd(nn.Module):
@@ -207,16 +243,50 @@ class Odd(nn.Module):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda table, x: x.float() * 2, "integers must choose the rows of an embedding"),
+        (lambda table, x: x.float() * 2, "int64 must choose the rows of an embedding, found that mul"),
+        (lambda table, x: table(x[:, :3].clamp(0, 5)), "int64 must choose the rows of an embedding, found that "),
+        (lambda table, x: table(x).sum((1, 2)) + x.float().sigmoid().sum(1), "sigmoid.* computes with indices"),
+        (lambda table, x: table(x).sum((1, 2)) + x.float().relu().sum(1), "relu.* computes with indices"),
         (lambda table, x: table(x // 2), "floor_divide|computes indices"),
-        (lambda table, x: table(x + 1), "integers must choose the rows of an embedding"),
+        (lambda table, x: table(x + 1), "int64 must choose the rows of an embedding"),
         (lambda table, x: table(x).sum(2) + x, "computes with indices"),
-        (lambda table, x: table(torch.tensor([3, 1])) + table(x)[:, :2], "must name all rows"),
+        (lambda table, x: table(torch.tensor([3, 1])) + table(x)[:, :2], f"must name all {ROWS} rows"),
     ],
 )
-def test_indices_only_choose(call: object, message: str) -> None:
+@pytest.mark.parametrize("scheme", ["int8", "int16x8"])
+def test_indices_only_choose(scheme: str, call: object, message: str) -> None:
     with pytest.raises(UnsupportedError, match=message):
-        unfloat.quantize(Odd(call), [ids()])
+        unfloat.quantize(Odd(call), [ids()], unfloat.Recipe(scheme))  # type: ignore[arg-type]
+
+
+def test_indices_leave_as_they_are() -> None:
+    """Moved, beside the rows they choose: plain integers in the file."""
+    call = Odd(lambda table, x: (table(x), x.reshape(-1, STEPS, 1), x))
+    program = unfloat.quantize(call, [ids()])
+    x = codes_of(ids(10, 4))
+    (answer,) = peer("tflm")([(to_bytes(program), [x])])
+    for found, expected in zip(answer, interpret(program, [x]), strict=True):
+        assert np.array_equal(found, expected)
+    again = from_bytes(to_bytes(program))
+    assert again.digest() == from_bytes(to_bytes(again)).digest()
+
+
+def test_files_keep_indices_apart_from_codes() -> None:
+    """A Program may take an index for a code; a file cannot say it, and says which layer."""
+    program = unfloat.quantize(Odd(lambda table, x: (table(x), x.flip(1))), [ids()])
+    with pytest.raises(ExportError, match=r"most \(maximum\): it takes indices for codes"):
+        to_bytes(maximal(program))
+
+
+def maximal(program: Program) -> Program:
+    """The same with the greatest of the indices and themselves as a further output."""
+    source = program.tensors[program.inputs[0].value]
+    greatest = Instruction("maximum", "most", (source.name, source.name))
+    port = Port("most", "most", source.shape, (0, 1))
+    tensors = {**program.tensors, "most": replace(source, name="most")}
+    outputs, structure = (*program.outputs, port), ("tuple", len(program.outputs) + 1)
+    instructions = (*program.instructions, greatest)
+    return replace(program, tensors=tensors, instructions=instructions, outputs=outputs, structure=structure)
 
 
 def test_indices_may_move() -> None:

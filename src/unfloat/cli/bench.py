@@ -24,7 +24,7 @@ SECONDS = 0.25  # of a turn
 
 def timed(engine: Engine, program: Program, runs: int, batch: int, level: str | None) -> dict[str, Any]:
     """The whole program on zeros, real numbers in and out."""
-    zeros = _zeros(program, batch)
+    zeros = _zeros(program, engine, batch)
     engine(*zeros)
     times = []
     for _ in range(runs):
@@ -37,7 +37,7 @@ def timed(engine: Engine, program: Program, runs: int, batch: int, level: str | 
 
 def profiled(engine: Engine, program: Program, batch: int, level: str | None) -> dict[str, Any]:
     """Each layer's time, what the machine can do, and where activations lie."""
-    layers = engine.profile(*_zeros(program, batch))
+    layers = engine.profile(*_zeros(program, engine, batch))
     return {
         "peak_macs_per_second": peak(engine.threads, level),
         "layers": [asdict(layer) for layer in layers],
@@ -73,5 +73,6 @@ def compared(file: Path, peers: Sequence[Peer], record: Mapping[str, Any], turns
     return [runtime.record() for runtime in take_turns(file, peers, **settings, turns=turns, seconds=SECONDS)]
 
 
-def _zeros(program: Program, batch: int) -> list[np.ndarray]:
-    return [np.zeros((batch, *own_shape(port)[1:]), np.float32) for port in program.inputs]
+def _zeros(program: Program, engine: Engine, batch: int) -> list[np.ndarray]:
+    ports = zip(program.inputs, engine.dtypes, strict=True)
+    return [np.zeros((batch, *own_shape(port)[1:]), dtype) for port, dtype in ports]

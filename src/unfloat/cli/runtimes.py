@@ -28,7 +28,8 @@ def unfloat(file: str, threads: int, batch: int) -> tuple[str, Call]:
 
     program = package.load(file)
     engine = program.compile(threads)
-    inputs = [sample([batch, *own_shape(port)[1:]]) for port in program.inputs]
+    ports = zip(program.inputs, engine.dtypes, strict=True)
+    inputs = [sample([batch, *own_shape(port)[1:]], dtype) for port, dtype in ports]
     return package.__version__, lambda: engine(*inputs)
 
 
@@ -39,7 +40,7 @@ def ort(file: str, threads: int, batch: int) -> tuple[str, Call]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    types = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int8)": "int8"}
+    types = {"tensor(float)": "float32", **{f"tensor({t})": t for t in ("uint8", "int8", "int32", "int64")}}
     feeds = {port.name: sample(sized(port.shape, batch), types[port.type]) for port in session.get_inputs()}
     return onnxruntime.__version__, lambda: session.run(None, feeds)
 
@@ -117,8 +118,10 @@ PACKAGES = {
 
 
 def sample(shape: Sequence[int], dtype: str = "float32") -> np.ndarray[Any, Any]:
-    """Numbers to compute with."""
+    """Numbers to compute with; zeros where they choose rows, which every table has."""
     generator = np.random.default_rng(0)
+    if dtype in ("int32", "int64"):
+        return np.zeros(shape, dtype)
     if dtype == "float32":
         return generator.standard_normal(shape, np.float32)
     return generator.integers(np.iinfo(dtype).min, np.iinfo(dtype).max + 1, shape, dtype)

@@ -29,7 +29,10 @@ def rows_by_index(steps: Sequence[Node | Instruction], shapes: Mapping[str, Shap
 
 
 def wrong_index(numbers: Any, rows: int) -> str:
-    """What to say of integers, an array or a tensor, that do not all name one of so many rows; "" where they do."""
+    """What to say of an array or a tensor that does not hold the numbers of so many rows; "" where it does."""
+    kind = str(numbers.dtype).removeprefix("torch.")
+    if not kind.startswith(("int", "uint")):
+        return f"required integers, which name rows of a table, found {kind}"
     low, high = (int(numbers.min()), int(numbers.max())) if 0 not in numbers.shape else (0, 0)
     if -rows <= low <= high < rows:
         return ""

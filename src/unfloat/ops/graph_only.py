@@ -1,7 +1,7 @@
 """Operators of the float Graph that are never an instruction.
 
 `batch_norm` is what a reader makes; passes move it into a slot. `constant` is a value that parameters alone decide.
-`dropout` acts while a student trains and vanishes in `eval()` and in the Program.
+`dropout` and `still_row` act while a student trains and vanish in `eval()` and in the Program.
 """
 
 from __future__ import annotations
@@ -57,6 +57,19 @@ OPERATORS = (
         quant=QuantRecord(output="same"),
         vanishes=True,
         noise=lambda b, attributes, inputs: b.dropout(inputs[0], attributes["rate"], bool(attributes["channels"])),
+        cases=_no_cases,
+    ),
+    Operator(
+        name="still_row",
+        summary="A table, one row of which has no gradient while training: that of an embedding's padding.",
+        arity=(1, 1),
+        attributes={"row": Domain("int", 0)},
+        shape=_same_shape,
+        float_meaning=_identity,
+        integer_meaning=None,
+        quant=QuantRecord(output="same"),
+        vanishes=True,
+        noise=lambda b, attributes, inputs: b.still_row(inputs[0], attributes["row"]),
         cases=_no_cases,
     ),
 )

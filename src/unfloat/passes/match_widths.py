@@ -32,8 +32,8 @@ def run(graph: Graph, bits: Callable[[str], int] = lambda name: 8) -> Graph:
     nodes: list[Node] = []
     for node in graph.nodes:
         operator = REGISTRY[node.op]
-        tied = operator.quant.tied(node.inputs)
-        wide[node.name] = wide[tied[0]] if len(tied) == 1 else bits(node.name) == WIDE_BITS
+        only_moves = operator.quant.output == "same" and len(node.inputs) == 1
+        wide[node.name] = wide[node.inputs[0]] if only_moves else bits(node.name) == WIDE_BITS
         inputs = list(node.inputs)
         for i, name in enumerate(inputs):
             converts = operator.converts or i in operator.quant.indices or node.name in indices

@@ -117,6 +117,11 @@ class TorchBackend:
         kept = functional.dropout(x.new_ones((x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1])), rate)
         return x * kept
 
+    def still_row(self, x: torch.Tensor, row: int) -> torch.Tensor:
+        """See `Backend`."""
+        still = torch.arange(x.shape[1], device=x.device).reshape(-1, *(1,) * (x.ndim - 2)) == row
+        return torch.where(still, x.detach(), x)
+
     def requantize(
         self, accumulator: torch.Tensor, multiplier: torch.Tensor, shift: torch.Tensor, rounding: str
     ) -> torch.Tensor:

@@ -64,7 +64,7 @@ def inputs_of(batch: Any, graph: Graph | Program, number: int, what: str = CALIB
                 f"{where}, input {port.name}: required shape (n, {', '.join(map(str, own[1:]))}), found {found}"
             )
         if port.value in rows:
-            wrong = wrong_numbers(tensor, rows[port.value])
+            wrong = wrong_index(tensor, rows[port.value])
             if wrong:
                 raise CalibrationError(f"{where}, input {port.name}: {wrong}")
         elif not tensor.is_floating_point():
@@ -74,13 +74,6 @@ def inputs_of(batch: Any, graph: Graph | Program, number: int, what: str = CALIB
         if not torch.isfinite(tensor).all():
             raise CalibrationError(f"{where}, input {port.name}: required finite numbers, found NaN or infinity")
     return [t.detach().to(t.dtype if p.value in rows else torch.float32) for p, t in zip(ports, tensors, strict=True)]
-
-
-def wrong_numbers(tensor: torch.Tensor, rows: int) -> str:
-    """What to say of a tensor that does not hold the indices of so many rows; "" where it does."""
-    if tensor.is_floating_point() or tensor.dtype == torch.bool:
-        return f"required integers, found {tensor.dtype}"
-    return wrong_index(tensor, rows)
 
 
 def _tensor(value: Any, where: str) -> torch.Tensor:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from unfloat.ir.graph import Graph
+from unfloat.ir.graph import Graph, Node
 from unfloat.ops import REGISTRY
+from unfloat.ops.comparison import INDICES
 from unfloat.quant.recipe import Recipe
 from unfloat.spec.errors import InvalidGraphError, UnsupportedError
-from unfloat.spec.qparams import INDEX, QParams
+from unfloat.spec.qparams import QParams
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,8 @@ def find_sites(graph: Graph, recipe: Recipe) -> list[Site]:
 
     order = {name: i for i, name in enumerate(parent)}
     makers = {port.value for port in graph.inputs}
-    joins = {node.name for node in graph.nodes if len(REGISTRY[node.op].quant.tied(node.inputs)) > 1}
+    joins = {node.name for node in graph.nodes if _decides(node)}
     fixed: dict[str, Mapping[str, QParams]] = {}
-    indices = {node.inputs[place] for node in graph.nodes for place in REGISTRY[node.op].quant.indices}
     for node in graph.nodes:
         record = REGISTRY[node.op].quant
         for value in record.tied(node.inputs):
@@ -63,12 +63,19 @@ def find_sites(graph: Graph, recipe: Recipe) -> list[Site]:
     groups: dict[str, list[str]] = {}
     for name in parent:
         groups.setdefault(root(name), []).append(name)
+    choosing = {root(node.inputs[place]) for node in graph.nodes for place in REGISTRY[node.op].quant.indices}
+    _require_numbers(graph, {name for name in parent if root(name) in choosing})
+    for name in choosing:
+        fixed[name] = INDICES.fixed
     bits = {name: _bits(values, makers, joins, recipe) for name, values in groups.items()}
-    dtypes = {name: recipe.storage(bits[root(name)]) for name in parent}
-    _require_storages(graph, dtypes)
-    sites = [_site(values, makers, fixed, indices, bits[name], recipe) for name, values in groups.items()]
-    _require_numbers(graph, {name for site in sites if site.fixed == INDEX for name in site.values}, dtypes)
-    return sites
+    _require_storages(graph, {name: recipe.storage(bits[root(name)]) for name in parent})
+    return [_site(values, makers, fixed, bits[name], recipe) for name, values in groups.items()]
+
+
+def _decides(node: Node) -> bool:
+    """Whether a node that makes nothing new has a wish that counts: where values are joined, or looked up."""
+    record = REGISTRY[node.op].quant
+    return len(record.tied(node.inputs)) > 1 or (record.output == "same" and bool(record.indices))
 
 
 def _bits(values: list[str], makers: set[str], joins: set[str], recipe: Recipe) -> int:
@@ -80,9 +87,7 @@ def _bits(values: list[str], makers: set[str], joins: set[str], recipe: Recipe) 
 def _require_storages(graph: Graph, dtypes: Mapping[str, str]) -> None:
     """Raise UnsupportedError with all layers whose operator has no meaning on their codes."""
     missing = {
-        f"{node.name} ({node.op}){f', {node.source}' if node.source else ''}": dtypes[node.name]
-        for node in graph.nodes
-        if dtypes[node.name] not in REGISTRY[node.op].storages
+        _place(node): dtypes[node.name] for node in graph.nodes if dtypes[node.name] not in REGISTRY[node.op].storages
     }
     if missing:
         found = " or ".join(sorted(set(missing.values())))
@@ -91,33 +96,30 @@ def _require_storages(graph: Graph, dtypes: Mapping[str, str]) -> None:
         raise UnsupportedError(problem, list(missing))
 
 
-def _require_numbers(graph: Graph, indices: set[str], dtypes: Mapping[str, str]) -> None:
-    """Raise UnsupportedError where plain numbers are made of codes, or codes of plain numbers."""
-    given = {port.value for port in graph.inputs}
+def _require_numbers(graph: Graph, choosing: set[str]) -> None:
+    """Raise UnsupportedError where what chooses rows is computed, or computed with."""
     problems = []
     for node in graph.nodes:
         record = REGISTRY[node.op].quant
-        where = f"{node.name} ({node.op}){f', {node.source}' if node.source else ''}"
-        if node.name in indices - given and record.output == "observed":
-            problems.append(f"{where} computes indices: take them from the model's inputs, or from argmax")
-        apart = dtypes[node.name] != INDEX.dtype and not REGISTRY[node.op].converts
-        if node.name not in indices and apart and indices & set(record.values(node.inputs)):
-            problems.append(f"{where} computes with indices: they may only choose")
+        makes = node.name in choosing and record.output != "same" and record is not INDICES
+        if makes:
+            problems.append(f"{_place(node)} computes indices: take them from the model's inputs, or from argmax")
+        elif node.name not in choosing and choosing.intersection(record.values(node.inputs)):
+            problems.append(f"{_place(node)} computes with indices: they may only choose")
     if problems:
         raise UnsupportedError("codes stand for real numbers, indices for themselves:", problems)
 
 
+def _place(node: Node) -> str:
+    return f"{node.name} ({node.op}){f', {node.source}' if node.source else ''}"
+
+
 def _site(
-    values: list[str],
-    makers: set[str],
-    fixed: Mapping[str, Mapping[str, QParams]],
-    indices: set[str],
-    bits: int,
-    recipe: Recipe,
+    values: list[str], makers: set[str], fixed: Mapping[str, Mapping[str, QParams]], bits: int, recipe: Recipe
 ) -> Site:
     dtype = recipe.storage(bits)
     made = tuple(v for v in values if v in makers)
-    dictated = {fixed[v][dtype] for v in values if v in fixed} | {INDEX for v in values if v in indices}
+    dictated = {fixed[v][dtype] for v in values if v in fixed}
     if len(dictated) > 1:
         raise InvalidGraphError(f"{', '.join(values)} would share QParams, but two operators dictate different ones")
     return Site(values[0], tuple(values), made, next(iter(dictated), None), bits, dtype)

@@ -192,8 +192,8 @@ class Student(nn.Module):
             raise InputError(f"required {len(ports)} inputs ({', '.join(p.name for p in ports)}), found {found}")
         for port, x in zip(ports, values, strict=True):
             own, rows = own_shape(port), self._rows.get(port.value)
-            fits = isinstance(x, Tensor) and x.is_floating_point() == (rows is None)
-            if not fits or tuple(x.shape[1:]) != own[1:] or not len(x):
+            numbers = isinstance(x, Tensor) and (rows is not None or x.is_floating_point())
+            if not numbers or tuple(x.shape[1:]) != own[1:] or not len(x):
                 found = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
                 kind = "floats" if rows is None else "integers"
                 raise InputError(

@@ -177,6 +177,11 @@ class Engine:
         return self._native.layers()
 
     @property
+    def dtypes(self) -> list[str]:
+        """What a call takes for each input: "float32", or "int64", or any integers, where it chooses rows."""
+        return ["int64" if port.value in self._rows else "float32" for port in self._inputs]
+
+    @property
     def threads(self) -> int:
         """How many threads a run uses."""
         return self._native.threads
@@ -191,10 +196,10 @@ class Engine:
         return batch, reals, [np.empty((batch, *own[1:]), np.float32) for own in self._output_shapes]
 
     def _real(self, port: Port, x: Any) -> Any:
-        """An input as real numbers: those of indices too, which may come as integers."""
-        numbers = np.asarray(x)
-        if port.value not in self._rows or numbers.dtype.kind not in "iu":
+        """An input as real numbers: the integers too that choose rows."""
+        if port.value not in self._rows:
             return x
+        numbers = np.asarray(x)
         wrong = wrong_index(numbers, self._rows[port.value])
         if wrong:
             raise InputError(f"input {port.name}: {wrong}")

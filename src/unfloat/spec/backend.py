@@ -66,6 +66,9 @@ class Backend(Protocol):
     def dropout(self, x: Array, rate: float, channels: bool) -> Array:
         """Zero values at random, or whole channels (the last axis), and scale the others up; for training only."""
 
+    def still_row(self, x: Array, row: int) -> Array:
+        """The same values; row `row` along axis 1 has no gradient. For training only."""
+
     def requantize(self, accumulator: Array, multiplier: Array, shift: Array, rounding: str) -> Array:
         """`spec.fixedpoint.requantize`, by whatever faster path gives the same integers."""
 
@@ -149,6 +152,10 @@ class NumpyBackend:
     def dropout(self, x: Array, rate: float, channels: bool) -> Array:
         """See `Backend`. Nothing trains in NumPy."""
         raise NotImplementedError("dropout acts in training only, and training runs in PyTorch")
+
+    def still_row(self, x: Array, row: int) -> Array:
+        """See `Backend`. Nothing trains in NumPy."""
+        raise NotImplementedError("gradients are PyTorch's")
 
     def requantize(self, accumulator: Array, multiplier: Array, shift: Array, rounding: str) -> Array:
         """See `Backend`."""

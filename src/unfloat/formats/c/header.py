@@ -125,7 +125,7 @@ def _macros(net: Net, side: str) -> Iterator[str]:
         yield f"{prefix}_COUNT {count(net, port)}"
         yield f"{prefix}_SCALE {np.format_float_scientific(np.float32(label.scale[0]), unique=True)}"
         yield f"{prefix}_ZERO_POINT ({label.zero_point})"
-        if port.value in net.rows:
+        if side == "INPUT" and port.value in net.rows:
             yield f"{prefix}_ROWS {net.rows[port.value]}  // each number names one of them, from 0 on, or below 0 from the end"
         yield ""
 

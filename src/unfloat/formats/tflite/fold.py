@@ -18,7 +18,8 @@ def fold(draft: Draft, operator: TfOperator) -> bool:
     outputs = [draft.tensor(name) for name in operator.outputs]
     folding = FOLDS.get(operator.builtin)
     plain = all(tensor.dtype in INTEGERS and tensor.quantization is None for tensor in outputs)
-    if folding is None or len(outputs) != 1 or not plain or draft.takes_indices(operator):
+    by_data = operator.builtin != "SHAPE" and draft.takes_indices(operator)
+    if folding is None or len(outputs) != 1 or not plain or by_data:
         return False
     count, fold_with = folding
     sizes = [draft.numbers(name).size for name in operator.inputs] if operator.builtin != "SHAPE" else []

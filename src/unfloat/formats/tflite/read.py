@@ -29,8 +29,10 @@ from unfloat.program.program import Program
 from unfloat.program.verify import check
 from unfloat.spec.errors import NumericDomainError, UnsupportedError
 
-_MOVES = "CAST CONCATENATION EXPAND_DIMS PACK RESHAPE SLICE SPLIT SPLIT_V SQUEEZE STRIDED_SLICE TRANSPOSE UNPACK"
-OF_INTEGERS = {*_MOVES.split(), "GATHER", "EMBEDDING_LOOKUP"}  # that data decide: what takes them
+OF_INTEGERS = {  # that data decide: what makes, takes and moves them
+    "ARG_MAX", "CAST", "CONCATENATION", "EMBEDDING_LOOKUP", "EXPAND_DIMS", "GATHER", "PACK", "RESHAPE", "SLICE", "SPLIT",
+    "SPLIT_V", "SQUEEZE", "STRIDED_SLICE", "TRANSPOSE", "UNPACK",
+}  # fmt: skip
 HINTS = {  # operators that are not known and that users meet, and what to try instead
     "WHILE": "unroll the recurrent layer, or convert Keras 2's LSTM, which becomes one operator",
     **dict.fromkeys(("ELU", "EXP", "LOG"), "train it with ReLU, SiLU or hard-swish"),
@@ -65,8 +67,8 @@ def from_model(model: TfModel) -> Program:
     draft, border = drafted(model, Draft)
     tensors = _used(draft, border.outputs)
     program = Program(border.inputs, border.outputs, tensors, tuple(draft.instructions), border.structure)
-    require_choosing(draft.model, border.inputs, rows_by_index(program.instructions, program.shapes()))
     check(program)
+    require_choosing(draft.model, border.inputs, rows_by_index(program.instructions, program.shapes()))
     return program
 
 
@@ -127,12 +129,15 @@ def _read(draft: Draft, index: int, operator: TfOperator) -> Iterator[str]:
             raise UnreadableError("required an output, found none")
         if _is_border(draft, operator) or fold(draft, operator):
             return
-        if operator.builtin not in OF_INTEGERS and draft.takes_indices(operator):
+        plain = operator.builtin in OF_INTEGERS
+        if draft.takes_indices(operator) and not plain:
             raise UnreadableError("integers may only move and choose rows, found that it computes with them")
         reader = READERS.get(operator.builtin)
         if reader is None:
             hint = HINTS.get(operator.builtin)
             raise UnreadableError("Unfloat has no integer operator for it" + (f"; try: {hint}" if hint else ""))
+        if not plain and any(draft.tensor(name).is_index for name in operator.outputs):
+            raise UnreadableError("integers come from inputs and ARG_MAX, found that it computes them")
         reader(draft, operator)
     except BatchTouchedError:
         if not draft.lead:

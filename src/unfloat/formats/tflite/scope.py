@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from unfloat.formats.tflite.builtins import BUILTINS, UnsayableError
+from unfloat.formats.tflite.builtins import BUILTINS
 from unfloat.formats.tflite.model import Field, Quantization, TfOperator, TfTensor, apart
 from unfloat.ir.graph import BATCH, Shape
 from unfloat.ir.instruction import Instruction
@@ -15,6 +15,8 @@ from unfloat.ops import REGISTRY
 from unfloat.ops._indices import rows_by_index
 from unfloat.program.program import Program
 from unfloat.spec.qparams import QParams
+
+MOVES_OF_NUMBERS = ("concatenation", "reshape", "slice")  # what TensorFlow Lite Micro knows of int32
 
 
 class Scope:
@@ -25,16 +27,12 @@ class Scope:
         self.labels = {name: tensor.qparams for name, tensor in program.tensors.items()}
         self.tensors: dict[str, TfTensor] = {}
         self.operators: list[TfOperator] = []
-        self.indices = rows_by_index(
-            program.instructions, program.shapes()
-        )  # what chooses rows is plain int32 in the file
-        self.read = {name for i in program.instructions if i.name not in self.indices for name in _codes_read(i)}
-        self.tables = _tables(program)
+        self.plain, self.tables = _plain(program), _tables(program)
         for name, tensor in program.tensors.items():
             shape = tuple(1 if size == BATCH else size for size in tensor.shape)
             dtype, quantization = tensor.qparams.dtype, Quantization.of(tensor.qparams)
             self.tensors[name] = TfTensor(name, shape, dtype, quantization, tensor.data)
-            if name in self.indices:
+            if name in self.plain:
                 self.tensors[name] = TfTensor(name, shape, "int32")
             elif name in self.tables and tensor.data is not None:
                 self.tensors[name] = TfTensor(name, shape[1:], dtype, quantization, tensor.data[0])
@@ -78,15 +76,13 @@ class Scope:
         """Declare a float32 activation at the border."""
         return self._declare(name, shape, "float32")
 
-    def make_numbers(self, name: str) -> None:
-        """Say that a tensor of the Program holds plain int32 numbers.
-
-        Raises:
-            UnsayableError: An instruction takes them for codes.
-        """
-        if name in self.read:
-            raise UnsayableError("its indices must choose rows or leave, as TFLite keeps them apart from codes")
-        self.tensors[name] = TfTensor(name, self.shape(name), "int32")
+    def misused(self, instruction: Instruction) -> str:
+        """Why the file cannot say what an instruction does with plain numbers; "" where it can, or takes none."""
+        if instruction.name in self.plain:
+            fine = instruction.op in ("arg_max", *MOVES_OF_NUMBERS)
+            return "" if fine else "TensorFlow Lite Micro moves no int32 numbers so"
+        codes = REGISTRY[instruction.op].quant.values(instruction.inputs)
+        return "it takes indices for codes, which TFLite keeps apart" if self.plain.intersection(codes) else ""
 
     def emit(
         self,
@@ -122,13 +118,18 @@ class Scope:
         return name
 
 
+def _plain(program: Program) -> set[str]:
+    """What is plain int32 in the file: what chooses rows or is chosen by `arg_max`, wherever it moves."""
+    found = {*rows_by_index(program.instructions, program.shapes())}
+    for instruction in program.instructions:
+        moved = instruction.op in MOVES_OF_NUMBERS and found.issuperset(instruction.inputs)
+        if moved or instruction.op == "arg_max":
+            found.add(instruction.name)
+    return found
+
+
 def _tables(program: Program) -> set[str]:
     """The constants of which instructions only take rows: they have no leading 1 in the file."""
     constants = {name for name, tensor in program.tensors.items() if tensor.data is not None}
     others = {name for i in program.instructions if i.op != "take" for name in i.inputs}
     return (constants & {i.inputs[0] for i in program.instructions if i.op == "take"}) - others
-
-
-def _codes_read(instruction: Instruction) -> list[str]:
-    """Its operands but for indices."""
-    return REGISTRY[instruction.op].quant.values(instruction.inputs)

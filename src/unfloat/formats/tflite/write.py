@@ -33,7 +33,6 @@ from unfloat.program.file import write_atomically
 from unfloat.program.program import Program
 from unfloat.spec.errors import ExportError
 
-MOVES_OF_NUMBERS = ("arg_max", "concatenation", "reshape", "slice")
 DESCRIPTION = "Integer-only network, made by Unfloat"
 
 
@@ -70,8 +69,8 @@ def to_bytes(program: Program, *, float_border: bool = False) -> bytes:
 def _say(scope: Scope, instruction: Instruction) -> Iterator[str]:
     """Append the instruction's operators, or yield why that cannot be."""
     where = f"{instruction.name} ({instruction.op})"
-    if instruction.name in scope.indices and instruction.op not in MOVES_OF_NUMBERS:
-        yield f"{where}: its indices must not be moved so: TensorFlow Lite Micro knows no int32 there"
+    if reason := scope.misused(instruction):
+        yield f"{where}: {reason}"
         return
     if instruction.op not in WRITERS:
         yield f"{where}: TFLite has no such operator"
@@ -87,10 +86,7 @@ def _say(scope: Scope, instruction: Instruction) -> Iterator[str]:
 
 def _entry(scope: Scope, port: Port, float_border: bool) -> str:
     """The tensor that the user fills."""
-    if port.value in scope.indices:
-        scope.make_numbers(port.value)
-        return port.value
-    if not float_border:
+    if not float_border or port.value in scope.plain:
         return port.value
     name, label = scope.real(f"{port.value}/float", scope.shape(port.value)), scope.label(port.value)
     emit_plain(scope, "QUANTIZE", (name,), port.value, (label.qmin, label.qmax))

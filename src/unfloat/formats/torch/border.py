@@ -60,7 +60,8 @@ def _input(interpreter: Interpreter, name: str, tensor: torch.Tensor) -> Any:
     """An input of the network."""
     try:
         if tensor.dtype not in (torch.float32, *INDEX_TYPES):
-            raise RefusedError(f"an input must be float32, found {tensor.dtype}", "convert it before the model")
+            kinds = "float32, or int64 or int32 that choose the rows of an embedding"
+            raise RefusedError(f"an input must be {kinds}, found {tensor.dtype}", "convert it before the model")
         shape = interpreter.shape_of(tensor)
     except RefusedError as refusal:
         interpreter.problems.append(f"input {name}: {_reason(refusal)}")
@@ -73,10 +74,11 @@ def _input(interpreter: Interpreter, name: str, tensor: torch.Tensor) -> Any:
 
 def idle_integers(graph: Graph, interpreter: Interpreter) -> Iterator[str]:
     """A problem for each input of integers that chooses no rows: codes stand for real numbers."""
-    rows = rows_by_index(graph.nodes, graph.shapes())
+    rows, readers = rows_by_index(graph.nodes, graph.shapes()), graph.readers()
     for name, dtype in interpreter.integers.items():
         if name not in rows:
-            yield f"input {name}: integers must choose the rows of an embedding, found {dtype}; try: float32"
+            found = f"that {readers[name][0]} computes with them" if readers[name] else "that nothing reads them"
+            yield f"input {name}: {dtype} must choose the rows of an embedding, found {found}"
 
 
 def read_outputs(

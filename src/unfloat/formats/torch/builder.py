@@ -39,12 +39,14 @@ class Builder:
         constants: Arrays by the name a Param refers to.
         taken: Names of all values so far, the inputs' included.
         call: The call that is being read; `emit` names its nodes after it.
+        training: Whether what trains is read: what has a meaning in gradients alone, too.
     """
 
     nodes: list[Node] = field(default_factory=list)
     constants: dict[str, np.ndarray] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
     call: Call = Call("")
+    training: bool = False
 
     def emit(
         self,

@@ -32,8 +32,8 @@ class Interpreter:
         problems: One line for each call that cannot be read.
     """
 
-    def __init__(self) -> None:
-        self.build = Builder()
+    def __init__(self, training: bool = False) -> None:
+        self.build = Builder(training=training)
         self.batch: set[str] = set()
         self.integers: dict[str, torch.dtype] = {}
         self.problems: list[str] = []

@@ -39,7 +39,7 @@ def read(model: nn.Module | ExportedProgram, example_inputs: object = (), *, tra
     if not isinstance(model, nn.Module | ExportedProgram):
         raise UnsupportedError(f"required a torch.nn.Module or an ExportedProgram, found {type(model).__name__}", [])
     program = model if isinstance(model, ExportedProgram) else export(model, example_inputs, training)
-    interpreter = Interpreter()
+    interpreter = Interpreter(training)
     inputs, arguments = read_inputs(program, interpreter)
     results = interpreter.run(program.graph_module, arguments)
     outputs, structure = read_outputs(program, interpreter, results)

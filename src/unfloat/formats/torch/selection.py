@@ -134,15 +134,28 @@ def index(build: Builder, x: object, indices: Sequence[object], **_: object) -> 
     return pick(build, value, axis, _constant_indices(chosen, value.shape[axis]))
 
 
-def embedding(build: Builder, weight: object, indices: object, **_: object) -> Operand:
+def embedding(
+    build: Builder,
+    weight: object,
+    indices: object,
+    padding_idx: int = -1,
+    scale_grad_by_freq: bool = False,
+    **_: object,
+) -> Operand:
     """aten.embedding: the rows of a parameter that an input's integers name; or all of them, where a list does."""
     table = need_weight(weight, "an embedding's table")
+    if build.training and scale_grad_by_freq:
+        raise RefusedError("gradients of rows are not scaled by how often they are read", "scale_grad_by_freq=False")
     if isinstance(indices, Value):
-        return build.emit("take", [build.constant(table, 1 + len(table.shape)), indices])
+        constant = build.constant(table, 1 + len(table.shape))
+        if build.training and padding_idx >= 0:
+            constant = build.emit("still_row", [constant], {"row": padding_idx}, part="padding")
+        return build.emit("take", [constant, indices])
     numbers = indices.tensor if isinstance(indices, Weight) else None
     rows, *row = table.shape
     if numbers is None or numbers.reshape(-1).tolist() != list(range(rows)):
-        raise RefusedError("a constant list must name all rows of an embedding in order", f"torch.arange({rows})")
+        reason = f"a constant list must name all {rows} rows of an embedding in order"
+        raise RefusedError(reason, "an embedding of as many rows as the list is long")
     return table.reshaped((*numbers.shape, *row))
 
 

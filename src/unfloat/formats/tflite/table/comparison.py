@@ -64,10 +64,9 @@ def _halving(scope: Scope, i: Instruction, pairwise: str) -> None:
 
 
 def _arg_max(scope: Scope, i: Instruction) -> None:
-    """Indices are plain int32 in TFLite: only the border and what chooses rows can take them."""
+    """Indices are plain int32 in TFLite."""
     if scope.is_wide(i.inputs[0]):
         raise UnsayableError("required int8 or uint8 codes, which TFLite's ARG_MAX knows, found int16")
-    scope.make_numbers(i.name)
     inputs = (i.inputs[0], scope.numbers(f"{i.name}/axis", [i.attributes["axis"]]))
     scope.emit("ARG_MAX", inputs, i.name, OutputType=("TensorType", "INT32"))
 

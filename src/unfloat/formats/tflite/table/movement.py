@@ -86,6 +86,8 @@ def _read_concatenation(draft: Draft, operator: TfOperator) -> None:
 def _read_reshape(draft: Draft, operator: TfOperator) -> None:
     """The file gives the result's shape with the result; however it is computed, it is known."""
     require_operands(operator, 1, 2)
+    if any(name in draft.values for name in operator.inputs[1:]):
+        raise UnreadableError("required a shape that is known beforehand, found one that data decide")
     draft.alias(operator.outputs[0], draft.operand(operator.inputs[0]))
 
 

@@ -1,4 +1,7 @@
-"""SLICE, STRIDED_SLICE, REVERSE_V2, SPLIT, SPLIT_V, UNPACK, PACK, GATHER, TILE, MIRROR_PAD read: slices, gathers, joins."""
+"""SLICE, STRIDED_SLICE, REVERSE_V2, SPLIT, SPLIT_V, UNPACK, PACK, GATHER, EMBEDDING_LOOKUP, TILE, MIRROR_PAD, CAST read.
+
+As slices, gathers, lookups and joins.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from unfloat.ir.graph import BATCH, Shape
 Cells = tuple[int, int, int]  # begin, stride, size along an axis
 
 
-def take(draft: Draft, output: str, source: str | None, cells: Sequence[Cells]) -> None:
+def cut(draft: Draft, output: str, source: str | None, cells: Sequence[Cells]) -> None:
     """An activation of the file is cells of another one, given for each of the file's dimensions."""
     extents = draft.tensor(source).shape
     if not draft.lead_of(source):
@@ -60,7 +63,7 @@ def _read_slice(draft: Draft, operator: TfOperator) -> None:
     if any(stop > extent for stop, extent in zip(stops, extents, strict=True)):
         raise UnreadableError(f"required cells of {extents}, found {begin} and {size}")
     found = (begin.tolist(), size.tolist())
-    take(
+    cut(
         draft,
         operator.outputs[0],
         source,
@@ -86,7 +89,7 @@ def _read_strided_slice(draft: Draft, operator: TfOperator) -> None:
             if not extents:
                 raise UnreadableError(f"required at most {len(cells)} dimensions, found {len(begin)}")
             cells.append(_entry(*bounds, extents.pop(0), on))
-    take(draft, operator.outputs[0], source, [*cells, *((0, 1, extent) for extent in extents)])
+    cut(draft, operator.outputs[0], source, [*cells, *((0, 1, extent) for extent in extents)])
 
 
 def _entry(begin: int, end: int, stride: int, extent: int, on: set[str]) -> Cells:
@@ -106,7 +109,7 @@ def _read_reverse(draft: Draft, operator: TfOperator) -> None:
         own = _own_axis(draft, source, int(axis))
         extent = cells[own][2]
         cells[own] = (extent - 1, -1, extent) if extent > 1 else (0, 1, 1)
-    take(draft, operator.outputs[0], source, cells)
+    cut(draft, operator.outputs[0], source, cells)
 
 
 def _read_split(draft: Draft, operator: TfOperator) -> None:
@@ -143,7 +146,7 @@ def _part(draft: Draft, operator: TfOperator, source: str | None, own: int, size
     for output, size in zip(operator.outputs, sizes, strict=True):
         cells = _whole(draft, source)
         cells[own] = (first, 1, size)
-        take(draft, output, source, cells)
+        cut(draft, output, source, cells)
         first += size
 
 
@@ -196,7 +199,7 @@ def _read_take(draft: Draft, operator: TfOperator, source: str | None, indices: 
         table, axis = draft.operand(source, rank + 1 - together), 1
     else:
         table, axis = draft.operand(source), draft.axis(axis, source)
-        if together > 1 - draft.lead or (draft.batch != 1 and not together):
+        if together > 1 - draft.lead or (draft.batch != 1 and not draft.lead and not together):
             raise BatchTouchedError(f"required each sample's own indices, found {together} axes that both have")
     _take(draft, output, table, chosen_by, axis)
 
@@ -276,10 +279,11 @@ def _read_tile(draft: Draft, operator: TfOperator) -> None:
 
 
 def _read_cast(draft: Draft, operator: TfOperator) -> None:
-    """Integers of one type from those of another."""
+    """Integers of one type from those of another, or from the real numbers of an input."""
     (source,) = require_operands(operator, 1)
-    if not draft.tensor(operator.outputs[0]).is_index:
-        raise UnreadableError("required integers of integers, found real numbers")
+    entry = any(source == name for _, name in draft.model.inputs)
+    if not draft.tensor(operator.outputs[0]).is_index or not (entry or draft.tensor(source).is_index):
+        raise UnreadableError("required integers of integers or of an input, found that real numbers are computed")
     draft.alias(operator.outputs[0], draft.operand(source))
 
 
@@ -287,7 +291,10 @@ def _read_lookup(draft: Draft, operator: TfOperator) -> None:
     """The rows of a constant, as PyTorch's converter writes an embedding."""
     indices, table = require_operands(operator, 2)
     draft.require_same(operator.outputs[0], draft.label(table))
-    rows = draft.operand(table, 1 + len(draft.tensor(table).shape))
+    found = draft.tensor(table)
+    if found.data is None or not found.shape:
+        raise UnreadableError(f"required a constant table of rows, found {found.name}, {found.shape}")
+    rows = draft.operand(table, 1 + len(found.shape))
     _take(draft, operator.outputs[0], rows, draft.index(indices), 1)
 
 
