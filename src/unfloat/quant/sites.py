@@ -38,38 +38,39 @@ def find_sites(graph: Graph, recipe: Recipe) -> list[Site]:
     """Group the values of a Graph, after all passes, into sites.
 
     Raises:
-        UnsupportedError: Operators have no meaning on the codes that are wished for them; it names all such layers.
+        UnsupportedError: Operators have no meaning on the codes that are wished for them, or on indices; all are named.
     """
+    root = _roots(graph)
+    groups: dict[str, list[str]] = {}
+    for name, first in root.items():
+        groups.setdefault(first, []).append(name)
+    records = {node.name: REGISTRY[node.op].quant for node in graph.nodes}
+    makers = {port.value for port in graph.inputs} | {name for name, r in records.items() if r.output != "same"}
+    joins = {node.name for node in graph.nodes if _decides(node)}
+    fixed = {name: record.fixed for name, record in records.items() if record.output == "fixed"}
+    choosing = {root[node.inputs[place]] for node in graph.nodes for place in records[node.name].indices}
+    _require_numbers(graph, {name for first in choosing for name in groups[first]})
+    fixed |= dict.fromkeys(choosing, INDICES.fixed)
+    bits = {name: _bits(values, makers, joins, recipe) for name, values in groups.items()}
+    _require_storages(graph, {name: recipe.storage(bits[first]) for name, first in root.items()})
+    return [_site(values, makers, fixed, bits[name], recipe) for name, values in groups.items()]
+
+
+def _roots(graph: Graph) -> dict[str, str]:
+    """Of every value, the first one that it shares QParams with; in graph order."""
     parent = {name: name for name in graph.shapes()}
+    order = {name: i for i, name in enumerate(parent)}
 
     def root(name: str) -> str:
         while parent[name] != name:
             name = parent[name]
         return name
 
-    order = {name: i for i, name in enumerate(parent)}
-    makers = {port.value for port in graph.inputs}
-    joins = {node.name for node in graph.nodes if _decides(node)}
-    fixed: dict[str, Mapping[str, QParams]] = {}
     for node in graph.nodes:
-        record = REGISTRY[node.op].quant
-        for value in record.tied(node.inputs):
+        for value in REGISTRY[node.op].quant.tied(node.inputs):
             first, second = sorted((root(value), root(node.name)), key=order.__getitem__)
             parent[second] = first
-        if record.output != "same":
-            makers.add(node.name)
-        if record.output == "fixed":
-            fixed[node.name] = record.fixed
-    groups: dict[str, list[str]] = {}
-    for name in parent:
-        groups.setdefault(root(name), []).append(name)
-    choosing = {root(node.inputs[place]) for node in graph.nodes for place in REGISTRY[node.op].quant.indices}
-    _require_numbers(graph, {name for name in parent if root(name) in choosing})
-    for name in choosing:
-        fixed[name] = INDICES.fixed
-    bits = {name: _bits(values, makers, joins, recipe) for name, values in groups.items()}
-    _require_storages(graph, {name: recipe.storage(bits[root(name)]) for name in parent})
-    return [_site(values, makers, fixed, bits[name], recipe) for name, values in groups.items()]
+    return {name: root(name) for name in parent}
 
 
 def _decides(node: Node) -> bool:
