@@ -783,7 +783,9 @@ def test_refusals(name):
 
 
 def test_an_unsupported_input():
-    with pytest.raises(UnsupportedError, match=r"input inputs_0: an input must be float32, or int64 .* found torch\.int16"):
+    with pytest.raises(
+        UnsupportedError, match=r"input inputs_0: an input must be float32, or int64 .* found torch\.int16"
+    ):
         read(Calls(lambda m, x: x * 2), torch.ones(2, 3, dtype=torch.int16))
     with pytest.raises(UnsupportedError, match=r"input inputs_0: torch\.int32 must choose .* found that mul computes"):
         read(Calls(lambda m, x: x * 2), torch.ones(2, 3, dtype=torch.int32))
