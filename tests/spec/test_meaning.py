@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.conformance.generate import Draw, build, codes_for, drawn_cases
+from tests.conformance.witness import operands_of
 from unfloat.ir.instruction import Instruction
 from unfloat.ops import REGISTRY
 from unfloat.ops._operator import Case, Operator
@@ -53,7 +54,7 @@ def real_result(program: Program, inputs: list[np.ndarray]) -> np.ndarray:
     operator = REGISTRY[instruction.op]
     labels = [program.tensors[name].qparams for name in instruction.inputs]
     params = real_params(instruction, labels[0])
-    operands = [real(x, label) for x, label in zip(inputs, labels, strict=True)]
+    operands = [real(x, label) for x, label in zip(operands_of(program, inputs), labels, strict=True)]
     result = operator.float_meaning(NumpyBackend(), instruction.attributes, operands, params)
     result = result if operator.own_bias else result + params.get("bias", 0.0)
     output = program.tensors[instruction.name].qparams
