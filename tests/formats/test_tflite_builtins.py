@@ -27,10 +27,8 @@ from unfloat.program.interpret import interpret
 from unfloat.spec.errors import UnsupportedError
 
 MODELS = int(os.environ.get("UNFLOAT_PEER_MODELS", "5"))
-UNSAYABLE = {
-    ("RESIZE_BILINEAR", "int16"),
-    ("GATHER by data", "int16"),
-}  # read, but not written: TensorFlow Lite Micro does not know it
+# Read, but not written: TensorFlow Lite Micro does not know them.
+UNSAYABLE = {("RESIZE_BILINEAR", "int16"), ("GATHER by data", "int16")}
 WIDTHS = [(name, dtype) for name, kind in KINDS.items() for dtype in kind.witnesses]
 
 

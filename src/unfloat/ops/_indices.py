@@ -8,7 +8,6 @@ from typing import Any
 from unfloat.ir.graph import Node, Shape
 from unfloat.ir.instruction import Instruction
 from unfloat.ops import REGISTRY
-from unfloat.spec.qparams import INDEX
 
 
 def rows_by_index(steps: Sequence[Node | Instruction], shapes: Mapping[str, Shape]) -> dict[str, int]:
@@ -24,7 +23,7 @@ def rows_by_index(steps: Sequence[Node | Instruction], shapes: Mapping[str, Shap
         chosen = [(name, rows[step.name]) for name in record.tied(step.inputs) if step.name in rows]
         chosen += [(step.inputs[place], shapes[step.inputs[0]][1]) for place in record.indices]
         for name, count in chosen:
-            rows[name] = min(count, rows.get(name, INDEX.qmax + 1))
+            rows[name] = min(count, rows.get(name, count))
     return rows
 
 

@@ -17,6 +17,7 @@ from unfloat.spec.backend import Array, Backend
 from unfloat.spec.qparams import INDEX
 
 SAME = QuantRecord(output="same")
+# Of what makes indices.
 INDICES = QuantRecord(output="fixed", fixed=dict.fromkeys(("int8", "uint8", "int16"), INDEX))
 
 

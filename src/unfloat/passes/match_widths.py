@@ -36,8 +36,7 @@ def run(graph: Graph, bits: Callable[[str], int] = lambda name: 8) -> Graph:
         wide[node.name] = wide[node.inputs[0]] if only_moves else bits(node.name) == WIDE_BITS
         inputs = list(node.inputs)
         for i, name in enumerate(inputs):
-            converts = operator.converts or i in operator.quant.indices or node.name in indices
-            if wide[name] != wide[node.name] and not converts:
+            if wide[name] != wide[node.name] and not operator.converts and name not in indices:
                 inputs[i] = fresh(node.name + OPERAND, taken)
                 taken.add(inputs[i])
                 rescale = Node(inputs[i], "rescale", (name,), shapes[name])

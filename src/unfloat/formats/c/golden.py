@@ -95,7 +95,8 @@ def draw(net: Net, samples: int) -> list[np.ndarray]:
         shape = (samples, *port.shape[1:])
         special = rng.choice([label.qmin, label.qmax, label.zero_point], shape)
         rows = net.rows.get(port.value)
-        codes = rng.integers(*((label.qmin, label.qmax + 1) if rows is None else (-rows, rows)), shape)
+        low, high = (label.qmin, label.qmax) if rows is None else (-rows, rows - 1)
+        codes = rng.integers(low, high + 1, shape)
         found.append(np.where(rng.random(shape) < 0.1, special, codes).astype(STORAGE[label.dtype]))
     return found
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from unfloat.formats.tflite import batching, counting, tables
+from unfloat.formats.tflite import batching, counting, float_tables
 from unfloat.formats.tflite.builtins import UnreadableError
 from unfloat.formats.tflite.decode import decode
 from unfloat.formats.tflite.draft import BatchTouchedError, Draft
@@ -99,7 +99,7 @@ def drafted(model: TfModel, begin: Callable[[TfModel, int], AnyDraft]) -> tuple[
     Raises:
         UnsupportedError: All that could not be read.
     """
-    model = tables.undo(counting.undo(batching.undo(model)))
+    model = float_tables.undo(counting.undo(batching.undo(model)))
     try:
         return _filled(begin(model, 0))
     except BatchTouchedError:

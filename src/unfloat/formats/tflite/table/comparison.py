@@ -9,7 +9,7 @@ from unfloat.formats.tflite.scope import Scope
 from unfloat.formats.tflite.table._common import Reader, Writer, emit_reshape, require_operands
 from unfloat.formats.tflite.table.selection import select
 from unfloat.ir.instruction import Instruction
-from unfloat.ops import REGISTRY
+from unfloat.spec.qparams import INDEX
 
 
 def _pairwise(builtin: str) -> Writer:
@@ -126,11 +126,10 @@ def _read_arg_max(draft: Draft, operator: TfOperator) -> None:
     """Indices: plain int32 or int64 in the file, int16 codes of scale 1 in the Program."""
     source, axis = require_operands(operator, 2)
     output, found = operator.outputs[0], draft.axis(draft.one(axis), source)
-    label = REGISTRY["arg_max"].quant.fixed["int16"]
-    if draft.shape(source)[found] > label.qmax + 1:
-        raise UnreadableError(f"required at most {label.qmax + 1} classes, found {draft.shape(source)[found]}")
+    if draft.shape(source)[found] > INDEX.qmax + 1:
+        raise UnreadableError(f"required at most {INDEX.qmax + 1} classes, found {draft.shape(source)[found]}")
     made = tuple(size for d, size in enumerate(draft.shape(source)) if d != found)
-    value = draft.emit("arg_max", (draft.operand(source),), label, made, {"axis": found}, name=output)
+    value = draft.emit("arg_max", (draft.operand(source),), INDEX, made, {"axis": found}, name=output)
     draft.values[output] = draft.reshaped(value, draft.shape(output))
 
 

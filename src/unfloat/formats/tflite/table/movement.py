@@ -1,4 +1,4 @@
-"""CONCATENATION, RESHAPE, PAD, TRANSPOSE: codes that only move."""
+"""CONCATENATION, RESHAPE, PAD, TRANSPOSE: codes that only move; CAST of indices, which only changes their type."""
 
 from __future__ import annotations
 
@@ -130,7 +130,17 @@ def _read_transpose(draft: Draft, operator: TfOperator) -> None:
     draft.define(name, "transpose", (draft.operand(source),), {"permutation": permutation}, shape=made)
 
 
+def _read_cast(draft: Draft, operator: TfOperator) -> None:
+    """Integers of one type from those of another, or from the real numbers of an input."""
+    (source,) = require_operands(operator, 1)
+    entry = any(source == name for _, name in draft.model.inputs)
+    if not draft.tensor(operator.outputs[0]).is_index or not (entry or draft.tensor(source).is_index):
+        raise UnreadableError("required integers of integers or of an input, found that real numbers are computed")
+    draft.alias(operator.outputs[0], draft.operand(source))
+
+
 READERS: dict[str, Reader] = {
+    "CAST": _read_cast,
     "CONCATENATION": _read_concatenation,
     "PAD": _read_pad,
     "PADV2": _read_pad,

@@ -1,7 +1,4 @@
-"""SLICE, STRIDED_SLICE, REVERSE_V2, SPLIT, SPLIT_V, UNPACK, PACK, GATHER, EMBEDDING_LOOKUP, TILE, MIRROR_PAD, CAST read.
-
-As slices, gathers, lookups and joins.
-"""
+"""SLICE, STRIDED_SLICE, REVERSE_V2, SPLIT, SPLIT_V, UNPACK, PACK, GATHER, TILE, MIRROR_PAD read: slices, gathers, joins."""
 
 from __future__ import annotations
 
@@ -10,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from unfloat.formats.tflite.builtins import UnreadableError
-from unfloat.formats.tflite.draft import INDEX_BYTES, BatchTouchedError, Draft, number, text
+from unfloat.formats.tflite.draft import INDEX_BYTES, Draft, number, text
 from unfloat.formats.tflite.model import TfOperator
 from unfloat.formats.tflite.table._common import Reader, require_operands
+from unfloat.formats.tflite.table.take import read_take
 from unfloat.ir.graph import BATCH, Shape
 
 Cells = tuple[int, int, int]  # begin, stride, size along an axis
@@ -172,7 +170,7 @@ def _read_gather(draft: Draft, operator: TfOperator) -> None:
     """By a list of indices of any shape, whose dimensions take the place of the axis."""
     source, indices = require_operands(operator, 2)
     if draft.tensor(indices).name in draft.values:
-        _read_take(draft, operator, source, indices)
+        read_take(draft, operator, source, indices)
         return
     numbers = draft.numbers(indices).reshape(-1)
     draft.spend(INDEX_BYTES * numbers.size)
@@ -183,43 +181,6 @@ def _read_gather(draft: Draft, operator: TfOperator) -> None:
     draft.require_same(operator.outputs[0], draft.label(source))
     made = chosen(draft.shape(source), axis, found)
     draft.define(operator.outputs[0], "gather", (draft.operand(source),), _choice(axis, found), shape=made)
-
-
-def _read_take(draft: Draft, operator: TfOperator, source: str | None, indices: str | None) -> None:
-    """By indices that data decide: along the first axis of a constant, or any axis behind the batch."""
-    output, own = operator.outputs[0], draft.tensor(source)
-    axis, together, rank = number(operator, "Axis"), number(operator, "BatchDims"), len(own.shape)
-    if not -rank <= axis < rank or not 0 <= together <= 1:
-        raise UnreadableError(f"required an axis of {rank}, behind one in common at most, found {axis} and {together}")
-    draft.require_same(output, draft.label(source))
-    chosen_by = draft.index(indices)
-    if own.data is not None:
-        if axis % rank != together:
-            raise UnreadableError(f"required the rows of a constant, found its axis {axis}, with {together} in common")
-        table, axis = draft.operand(source, rank + 1 - together), 1
-    else:
-        table, axis = draft.operand(source), draft.axis(axis, source)
-        if together > 1 - draft.lead or (draft.batch != 1 and not draft.lead and not together):
-            raise BatchTouchedError(f"required each sample's own indices, found {together} axes that both have")
-    _take(draft, output, table, chosen_by, axis)
-
-
-def _take(draft: Draft, output: str, table: str, indices: str, axis: int) -> None:
-    """Cells of an axis, which goes in front for that; their dimensions take its place."""
-    shape, label = draft.tensors[table].shape, draft.tensors[table].qparams
-    rest = [d for d in range(1, len(shape)) if d != axis]
-    moved = (0, axis, *rest)
-    if axis != 1:
-        table = draft.emit("transpose", (table,), label, tuple(shape[d] for d in moved), {"permutation": moved})
-    chosen_by = draft.tensors[indices].shape
-    made = (*chosen_by, *(shape[d] for d in rest))
-    if axis == 1:
-        draft.define(output, "take", (table, indices), {}, shape=made)
-        return
-    own, count = len(chosen_by) - 1, axis - 1  # of the indices' axes behind the batch, and of those before the axis
-    back = (0, *range(1 + own, 1 + own + count), *range(1, 1 + own), *range(1 + own + count, len(made)))
-    taken = draft.emit("take", (table, indices), label, made, {})
-    draft.define(output, "transpose", (taken,), {"permutation": back}, shape=tuple(made[d] for d in back))
 
 
 def chosen(shape: Shape, axis: int, indices: Sequence[int]) -> Shape:
@@ -278,29 +239,7 @@ def _read_tile(draft: Draft, operator: TfOperator) -> None:
     choose(draft, draft.operand(source), operator.outputs[0], choices)
 
 
-def _read_cast(draft: Draft, operator: TfOperator) -> None:
-    """Integers of one type from those of another, or from the real numbers of an input."""
-    (source,) = require_operands(operator, 1)
-    entry = any(source == name for _, name in draft.model.inputs)
-    if not draft.tensor(operator.outputs[0]).is_index or not (entry or draft.tensor(source).is_index):
-        raise UnreadableError("required integers of integers or of an input, found that real numbers are computed")
-    draft.alias(operator.outputs[0], draft.operand(source))
-
-
-def _read_lookup(draft: Draft, operator: TfOperator) -> None:
-    """The rows of a constant, as PyTorch's converter writes an embedding."""
-    indices, table = require_operands(operator, 2)
-    draft.require_same(operator.outputs[0], draft.label(table))
-    found = draft.tensor(table)
-    if found.data is None or not found.shape:
-        raise UnreadableError(f"required a constant table of rows, found {found.name}, {found.shape}")
-    rows = draft.operand(table, 1 + len(found.shape))
-    _take(draft, operator.outputs[0], rows, draft.index(indices), 1)
-
-
 READERS: dict[str, Reader] = {
-    "CAST": _read_cast,
-    "EMBEDDING_LOOKUP": _read_lookup,
     "GATHER": _read_gather,
     "MIRROR_PAD": _read_mirror_pad,
     "PACK": _read_pack,

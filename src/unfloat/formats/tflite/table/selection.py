@@ -1,4 +1,4 @@
-"""SLICE, STRIDED_SLICE, GATHER, RESIZE_NEAREST_NEIGHBOR: codes chosen by where they lie, or by what data say."""
+"""SLICE, STRIDED_SLICE, GATHER, RESIZE_NEAREST_NEIGHBOR: codes chosen by where they lie."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import product
 
-from unfloat.formats.tflite.builtins import MAX_RANK, MAX_STRIDED_RANK, UnsayableError
+from unfloat.formats.tflite.builtins import MAX_RANK, MAX_STRIDED_RANK
 from unfloat.formats.tflite.scope import Scope
 from unfloat.formats.tflite.table._common import emit_reshape
 from unfloat.formats.tflite.table.movement import join
@@ -110,12 +110,4 @@ def _runs(indices: Sequence[int]) -> Iterator[Cells]:
         at += size
 
 
-def _take(scope: Scope, i: Instruction) -> None:
-    """Rows are the first axis of a constant, or the axis behind the batch."""
-    if scope.is_wide(i.name):
-        raise UnsayableError("required int8 or uint8 codes, which TensorFlow Lite Micro's GATHER knows, found int16")
-    behind = int(i.inputs[0] not in scope.tables)
-    scope.emit("GATHER", i.inputs, i.name, Axis=behind, BatchDims=behind)
-
-
-WRITERS = {"slice": _slice, "gather": _gather, "take": _take}
+WRITERS = {"slice": _slice, "gather": _gather}
