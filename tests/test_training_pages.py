@@ -26,7 +26,13 @@ def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def write(place: Path, cell: Cell, found: tuple[float, float, float], seconds: float = 60.0) -> None:
     float_, ptq, qat = found
-    record = {"float": float_, "ptq": ptq, "qat": qat, "epochs": [{"seconds": seconds}] * 2}
+    record = {
+        "commit": f"abc{cell.seed}",
+        "float": float_,
+        "ptq": ptq,
+        "qat": qat,
+        "epochs": [{"seconds": seconds}] * 2,
+    }
     (place / f"{cell.name}.json").write_text(json.dumps(record))
 
 
@@ -44,7 +50,7 @@ def test_a_table_gives_means_and_spreads_over_seeds(records: Path) -> None:
     row = next(line for line in text.splitlines() if line.startswith("| resnet8 "))
     assert [c.strip() for c in row.strip("|").split("|")] == [
         *("resnet8", "2", "87.00 ± 1.41", "75.00 ± 4.24", "85.00 ± 1.41"),
-        *("-12.00 ± 2.83", "-2.00 ± 0.00", "83 %", "2"),
+        *("-12.00 ± 2.83", "-2.00 ± 0.00", "83 %", "2", "abc0, abc1"),
     ]
     assert f"Not run yet: {experiments.cell(4, 4, seed=2).name}." in text
 

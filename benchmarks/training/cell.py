@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as functional
+from benchmarks import results
 from benchmarks.training.cifar import Batch, Cifar10, accuracy
 from benchmarks.training.float_networks import UNFINISHED, pretrained
 
@@ -133,6 +134,7 @@ def run(cell: Cell, data: Cifar10) -> dict[str, Any]:
     program = unfloat.quantize(model, data.calibration(), recipe)
     record = {
         "cell": asdict(cell),
+        "commit": results.commit(),
         "float": accuracy(model, data),
         "ptq": accuracy(Engine(program), data),
         "ptq_seconds": round(time.perf_counter() - begin, 1),

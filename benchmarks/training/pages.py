@@ -62,10 +62,11 @@ def row(label: list[object], records: list[Record]) -> list[object]:
         spread(-x for x in left),
         recovered,
         f"{mean(minutes(r) for r in records):.0f}",
+        ", ".join(sorted({r["commit"] for r in records})),
     ]
 
 
-MEASURED = ("seeds", "float", "PTQ", "QAT", "PTQ - float", "QAT - float", "recovered", "minutes")
+MEASURED = ("seeds", "float", "PTQ", "QAT", "PTQ - float", "QAT - float", "recovered", "minutes", "commit")
 NOTES = [
     "Top-1 in percent on all 10,000 test pictures, mean ± standard deviation over the seeds, integers in the engine. "
     "First and last layers are quantized like the others. Weights int8 per channel with the bits named, symmetric; "
@@ -132,13 +133,15 @@ def heat_map(maps: dict[str, np.ndarray]) -> None:
 def ablation() -> None:
     """Table 4.7's question, beside the paper's drops."""
     maps = {"PTQ, points": grid("ptq"), "QAT, points": grid("qat"), "the paper's QAT, %": np.array(PAPER)}
+    commits = {(c.weight_bits, c.activation_bits): r["commit"] for c, r in found(EXPERIMENTS["ablation"])}
     rows = []
     for i, w in enumerate(BITS):
         for j, a in enumerate(BITS):
             cells = [f"{maps[name][i, j]:+.2f}" for name in ("PTQ, points", "QAT, points")]
-            rows.append([w, a, *("not run" if "nan" in c else c for c in cells), f"{PAPER[i][j]:+.1f} %"])
+            cells = ["not run" if "nan" in c else c for c in cells]
+            rows.append([w, a, *cells, f"{PAPER[i][j]:+.1f} %", commits.get((w, a), "-")])
     heat_map(maps)
-    columns = ("weight bits", "activation bits", "PTQ - float", "QAT - float", "the paper's QAT, relative")
+    columns = ("weight bits", "activation bits", "PTQ - float", "QAT - float", "the paper's QAT, relative", "commit")
     notes = [
         *NOTES,
         "ResNet-8, seed 0. The paper's table is of another task (face attributes, average precision, relative to "

@@ -1,14 +1,15 @@
-"""Dead nodes, identities, constants and shared ranges."""
+"""Dead nodes, identities, constants, means and shared ranges."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from tests.passes.evaluate import evaluate, node, ops, port, random, shapes_of
 from unfloat.ir.graph import BATCH, Graph, Node
 from unfloat.ir.verify import verify
 from unfloat.ops import REGISTRY
-from unfloat.passes import fold_constants, remove_dead, remove_identity, share_ranges
+from unfloat.passes import fold_constants, pool_to_mean, remove_dead, remove_identity, share_ranges
 
 N = BATCH
 IMAGE = (N, 4, 4, 3)
@@ -77,6 +78,26 @@ def test_what_acts_stays():
         node("max_pool2d", "c", "b", IMAGE, **POOL),
     ]
     assert ops(rewritten(remove_identity.run, nodes, "c")) == ["dropout", "rescale", "max_pool2d"]
+
+
+def test_a_pool_over_the_whole_image_is_a_mean():
+    window = {"kernel": (4, 4), "stride": (3, 1), "padding": (0, 0, 0, 0)}
+    graph = rewritten(pool_to_mean.run, [conv("a", "x"), node("average_pool2d", "p", "a", (N, 1, 1, 3), **window)], "p")
+    assert ops(graph) == ["conv2d", "mean"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "window"),
+    [
+        ((N, 1, 2, 3), {"kernel": (4, 3), "stride": (1, 1), "padding": (0, 0, 0, 0)}),
+        ((N, 1, 2, 3), {"kernel": (4, 4), "stride": (1, 1), "padding": (0, 1, 0, 0)}),
+        (IMAGE, ONES),
+    ],
+)
+def test_a_pool_over_a_part_stays_a_pool(shape, window):
+    assert ops(rewritten(pool_to_mean.run, [node("average_pool2d", "p", "x", shape, **window)], "p")) == [
+        "average_pool2d"
+    ]
 
 
 def test_constants_fold_and_parameters_stay_live():

@@ -15,6 +15,7 @@ from unfloat.passes import (
     fuse_pad,
     match_widths,
     norm_to_depthwise,
+    pool_to_mean,
     remove_dead,
     remove_identity,
     share_ranges,
@@ -33,6 +34,7 @@ PIPELINE: tuple[Pass, ...] = (
     remove_dead.run,  # so that values count their living readers only
     fuse_batch_norm.run,
     norm_to_depthwise.run,  # before clamps, so that a clamp after such a norm fuses too
+    pool_to_mean.run,
     fuse_clamp.run,
     fuse_pad.run,
     remove_identity.run,
