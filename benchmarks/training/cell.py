@@ -40,14 +40,9 @@ class Cell:
         ranges: See `unfloat.Training`.
         norm: See `unfloat.Training`.
         delay: Epochs before activations are quantized.
-        taught: The share of the loss that a float network gives, by distillation; labels give the rest.
-        teacher: That network: "itself", or another one of `float_networks.NETWORKS`, of seed 0; "resnet20_int8" is
-            ResNet-20 quantized after training, which answers in a fifth of the time.
+        taught: The share of the loss that the float network gives, by distillation; labels give the rest.
         temperature: Of the distillation.
-        patched: The share of batches in whose pictures a rectangle comes from another picture; the teacher is asked
-            about these pictures, so this takes `taught` 1. None in the last eighth of the epochs.
         epochs: Of fine-tuning.
-        again: Epochs of a second descent afterwards, from a quarter of the rate, on answers at temperature 1.
         rate: The greatest learning rate; it falls to 0 along a cosine.
         warm_up: Steps in which it rises to that.
         range_rate: The learning rate of learned ranges, over that of the others.
@@ -63,11 +58,8 @@ class Cell:
     norm: str = "correct"
     delay: int = 0
     taught: float = 0.7
-    teacher: str = "itself"
     temperature: float = 2.0
-    patched: float = 0.0
     epochs: int = 8
-    again: int = 0
     rate: float = 0.01
     warm_up: int = 0
     range_rate: float = 1.0
@@ -85,11 +77,8 @@ class Cell:
         return "_".join(parts)
 
     def share(self, step: int, steps: int) -> float:
-        """The share of the learning rate at a step, given the steps of an epoch."""
-        first = self.epochs * steps
-        if step < first:
-            return descent(step, first, self.warm_up)
-        return descent(step - first, self.again * steps, self.warm_up // 4) / 4 if self.again else 0.0
+        """The share of the learning rate at a step, given the steps of an epoch: up in a line, along a cosine to 0."""
+        return min(1.0, (step + 1) / max(1, self.warm_up)) * (1 + math.cos(math.pi * step / (self.epochs * steps))) / 2
 
     def recipe(self, steps: int) -> Recipe:
         """The recipe, given the steps of an epoch.
@@ -103,11 +92,6 @@ class Cell:
             activation_bits=self.activation_bits,
             training=training,
         )
-
-
-def descent(step: int, steps: int, warm_up: int) -> float:
-    """Up to 1 in a line, then along a cosine to 0."""
-    return min(1.0, (step + 1) / max(1, warm_up)) * (1 + math.cos(math.pi * step / steps)) / 2
 
 
 class Engine(torch.nn.Module):
@@ -155,7 +139,7 @@ def fine_tune(
     student = unfloat.prepare(model, data.calibration(8)[0], recipe, data.calibration())
     optimizer = torch.optim.SGD(parameter_groups(student, cell), lr=cell.rate, momentum=0.9, nesterov=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cell.share(step, data.steps))
-    teacher = Teacher(cell, model if cell.teacher == "itself" else other_teacher(cell.teacher, data), data)
+    teacher = Teacher(cell, model, data)
     saved = UNFINISHED / f"{cell.name}.pt"
     log: list[dict[str, float]] = []
     parts: dict[str, Any] = {"student": student, "optimizer": optimizer, "schedule": schedule}
@@ -164,7 +148,7 @@ def fine_tune(
         for name, part in parts.items():
             part.load_state_dict(state[name])
         log = state["log"]
-    for epoch in range(len(log), cell.epochs + cell.again):
+    for epoch in range(len(log), cell.epochs):
         begin = time.perf_counter()
         loss = train_epoch(student, teacher, cell, optimizer, schedule.step, data, epoch)
         test = accuracy(Engine(unfloat.convert(student)), data)  # as eval() would say, in a tenth of the time
@@ -196,12 +180,6 @@ def parameter_groups(student: torch.nn.Module, cell: Cell) -> list[dict[str, Any
     return [group for group in groups if group["params"]]
 
 
-def other_teacher(name: str, data: Cifar10) -> torch.nn.Module:
-    """A teacher that is not the student's own float network; see `Cell`."""
-    model = pretrained(name.removesuffix("_int8"), 0)
-    return Engine(unfloat.quantize(model, data.calibration())) if name.endswith("_int8") else model
-
-
 class Teacher:
     """A float network's answers to an epoch's batches, kept for all cells that see the same epoch."""
 
@@ -210,9 +188,7 @@ class Teacher:
 
     def answers(self, epoch: int) -> torch.Tensor:
         """Logits [steps, batch, classes]."""
-        name = self.cell.network if self.cell.teacher == "itself" else f"{self.cell.teacher}_seed0"
-        kind = f"_patched-{self.cell.patched}-{self.cell.epochs}" if self.cell.patched else ""
-        path = UNFINISHED / f"answers_{name}_to_seed{self.cell.seed}{kind}_epoch{epoch}.pt"
+        path = UNFINISHED / f"answers_{self.cell.network}_to_seed{self.cell.seed}_epoch{epoch}.pt"
         if path.exists():
             found: torch.Tensor = torch.load(path)
             return found
@@ -227,8 +203,7 @@ class Teacher:
 
 def batches(cell: Cell, data: Cifar10, epoch: int) -> Iterator[Batch]:
     """A cell's batches of an epoch."""
-    patched = cell.patched if 8 * epoch < 7 * cell.epochs else 0.0
-    return data.train(1000 + cell.seed, epoch, patched)
+    return data.train(1000 + cell.seed, epoch)
 
 
 def train_epoch(
@@ -243,11 +218,10 @@ def train_epoch(
     """One epoch of an ordinary training loop; the mean loss."""
     student.train()
     total = 0.0
-    temperature = cell.temperature if epoch < cell.epochs else 1.0
     for (x, y), wanted in zip(batches(cell, data, epoch), teacher.answers(epoch), strict=True):
         logits = student(x)
         loss = (1 - cell.taught) * functional.cross_entropy(logits, y)
-        loss = loss + cell.taught * distillation(logits, wanted, temperature)
+        loss = loss + cell.taught * distillation(logits, wanted, cell.temperature)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

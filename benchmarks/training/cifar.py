@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -32,22 +31,17 @@ class Cifar10:
         self.padded = torch.from_numpy(np.pad(pictures, border))
         self.test = cifar10("test")
 
-    def train(self, seed: int, epoch: int, patched: float = 0.0) -> Iterator[Batch]:
+    def train(self, seed: int, epoch: int) -> Iterator[Batch]:
         """One epoch of crops and mirror images; all depends on the arguments alone.
 
         Args:
             seed: Of the order and the crops.
             epoch: Another one has another order and other crops.
-            patched: The share of batches that are CutMix (Yun et al., ICCV 2019): a rectangle of each picture comes from
-                another one. Labels are left as they were.
         """
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
         order = torch.randperm(len(self.labels), generator=generator)
         for chosen in order.split(self.batch)[: len(order) // self.batch]:
-            pictures = self._augmented(chosen, generator)
-            if patched and float(torch.rand((), generator=generator)) < patched:
-                pictures = patchwork(pictures, generator)
-            yield pictures, self.labels[chosen]
+            yield self._augmented(chosen, generator), self.labels[chosen]
 
     @property
     def steps(self) -> int:
@@ -70,17 +64,6 @@ class Cifar10:
         """The test pictures."""
         pictures, labels = self.test
         yield from zip(_split(pictures, 500), torch.from_numpy(labels).split(500), strict=True)
-
-
-def patchwork(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Each picture (N, 3, 32, 32) with the same rectangle, of up to the whole area, from the one opposite in the batch."""
-    share, row, column = torch.rand(3, generator=generator).tolist()
-    half = 16 * math.sqrt(share)
-    top, left = (max(0, round(32 * at - half)) for at in (row, column))
-    bottom, right = (min(32, round(32 * at + half)) for at in (row, column))
-    out = pictures.clone()
-    out[:, :, top:bottom, left:right] = pictures.flip(0)[:, :, top:bottom, left:right]
-    return out
 
 
 def _split(pictures: Pictures, size: int) -> Iterator[Tensor]:

@@ -37,10 +37,6 @@ def cell(weight_bits: int = 8, activation_bits: int = 8, **others: object) -> Ce
 
 
 COARSE: dict[str, Any] = {"taught": 0.5, "temperature": 1.0, "warm_up": 200, "range_rate": 3.0}
-LONG: dict[str, Any] = {"epochs": 32, "taught": 1.0, "temperature": 2.0, "decay": 5e-4}
-LONGER: dict[str, Any] = {**LONG, "epochs": 64, "teacher": "resnet20_int8", "again": 8}
-"""Four bits: from 8 to 32 epochs a point is gained, from 32 to 64 hardly anything, by a second descent a little."""
-COOLER: dict[str, Any] = {"temperature": 1.0, "again": 0}
 RECIPES: dict[int, dict[str, Any]] = {  # the coarser the grid, the further and longer weights have to go
     8: {"rate": 0.005, "epochs": 3},
     7: {"rate": 0.005, "epochs": 3},
@@ -53,16 +49,6 @@ EXPERIMENTS: dict[str, list[Cell]] = {
     "networks": [*(cell(seed=s) for s in SEEDS), cell(network="resnet20")],
     "gated": [cell(network=n, epochs=1) for n in ("mobilenet_v3_small_cifar", "efficientnet_b0_cifar")],
     "four_bits": [cell(4, 4, seed=s) for s in SEEDS],
-    "four_bits_long": [cell(4, 4, seed=s, **LONGER) for s in SEEDS],
-    "four_bits_recipes": [  # what a long run depends on: the teacher, the rate, labels, pictures
-        *(cell(4, 4, **{**LONGER, **changes}) for changes in ({"again": 0}, COOLER, {**COOLER, "again": 16})),
-        cell(4, 4, **LONG, teacher="resnet20"),
-        cell(4, 4, **LONG, teacher="resnet20_int8", patched=0.5),
-        cell(4, 4, epochs=40),
-        cell(4, 4, **LONG),
-        cell(4, 4, **{**LONG, "rate": 0.1, "range_rate": 1.2}, teacher="resnet20"),
-        cell(4, 4, **{**LONG, "taught": 0.7}, teacher="resnet20"),
-    ],
     "norms": [
         *(cell(norm=n, seed=s) for n, s in product(("correct", "batch"), SEEDS)),
         cell(norm="average"),
