@@ -13,13 +13,12 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import results
-from benchmarks.peers import files
+from benchmarks.peers import environments, files
 
 import unfloat
 from unfloat.program.plan import plan
@@ -100,7 +99,7 @@ class Starter:
 def starters() -> list[Starter]:
     """This project first, then its peers, then NumPy alone."""
     peers = {peer.runtime: peer for peer in files.int8_peers(NETWORK, ("litert", "ort"))}
-    own = sys.executable
+    own = environments.installed()
     return [
         Starter("Unfloat", own, UNFLOAT, files.program(NETWORK)),
         Starter("LiteRT", peers["litert"].python, LITERT, peers["litert"].file),

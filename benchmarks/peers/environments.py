@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).parent
-FOLDER = HERE.parents[1] / "build" / "peers"
+ROOT = HERE.parents[1]
+FOLDER = ROOT / "build" / "peers"
 ENVIRONMENT = {"ort": "onnx", "openvino": "onnx", "litert": "litert", "executorch": "executorch"}
 """Which environment has a runtime; `<environment>.txt` beside this file says what is in it."""
 
@@ -23,4 +24,16 @@ def python(environment: str) -> str:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         subprocess.run([folder / "bin" / "pip", "install", "--quiet", "--requirement", wanted], check=True)
         done.write_text(wanted.read_text())
+    return str(folder / "bin" / "python")
+
+
+@cache
+def installed() -> str:
+    """The Python of an environment that has this project as users have it: installed anew from the source as it is now.
+
+    What developers have, an editable install, costs every process a finder of modules: a fifth of Python's own start.
+    """
+    folder = FOLDER / "unfloat"
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    subprocess.run([folder / "bin" / "pip", "install", "--quiet", "--force-reinstall", ROOT], check=True)
     return str(folder / "bin" / "python")
