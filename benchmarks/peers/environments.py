@@ -21,8 +21,7 @@ def python(environment: str) -> str:
     folder = FOLDER / environment
     done = folder / wanted.name
     if not done.exists() or done.read_text() != wanted.read_text():
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([folder / "bin" / "pip", "install", "--quiet", "--requirement", wanted], check=True)
+        _install(folder, "--requirement", wanted)
         done.write_text(wanted.read_text())
     return str(folder / "bin" / "python")
 
@@ -31,9 +30,14 @@ def python(environment: str) -> str:
 def installed() -> str:
     """The Python of an environment that has this project as users have it: installed anew from the source as it is now.
 
-    What developers have, an editable install, costs every process a finder of modules: a fifth of Python's own start.
+    An editable install, which developers have, costs every process a finder of modules.
     """
     folder = FOLDER / "unfloat"
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    subprocess.run([folder / "bin" / "pip", "install", "--quiet", "--force-reinstall", ROOT], check=True)
+    _install(folder, "--force-reinstall", ROOT)
     return str(folder / "bin" / "python")
+
+
+def _install(folder: Path, *what: str | Path) -> None:
+    """Into the virtual environment of a folder, made if need be."""
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    subprocess.run([folder / "bin" / "pip", "install", "--quiet", *what], check=True)

@@ -36,13 +36,12 @@ def cell(weight_bits: int = 8, activation_bits: int = 8, **others: object) -> Ce
     return replace(usual, **others)  # type: ignore[arg-type]
 
 
-COARSE: dict[str, Any] = {"taught": 0.5, "temperature": 1.0, "warm_up": 200, "range_rate": 3.0}
 RECIPES: dict[int, dict[str, Any]] = {  # the coarser the grid, the further and longer weights have to go
     8: {"rate": 0.005, "epochs": 3},
     7: {"rate": 0.005, "epochs": 3},
     6: {"rate": 0.01, "epochs": 4},
     5: {"rate": 0.02, "epochs": 6},
-    4: {"rate": 0.04, "epochs": 8, **COARSE},
+    4: {"rate": 0.04, "epochs": 8, "taught": 0.5, "temperature": 1.0, "warm_up": 200, "range_rate": 3.0},
 }
 
 EXPERIMENTS: dict[str, list[Cell]] = {

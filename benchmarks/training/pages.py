@@ -70,8 +70,8 @@ MEASURED = ("seeds", "float", "PTQ", "QAT", "PTQ - float", "QAT - float", "recov
 NOTES = [
     "Top-1 in percent on all 10,000 test pictures, mean ± standard deviation over the seeds, integers in the engine. "
     "First and last layers are quantized like the others. Weights int8 per channel with the bits named, symmetric; "
-    "activations affine per tensor. Up to commit b0fefc2 the pool before the classifier had the scale of what it reads, "
-    "since 6f6e93b it is a mean with a scale of its own. Minutes are those of the clock, one thread a cell, pauses and "
+    "activations affine per tensor. Up to commit b0fefc2 the pool before a ResNet's classifier had the scale of what it "
+    "reads, since 6f6e93b it is a mean with a scale of its own. Minutes are those of the clock, one thread a cell, pauses and "
     "other work beside it included.",
 ]
 

@@ -86,6 +86,15 @@ def test_a_pool_over_the_whole_image_is_a_mean():
     assert ops(graph) == ["conv2d", "mean"]
 
 
+def test_a_pool_over_a_single_pixel_stays_a_pool():
+    pixel = (N, 1, 1, 3)
+    nodes = [
+        node("max_pool2d", "p", "x", pixel, kernel=(4, 4), stride=(1, 1), padding=(0, 0, 0, 0)),
+        node("average_pool2d", "q", "p", pixel, **{**ONES, "stride": (2, 2)}),
+    ]
+    assert ops(rewritten(pool_to_mean.run, nodes, "q")) == ["max_pool2d", "average_pool2d"]
+
+
 @pytest.mark.parametrize(
     ("shape", "window"),
     [
