@@ -4,11 +4,16 @@
 #define UNFLOAT_ENGINE_BUFFER_H_
 
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
 
 #include "kernel.h"
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 namespace unfloat {
 
@@ -16,22 +21,42 @@ namespace unfloat {
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(size_t size)
-      : bytes_(static_cast<uint8_t *>(::operator new(size + UF_SLACK, std::align_val_t{UF_ALIGNMENT}))), size_(size) {
-    std::memset(bytes_.get(), 0, size + UF_SLACK);
-  }
+  explicit Buffer(size_t size) : size_(size) { size < kHugePage ? allocate() : allocate_huge(); }
   Buffer(const void *data, size_t size) : Buffer(size) {
-    if (size > 0) std::memcpy(bytes_.get(), data, size);
+    if (size > 0) std::memcpy(bytes_, data, size);
   }
 
-  uint8_t *data() const { return bytes_.get(); }
+  uint8_t *data() const { return bytes_; }
   size_t size() const { return size_; }
 
  private:
+  static constexpr size_t kHugePage = size_t{2} << 20;
+
+  void allocate() {
+    void *start = nullptr;
+    if (posix_memalign(&start, UF_ALIGNMENT, size_ + UF_SLACK) != 0) throw std::bad_alloc();
+    memory_.reset(start);
+    bytes_ = static_cast<uint8_t *>(start);
+    std::memset(bytes_, 0, size_ + UF_SLACK);
+  }
+
+  // Begins at a huge page's address and lies in such pages where the system has some: fewer misses of the address
+  // cache, and prefetchers, which stop at a page's end, run on. What nobody writes takes no memory.
+  void allocate_huge() {
+    memory_.reset(std::calloc(size_ + UF_SLACK + kHugePage, 1));
+    if (memory_ == nullptr) throw std::bad_alloc();
+    const auto address = reinterpret_cast<uintptr_t>(memory_.get());
+    bytes_ = static_cast<uint8_t *>(memory_.get()) + (kHugePage - address % kHugePage) % kHugePage;
+#ifdef MADV_HUGEPAGE
+    madvise(bytes_, size_ / kHugePage * kHugePage, MADV_HUGEPAGE);  // advice, which may be refused
+#endif
+  }
+
   struct Release {
-    void operator()(uint8_t *bytes) const { ::operator delete(bytes, std::align_val_t{UF_ALIGNMENT}); }
+    void operator()(void *memory) const { std::free(memory); }
   };
-  std::unique_ptr<uint8_t, Release> bytes_;
+  std::unique_ptr<void, Release> memory_;
+  uint8_t *bytes_ = nullptr;  // in it
   size_t size_ = 0;
 };
 

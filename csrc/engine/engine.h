@@ -58,6 +58,7 @@ class Engine {
 
  private:
   void prepare_layers(uf_level level);
+  void for_each_layer(const std::function<void(size_t)> &work) const;
   void make_schedule();
   void add_tensor(const TensorSpec &spec, int64_t arena_bytes_per_sample);
   void check_ports() const;
@@ -76,7 +77,7 @@ class Engine {
   int64_t batch_ = 0;
   bool remembers_ = false;  // whether any layer does
   std::atomic<int64_t> remembered_{0};
-  Buffer arena_, scratch_;
+  Buffer packed_, arena_, scratch_;
   ThreadPool pool_;
   std::vector<int64_t> stamps_;  // when each layer of the schedule began, and the end
   std::mutex in_use_;

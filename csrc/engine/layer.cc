@@ -32,7 +32,7 @@ uf_storage storage_of(const Layer &layer) {
   return std::all_of(layer.operands.begin(), layer.operands.end(), alike) ? first : UF_ANY_STORAGE;
 }
 
-const uf_kernel *choose_kernel(const Layer &layer, uf_level level) {
+const uf_kernel *find_kernel(const Layer &layer, uf_level level) {
   const uf_storage storage = storage_of(layer);
   for (const Entry &entry : kKernels) {
     if (layer.family != entry.family || entry.kernel->level > level) continue;
@@ -41,15 +41,6 @@ const uf_kernel *choose_kernel(const Layer &layer, uf_level level) {
   }
   const std::string codes = storage == UF_BYTES ? "bytes" : storage == UF_WORDS ? "int16 codes" : "codes of two widths";
   throw std::invalid_argument("layer '" + layer.name + "': no kernel for the operator '" + layer.op + "' on " + codes);
-}
-
-void pack(Layer &layer) {
-  const size_t size = packed_bytes(layer);
-  if (size == 0) return;
-  layer.packed = Buffer(size);
-  layer.kernel->pack(&layer.node, layer.packed.data());
-  layer.node.packed = layer.packed.data();
-  layer.weight = Buffer();  // the kernel has its own copy now; see kernel.h
 }
 
 // Whether a tensor's memory touches another's; equal batches move both ends alike.
@@ -104,9 +95,13 @@ std::unique_ptr<Layer> make_layer(const Instruction &instruction, const std::vec
   return layer;
 }
 
-void prepare_layer(Layer &layer, uf_level level) {
-  layer.kernel = choose_kernel(layer, level);
-  pack(layer);
+void choose_kernel(Layer &layer, uf_level level) { layer.kernel = find_kernel(layer, level); }
+
+void pack_layer(Layer &layer, uint8_t *memory) {
+  if (packed_bytes(layer) == 0) return;
+  layer.kernel->pack(&layer.node, memory);
+  layer.node.packed = memory;
+  layer.weight = Buffer();  // the kernel has its own copy now; see kernel.h
 }
 
 void join_layers(Layer &layer, Layer &next) {

@@ -31,7 +31,7 @@ struct Layer {
   std::vector<const Tensor *> operands;
   const Tensor *output = nullptr;
   std::vector<const uf_tensor *> inputs;  // node.inputs
-  Buffer weight, bias, multiplier, shift, table, packed;
+  Buffer weight, bias, multiplier, shift, table;
   Buffer indices;                 // of a gather
   std::vector<Buffer> kept;       // further constants
   Buffer state;                   // what runs leave to the next
@@ -46,9 +46,14 @@ bool same_shape(const uf_tensor &a, const uf_tensor &b);
 // std::invalid_argument, naming the layer, where anything is missing or does not fit. Scratch is the engine's.
 std::unique_ptr<Layer> make_layer(const Instruction &instruction, const std::vector<Tensor> &tensors);
 
-// Chooses a layer's kernel and packs its weights. Reads nothing but the layer and its tensors' views, so that different
-// layers may be prepared at the same time.
-void prepare_layer(Layer &layer, uf_level level);
+// The next two read nothing but the layer and its tensors' views, so that different layers may be prepared at the same
+// time.
+
+// Chooses a layer's kernel. Throws std::invalid_argument where there is none.
+void choose_kernel(Layer &layer, uf_level level);
+
+// Packs the layer's weights into packed_bytes() of zeroed memory.
+void pack_layer(Layer &layer, uint8_t *memory);
 
 // What the layer's kernel asks for, once it is chosen: packed bytes, scratch for each thread, memory between runs.
 size_t packed_bytes(const Layer &layer);

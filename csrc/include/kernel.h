@@ -24,6 +24,7 @@ extern "C" {
 
 enum {
   UF_MAX_RANK = 6,
+  UF_AHEAD = 128 << 10,  // bytes past packed weights that may be prefetched: the weights of layers that run next
   UF_ALIGNMENT = 64,  // of packed weights, scratch and the arena's start; a tensor inside the arena may have less
   UF_SLACK =
       64,  // bytes that may be *read* past the end of a tensor, a constant, packed weights or scratch; never written
@@ -205,7 +206,7 @@ struct uf_node {
   const uf_tensor *const *inputs;
   const uf_tensor *output;
   uf_params params;
-  const void *packed;  // what pack() wrote
+  const void *packed;  // what pack() wrote; behind it, in the engine, lies what the layers after this one packed
   uint8_t *scratch;    // of all threads; see uf_scratch
   size_t scratch_stride;
   int16_t *state;  // what runs leave to the next one, sample by sample; all 0 at the start

@@ -678,6 +678,13 @@ Tensor tensor_of(const Shape &shape, bool is_signed, bool is_output, bool words 
   return tensor;
 }
 
+// Prepares a layer as the engine does; what it packs goes into `packed`.
+void prepare(Layer *layer, const std::string &level, Buffer *packed) {
+  unfloat::choose_kernel(*layer, unfloat::choose_level(level));
+  *packed = Buffer(unfloat::packed_bytes(*layer));
+  unfloat::pack_layer(*layer, packed->data());
+}
+
 // Sets every tensor's batch; to 1 where none are given.
 void set_batch(std::vector<Tensor> *tensors, const std::vector<int32_t> &batches) {
   for (size_t i = 0; i < tensors->size(); ++i) (*tensors)[i].view.shape[0] = batches.empty() ? 1 : batches[i];
@@ -733,7 +740,8 @@ void check(const std::string &op, Case test) {
   for (auto level = levels.rbegin(); level != levels.rend(); ++level) {  // scalar first: it says what is true
     set_batch(&tensors, {});
     const auto layer = unfloat::make_layer(test.instruction, tensors);
-    unfloat::prepare_layer(*layer, unfloat::choose_level(*level));
+    Buffer packed;
+    prepare(layer.get(), *level, &packed);
     for (const int threads : {1, 2, 3, 7}) {
       const std::vector<uint8_t> found = run(layer.get(), threads, &tensors, batches);
       if (truth.empty()) truth = found;
@@ -782,7 +790,9 @@ void check_residual(Case first) {
     set_batch(&tensors, {});
     const auto conv = unfloat::make_layer(first.instruction, tensors);
     const auto sum = unfloat::make_layer(addition, tensors);
-    for (Layer *layer : {conv.get(), sum.get()}) unfloat::prepare_layer(*layer, unfloat::choose_level(*level));
+    Buffer conv_packed, sum_packed;
+    prepare(conv.get(), *level, &conv_packed);
+    prepare(sum.get(), *level, &sum_packed);
     unfloat::join_layers(*conv, *sum);
     for (const int threads : {1, 2, 3, 7}) {
       std::memset(tensors[3].codes.data(), kMark, tensors[3].codes.size());

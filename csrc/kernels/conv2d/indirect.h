@@ -229,6 +229,7 @@ static void run_panel(const conv_plan *plan, const uf_range *blocks, uf_gemm *ge
     const int64_t begin = blocks->begin - group * each, end = blocks->end - group * each;
     const uf_range inside = {begin < 0 ? 0 : begin, end > each ? each : end};
     gemm->packed = packed + (size_t)group * UF_GEMM.packed_size(&plan->shape);
+    gemm->ahead = gemm->packed + UF_AHEAD;
     gemm->table_offset = group * plan->shape.depth;
     gemm->out = out + group * plan->shape.channels;
     UF_GEMM.run(gemm, inside);

@@ -38,6 +38,7 @@ static void run(const uf_node *node, int thread, int threads) {
   const uint8_t **table = uf_scratch(node, thread);
   uf_gemm gemm = {.shape = shape,
                   .packed = node->packed,
+                  .ahead = (const uint8_t *)node->packed + UF_AHEAD,
                   .table = table,
                   .table_stride = PANEL,
                   .out_stride = shape.channels,

@@ -177,25 +177,22 @@ static bool lies_ready(const uf_gemm *gemm, int64_t first) {
 
 // --- Bytes. ---
 
-UF_INLINE void finish_rows(const product *p, const uf_block *block, const destination *to, int first, int rows,
+UF_INLINE void finish_rows(const product *p, const uf_block *block, destination *to, int first, int rows,
                            arrangement kind) {
   const int vectors = row_vectors(kind);
   uf_tile tile = uf_start_tile(block, vectors);
 #define LOAD_ROW(i) tile.r##i = uf_load_row(p->sums + (first + (i)) * 16 * vectors, vectors)
   UF_EACH_ROW(rows, LOAD_ROW);
 #undef LOAD_ROW
-  uf_rescale_tile(&tile, block, rows, vectors);
-  const uf_clamp clamp = uf_load_clamp(block);
-#define STORE_ROW(i) store_row(to, &tile.r##i, first + (i), &clamp, kind)
-  UF_EACH_ROW(rows, STORE_ROW);
-#undef STORE_ROW
+  finish_tile(&tile, block, to, rows, kind);
 }
 
 UF_INLINE void finish(const product *p, const uf_block *block, const destination *to, arrangement kind) {
   const int rows = (int)divide_up(to->pixels, row_pixels(kind));
+  destination next = *to;
   int row = 0;
-  for (; row + UF_TILE_ROWS <= rows; row += UF_TILE_ROWS) finish_rows(p, block, to, row, UF_TILE_ROWS, kind);
-  for (; row < rows; ++row) finish_rows(p, block, to, row, 1, kind);
+  for (; row + UF_TILE_ROWS <= rows; row += UF_TILE_ROWS) finish_rows(p, block, &next, row, UF_TILE_ROWS, kind);
+  for (; row < rows; ++row) finish_rows(p, block, &next, row, 1, kind);
 }
 
 static void run_block(product *p, const uf_block *block, const destination *to, arrangement kind) {

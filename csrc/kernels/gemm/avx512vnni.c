@@ -51,6 +51,7 @@ typedef struct {
   const uint8_t *even;
   int64_t tap_stride, run_stride;
   int64_t taps, steps;
+  const uint8_t *ahead, *ahead_end;  // weights that are read soon
   destination to;
 } tile_task;
 
@@ -73,9 +74,15 @@ UF_INLINE void dot_row(uf_row *acc, const uint8_t *const *x, int64_t at, const u
   }
 }
 
+// A line a step is fetched into the second cache, a whole block in its first few tiles.
+UF_INLINE void fetch(const uint8_t **ahead) {
+  _mm_prefetch((const char *)*ahead, _MM_HINT_T1);
+  *ahead += UF_ALIGNMENT;
+}
+
 // One tap's steps, with a pointer for each pixel.
-UF_INLINE void dot_tap(uf_tile *tile, const uint8_t *const *x, int64_t at, int64_t end, const int8_t *w, int rows,
-                       arrangement kind) {
+UF_INLINE void dot_tap(uf_tile *tile, const uint8_t *const *x, int64_t at, int64_t end, const int8_t *w,
+                       const uint8_t *ahead, int rows, arrangement kind) {
   const int pixels = row_pixels(kind), vectors = weight_vectors(kind);
   do {  // there is a step; a loop that said otherwise would make gcc 12 copy accumulators
     const uf_row weights = uf_load_row(w, vectors);
@@ -84,14 +91,15 @@ UF_INLINE void dot_tap(uf_tile *tile, const uint8_t *const *x, int64_t at, int64
 #define DOT_ROW(i) dot_row(&tile->r##i, x + i * pixels, at, &weights, kind)
     UF_EACH_ROW(rows, DOT_ROW);
 #undef DOT_ROW
+    fetch(&ahead);
     w += UF_ALIGNMENT * vectors;
     at += 4;
   } while (at != end);
 }
 
 // The same where pixels' runs are `stride` apart: the first row's pointers and the rows' distances fit the registers.
-UF_INLINE void dot_even_tap(uf_tile *tile, const uint8_t *run, int64_t count, int64_t stride, const int8_t *w, int rows,
-                            arrangement kind) {
+UF_INLINE void dot_even_tap(uf_tile *tile, const uint8_t *run, int64_t count, int64_t stride, const int8_t *w,
+                            const uint8_t *ahead, int rows, arrangement kind) {
   const int pixels = row_pixels(kind), vectors = weight_vectors(kind);
   const int64_t row_stride = pixels * stride;
   const uint8_t *second = run + stride, *third = second + stride, *fourth = third + stride;
@@ -106,6 +114,7 @@ UF_INLINE void dot_even_tap(uf_tile *tile, const uint8_t *run, int64_t count, in
   } while (0)
     UF_EACH_ROW(rows, DOT_ROW);
 #undef DOT_ROW
+    fetch(&ahead);
     w += UF_ALIGNMENT * vectors;
     run += 4, second += 4, third += 4, fourth += 4;
   } while (run != end);
@@ -124,26 +133,21 @@ UF_INLINE void run_tiles(tile_task *task, int64_t tiles, int rows, arrangement k
     int64_t taps = own.taps;
     do {  // there is a tap
       if (even) {
-        dot_even_tap(&tile, run, own.steps, own.run_stride, w, rows, kind);
+        dot_even_tap(&tile, run, own.steps, own.run_stride, w, own.ahead, rows, kind);
         run += own.tap_stride;
       } else {
-        dot_tap(&tile, x, own.table_offset, own.table_offset + 4 * own.steps, w, rows, kind);
+        dot_tap(&tile, x, own.table_offset, own.table_offset + 4 * own.steps, w, own.ahead, rows, kind);
         x += own.table_stride;
       }
       w += own.steps * UF_ALIGNMENT * vectors;
+      if (own.ahead < own.ahead_end) own.ahead += own.steps * UF_ALIGNMENT;
     } while (--taps != 0);
-    uf_rescale_tile(&tile, block, rows, row_vectors(kind));
-    const uf_clamp clamp = uf_load_clamp(block);
-#define STORE_ROW(i) store_row(&own.to, &tile.r##i, i, &clamp, kind)
-    UF_EACH_ROW(rows, STORE_ROW);
-#undef STORE_ROW
+    finish_tile(&tile, block, &own.to, rows, kind);
     if (even) {
       own.even += rows * pixels * own.run_stride;
     } else {
       own.table += rows * pixels;
     }
-    own.to.out += rows * pixels * own.to.stride;
-    own.to.pixels -= rows * pixels;
   } while (--tiles != 0);
   *task = own;
 }
@@ -180,8 +184,10 @@ static void run_block(const uf_gemm *gemm, int64_t block) {
   const arrangement kind = block_arrangement(shape, block);
   const int64_t rows = divide_up(gemm->rows, row_pixels(kind)), tiles = divide_up(rows, UF_TILE_ROWS);
   const int64_t least = rows / tiles, greater = rows % tiles;
+  const uint8_t *packed = gemm->packed + block_offset(shape, block);
+  const uint8_t *ahead = gemm->ahead == NULL ? packed : gemm->ahead + block_offset(shape, block);
   tile_task task = {
-      .block = (const uf_block *)(gemm->packed + block_offset(shape, block)),
+      .block = (const uf_block *)packed,
       .table = gemm->table,
       .table_stride = gemm->table_stride,
       .table_offset = gemm->table_offset,
@@ -190,6 +196,8 @@ static void run_block(const uf_gemm *gemm, int64_t block) {
       .run_stride = gemm->run_stride,
       .taps = shape->taps,
       .steps = steps(shape),
+      .ahead = ahead,
+      .ahead_end = gemm->ahead == NULL ? ahead : ahead + sizeof(uf_block) + weights_size(shape, kind),
       .to = {gemm->out + channel, gemm->out_stride, shape->channels - channel, gemm->rows},
   };
   const tiles_function(*functions)[ARRANGEMENTS] = gemm->even != NULL ? kEvenTiles : kTiles;

@@ -78,6 +78,7 @@ static size_t scratch_size(const uf_gemm_shape *shape) {
 static void run(const uf_gemm *gemm, uf_range blocks) {
   uf_gemm one = *gemm;
   one.packed = gemm->scratch;
+  one.ahead = NULL;
   for (int64_t block = blocks.begin; block < blocks.end; ++block) {
     one.shape = block_shape(&gemm->shape, block);
     one.out = gemm->out + block * whole->block_channels;

@@ -21,6 +21,7 @@ enum {
 typedef struct {
   uf_gemm_shape shape;
   const uint8_t *packed;
+  const uint8_t *ahead;  // as many bytes that are read soon, to be fetched on the way; or NULL
   // Pointers to runs, [taps][table_stride].
   const uint8_t *const *table;
   int64_t table_stride;

@@ -86,22 +86,68 @@ UF_INLINE __m512i row_bytes(const uf_row *row, const uf_clamp *clamp, arrangemen
   return kind == CHANNELS_64 ? bytes : _mm512_permutexvar_epi32(kind == CHANNELS_24 ? halves : vectors, bytes);
 }
 
-// Stores the pixels of a row that exist.
-UF_INLINE void store_row(const destination *to, const uf_row *row, int index, const uf_clamp *clamp, arrangement kind) {
-  const int pixels = row_pixels(kind), spacing = row_channels(kind);
-  const int64_t first = (int64_t)index * pixels, left = to->pixels - first;
-  const __m512i bytes = row_bytes(row, clamp, kind);
-  uint8_t *out = to->out + first * to->stride;
-  if (pixels == 1) {
-    _mm512_mask_storeu_epi8(out, uf_first_bytes(to->channels), bytes);
-  } else if (to->stride == spacing && to->channels == spacing) {
-    _mm512_mask_storeu_epi8(out, uf_first_bytes((left < pixels ? left : pixels) * spacing), bytes);
+// Stores a row's pixels, which are not neighbours.
+UF_INLINE void store_row_apart(uint8_t *out, int64_t stride, __mmask64 channels, __m512i bytes, arrangement kind) {
+  if (kind == CHANNELS_16) {
+    const __mmask16 mask = (__mmask16)channels;
+    _mm_mask_storeu_epi8(out, mask, _mm512_castsi512_si128(bytes));
+    _mm_mask_storeu_epi8(out + stride, mask, _mm512_extracti32x4_epi32(bytes, 1));
+    _mm_mask_storeu_epi8(out + 2 * stride, mask, _mm512_extracti32x4_epi32(bytes, 2));
+    _mm_mask_storeu_epi8(out + 3 * stride, mask, _mm512_extracti32x4_epi32(bytes, 3));
+  } else if (kind == CHANNELS_32) {
+    const __mmask32 mask = (__mmask32)channels;
+    _mm256_mask_storeu_epi8(out, mask, _mm512_castsi512_si256(bytes));
+    _mm256_mask_storeu_epi8(out + stride, mask, _mm512_extracti64x4_epi64(bytes, 1));
   } else {
-    for (int p = 0; p < pixels && p < left; ++p) {
-      const __mmask64 mask = uf_first_bytes(to->channels) << (p * spacing);
-      _mm512_mask_storeu_epi8(out + p * (to->stride - spacing), mask, bytes);
-    }
+    const int spacing = row_channels(kind);
+    _mm512_mask_storeu_epi8(out, channels, bytes);
+    _mm512_mask_storeu_epi8(out + stride - spacing, channels << spacing, bytes);
   }
+}
+
+// Stores those pixels of some rows that exist. A function of its own, which leaves the common way its registers.
+static __attribute__((noinline)) void store_some(const destination *to, const __m512i *bytes, int rows,
+                                                 arrangement kind) {
+  const int pixels = row_pixels(kind), spacing = row_channels(kind);
+  for (int64_t at = 0; at < rows * pixels && at < to->pixels; ++at) {
+    const int64_t before = at % pixels * spacing;
+    const __mmask64 mask = uf_first_bytes(to->channels) << before;
+    _mm512_mask_storeu_epi8(to->out + at * to->stride - before, mask, bytes[at / pixels]);
+  }
+}
+
+// Stores the pixels of a tile that exist.
+UF_INLINE void store_tile(const destination *to, const uf_tile *tile, const uf_block *block, int rows,
+                          arrangement kind) {
+  const int pixels = row_pixels(kind), spacing = row_channels(kind);
+  const uf_clamp clamp = uf_load_clamp(block);
+  const __mmask64 channels = uf_first_bytes(to->channels);
+  if (pixels > 1 && __builtin_expect(to->pixels < rows * pixels, 0)) {
+    __m512i bytes[UF_TILE_ROWS];
+#define TO_BYTES(i) bytes[i] = row_bytes(&tile->r##i, &clamp, kind)
+    UF_EACH_ROW(rows, TO_BYTES);
+#undef TO_BYTES
+    store_some(to, bytes, rows, kind);
+  } else if (pixels == 1 || (to->stride == spacing && to->channels == spacing)) {
+    const __mmask64 all = pixels == 1 ? channels : uf_first_bytes(pixels * spacing);
+#define STORE_ROW(i) \
+  _mm512_mask_storeu_epi8(to->out + i * pixels * to->stride, all, row_bytes(&tile->r##i, &clamp, kind))
+    UF_EACH_ROW(rows, STORE_ROW);
+#undef STORE_ROW
+  } else {
+#define STORE_ROW(i) \
+  store_row_apart(to->out + i * pixels * to->stride, to->stride, channels, row_bytes(&tile->r##i, &clamp, kind), kind)
+    UF_EACH_ROW(rows, STORE_ROW);
+#undef STORE_ROW
+  }
+}
+
+// Sums to stored bytes; the destination is left at what follows them.
+UF_INLINE void finish_tile(uf_tile *tile, const uf_block *block, destination *to, int rows, arrangement kind) {
+  uf_rescale_tile(tile, block, rows, row_vectors(kind));
+  store_tile(to, tile, block, rows, kind);
+  to->out += rows * row_pixels(kind) * to->stride;
+  to->pixels -= rows * row_pixels(kind);
 }
 
 #endif  // UNFLOAT_KERNELS_GEMM_ROWS_AVX512_H_
