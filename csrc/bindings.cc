@@ -15,6 +15,7 @@
 #include <cmath>
 #include <memory>
 #include <numeric>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -52,8 +53,13 @@ using TensorTuple = std::tuple<Shape, std::string, int64_t, std::optional<AnyArr
 using InstructionTuple = std::tuple<std::string, std::string, std::vector<int64_t>, int64_t,
                                     std::map<std::string, Attribute>, std::map<std::string, AnyArray>>;
 
-void require(bool condition, const std::string &problem) {
-  if (!condition) throw std::invalid_argument(problem);
+// The message is put together only where it is needed.
+template <typename... Parts>
+void require(bool condition, const Parts &...parts) {
+  if (condition) return;
+  std::ostringstream message;
+  (message << ... << parts);
+  throw std::invalid_argument(message.str());
 }
 
 template <typename A>
@@ -102,7 +108,7 @@ Array view_of(const AnyArray &array) {
 DType storage_of(const std::string &name) {
   if (name == "int8") return DType::kInt8;
   if (name == "uint8") return DType::kUint8;
-  require(name == "int16", "codes must be int8, uint8 or int16, found " + name);
+  require(name == "int16", "codes must be int8, uint8 or int16, found ", name);
   return DType::kInt16;
 }
 
@@ -142,19 +148,16 @@ void construct(Engine *self, const std::vector<TensorTuple> &tensors, const std:
 template <typename A, typename Pointer>
 std::vector<Pointer> pointers(const nb::list &arrays, size_t count, const char *what, int64_t batch,
                               const Tensor &(Engine::*tensor)(size_t) const, const Engine &engine) {
-  require(nb::len(arrays) == count, std::string("needs ") + std::to_string(count) + " " + what + " arrays, found " +
-                                        std::to_string(nb::len(arrays)));
+  require(nb::len(arrays) == count, "needs ", count, " ", what, " arrays, found ", nb::len(arrays));
   std::vector<Pointer> found;
   for (size_t i = 0; i < count; ++i) {
     A array;
-    require(nb::try_cast<A>(arrays[i], array, false),
-            std::string(what) + " " + std::to_string(i) + " must be a C-contiguous CPU array");
+    require(nb::try_cast<A>(arrays[i], array, false), what, " ", i, " must be a C-contiguous CPU array");
     const Tensor &expected = (engine.*tensor)(i);
     const int64_t size = batch * expected.sample_size / expected.view.width;
-    require(dtype_of(array) == dtype_of(expected), std::string(what) + " " + std::to_string(i) + " has the wrong type");
-    require(static_cast<int64_t>(array.size()) == size, std::string(what) + " " + std::to_string(i) + " must hold " +
-                                                            std::to_string(size) + " codes, found " +
-                                                            std::to_string(array.size()));
+    require(dtype_of(array) == dtype_of(expected), what, " ", i, " has the wrong type");
+    require(static_cast<int64_t>(array.size()) == size, what, " ", i, " must hold ", size, " codes, found ",
+            array.size());
     found.push_back(array.data());
   }
   return found;
@@ -201,51 +204,73 @@ rows_label checked_label(DType dtype, float scale, int32_t zero_point, int32_t q
   return {scale, zero_point, qmin, qmax};
 }
 
-// Checks a port. The arena's bytes are codes plus the view's offset, and so is their label.
-template <typename Real>
-RealPort<Real> real_port(const Tensor &tensor, const BorderTuple &border, nb::handle array, const std::string &what) {
-  const auto &[scale, zero_point, qmin, qmax, permutation] = border;
+// What the numbers of an engine's input or output mean, and where they go: axis i of the tensor is axis permutation[i]
+// of the caller's array. Checked once, when it is made.
+struct Border {
+  rows_label label;  // of the arena's bytes, which are codes plus the view's offset
+  std::vector<int> permutation;
+};
+
+struct Borders {
+  const Engine *engine;
+  std::vector<Border> inputs, outputs;
+};
+
+Border border_of(const Tensor &tensor, const BorderTuple &tuple) {
+  const auto &[scale, zero_point, qmin, qmax, permutation] = tuple;
   const int32_t offset = tensor.view.offset;
   rows_label label = checked_label(dtype_of(tensor), scale, zero_point, qmin, qmax);
   label.zero_point += offset, label.qmin += offset, label.qmax += offset;
-  const Shape shape(tensor.view.shape, tensor.view.shape + tensor.view.rank);
   std::vector<int> sorted = permutation;
   std::sort(sorted.begin(), sorted.end());
-  bool valid = sorted.size() == shape.size();
+  bool valid = sorted.size() == static_cast<size_t>(tensor.view.rank);
   for (size_t axis = 0; valid && axis < sorted.size(); ++axis) valid = sorted[axis] == static_cast<int>(axis);
-  require(valid, what + ": its permutation must name every axis once");
+  require(valid, "a border's permutation must name every axis once");
+  return {label, permutation};
+}
+
+void construct_borders(Borders *self, const Engine &engine, const std::vector<BorderTuple> &inputs,
+                       const std::vector<BorderTuple> &outputs) {
+  require(inputs.size() == engine.input_count() && outputs.size() == engine.output_count(),
+          "every input and every output needs a border");
+  Borders borders = {&engine, {}, {}};
+  for (size_t i = 0; i < inputs.size(); ++i) borders.inputs.push_back(border_of(engine.input(i), inputs[i]));
+  for (size_t i = 0; i < outputs.size(); ++i) borders.outputs.push_back(border_of(engine.output(i), outputs[i]));
+  new (self) Borders(std::move(borders));
+}
+
+template <typename Real>
+RealPort<Real> real_port(const Tensor &tensor, const Border &border, nb::handle array, const char *what, size_t index) {
+  const Shape shape(tensor.view.shape, tensor.view.shape + tensor.view.rank);
   const DType stored = tensor.view.width == 2 ? DType::kInt16 : DType::kUint8;
-  const StridedCodes codes = permuted(tensor.view.data, stored, shape, permutation);
+  const StridedCodes codes = permuted(tensor.view.data, stored, shape, border.permutation);
   nb::ndarray<Real, nb::c_contig, nb::device::cpu> reals;
-  require(nb::try_cast(array, reals, false), what + " must be a C-contiguous float32 CPU array");
+  require(nb::try_cast(array, reals, false), what, " ", index, " must be a C-contiguous float32 CPU array");
   bool same = reals.ndim() == codes.shape.size();
   for (size_t axis = 0; same && axis < reals.ndim(); ++axis) {
     same = static_cast<int64_t>(reals.shape(axis)) == codes.shape[axis];
   }
-  require(same, what + " has the wrong shape");
-  return {reals.data(), codes, label};
+  require(same, what, " ", index, " has the wrong shape");
+  return {reals.data(), codes, border.label};
 }
 
 template <typename Real>
-std::vector<RealPort<Real>> real_ports(const nb::list &arrays, const std::vector<BorderTuple> &borders, size_t count,
-                                       const std::string &what, const Tensor &(Engine::*tensor)(size_t) const,
-                                       const Engine &engine) {
-  require(nb::len(arrays) == count && borders.size() == count,
-          "needs " + std::to_string(count) + " " + what + " arrays and labels");
+std::vector<RealPort<Real>> real_ports(const nb::list &arrays, const std::vector<Border> &borders, const char *what,
+                                       const Tensor &(Engine::*tensor)(size_t) const, const Engine &engine) {
+  require(nb::len(arrays) == borders.size(), "needs ", borders.size(), " ", what, " arrays");
   std::vector<RealPort<Real>> ports;
-  for (size_t i = 0; i < count; ++i) {
-    ports.push_back(real_port<Real>((engine.*tensor)(i), borders[i], arrays[i], what + " " + std::to_string(i)));
+  for (size_t i = 0; i < borders.size(); ++i) {
+    ports.push_back(real_port<Real>((engine.*tensor)(i), borders[i], arrays[i], what, i));
   }
   return ports;
 }
 
 // Under a Claim: the index of an input that holds a NaN, in which case the outputs stay as they were; -1 where there is
 // none.
-int call_claimed(Engine &engine, const nb::list &inputs, const nb::list &outputs,
-                 const std::vector<BorderTuple> &input_borders, const std::vector<BorderTuple> &output_borders) {
-  const auto from =
-      real_ports<const float>(inputs, input_borders, engine.input_count(), "input", &Engine::input, engine);
-  const auto to = real_ports<float>(outputs, output_borders, engine.output_count(), "output", &Engine::output, engine);
+int call_claimed(Engine &engine, const nb::list &inputs, const nb::list &outputs, const Borders &borders) {
+  require(borders.engine == &engine, "these borders are of another engine");
+  const auto from = real_ports<const float>(inputs, borders.inputs, "input", &Engine::input, engine);
+  const auto to = real_ports<float>(outputs, borders.outputs, "output", &Engine::output, engine);
   const nb::gil_scoped_release release;
   std::atomic<int> nan{-1};
   engine.run([&](int thread, int threads) {
@@ -258,10 +283,9 @@ int call_claimed(Engine &engine, const nb::list &inputs, const nb::list &outputs
   return -1;
 }
 
-int call(Engine &engine, int64_t batch, const nb::list &inputs, const nb::list &outputs,
-         const std::vector<BorderTuple> &input_borders, const std::vector<BorderTuple> &output_borders) {
+int call(Engine &engine, int64_t batch, const nb::list &inputs, const nb::list &outputs, const Borders &borders) {
   const auto claim = claimed(engine, batch);
-  return call_claimed(engine, inputs, outputs, input_borders, output_borders);
+  return call_claimed(engine, inputs, outputs, borders);
 }
 
 // Times layers until it dies; under a Claim.
@@ -276,12 +300,13 @@ class Profiling {
   Engine &engine_;
 };
 
-std::vector<std::tuple<std::string, std::string, std::string, int64_t>> profile(
-    Engine &engine, int64_t batch, const nb::list &inputs, const nb::list &outputs,
-    const std::vector<BorderTuple> &input_borders, const std::vector<BorderTuple> &output_borders) {
+std::vector<std::tuple<std::string, std::string, std::string, int64_t>> profile(Engine &engine, int64_t batch,
+                                                                                const nb::list &inputs,
+                                                                                const nb::list &outputs,
+                                                                                const Borders &borders) {
   const auto claim = claimed(engine, batch);
   const Profiling profiling(engine);
-  require(call_claimed(engine, inputs, outputs, input_borders, output_borders) < 0, "an input holds a NaN");
+  require(call_claimed(engine, inputs, outputs, borders) < 0, "an input holds a NaN");
   std::vector<std::tuple<std::string, std::string, std::string, int64_t>> rows;
   for (const auto &layer : engine.layers()) {
     const std::string place = layer->leader == nullptr ? "" : " in " + layer->leader->name;
@@ -438,15 +463,16 @@ void define_arithmetic(nb::module_ &m) {
 }
 
 void define_engine(nb::module_ &m) {
+  nb::class_<Borders>(m, "Borders").def("__init__", &construct_borders, "engine"_a, "inputs"_a, "outputs"_a);
   nb::class_<Engine>(m, "Engine")
       .def("__init__", &construct, "tensors"_a, "instructions"_a, "inputs"_a, "outputs"_a, "arena_bytes_per_sample"_a,
            "threads"_a, "level"_a)
       .def("run", &run, "batch"_a, "inputs"_a, "outputs"_a)
-      .def("call", &call, "batch"_a, "inputs"_a, "outputs"_a, "input_borders"_a, "output_borders"_a)
+      .def("call", &call, "batch"_a, "inputs"_a, "outputs"_a, "borders"_a)
       .def_prop_ro("threads", &Engine::threads)
       .def_prop_ro("remembered", &Engine::remembered)
       .def("reset", &Engine::reset, nb::call_guard<nb::gil_scoped_release>())
-      .def("profile", &profile, "batch"_a, "inputs"_a, "outputs"_a, "input_borders"_a, "output_borders"_a)
+      .def("profile", &profile, "batch"_a, "inputs"_a, "outputs"_a, "borders"_a)
       .def("kernels", &kernels)
       .def("layers", &layers);
 }

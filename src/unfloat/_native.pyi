@@ -10,6 +10,21 @@ TensorTuple = tuple[tuple[int, ...], str, int, Codes | None]
 BorderTuple = tuple[float, int, int, int, list[int]]  # scale, zero point, least and greatest code, permutation
 InstructionTuple = tuple[str, str, list[int], int, dict[str, int | tuple[int, ...] | str], dict[str, NDArray[Any]]]
 
+class Borders:
+    """What the numbers of an engine's inputs and outputs mean, and how the caller's arrays are laid out."""
+
+    def __init__(self, engine: Engine, inputs: list[BorderTuple], outputs: list[BorderTuple]) -> None:
+        """Check and keep one border for each input and each output.
+
+        Args:
+            engine: Whose borders they are.
+            inputs: What codes mean; axis i of the tensor is axis permutation[i] of the array.
+            outputs: The same.
+
+        Raises:
+            ValueError: One is missing or does not fit.
+        """
+
 class Engine:
     """A Program compiled for this machine. Callers take turns; the GIL is released while it works."""
 
@@ -67,8 +82,7 @@ class Engine:
         batch: int,
         inputs: list[NDArray[np.float32]],
         outputs: list[NDArray[np.float32]],
-        input_borders: list[BorderTuple],
-        output_borders: list[BorderTuple],
+        borders: Borders,
     ) -> int:
         """Run on real numbers: quantized straight into the arena, and back out of it.
 
@@ -76,8 +90,7 @@ class Engine:
             batch: Number of samples, at least 1.
             inputs: One array for each input, in the layout that its border's permutation makes of the tensor's own.
             outputs: Arrays to fill.
-            input_borders: What codes mean; axis i of the tensor is axis permutation[i] of the array.
-            output_borders: The same.
+            borders: Those of this engine.
 
         Returns:
             The index of the first input that holds a NaN, in which case nothing ran; -1 where there is none.
@@ -91,8 +104,7 @@ class Engine:
         batch: int,
         inputs: list[NDArray[np.float32]],
         outputs: list[NDArray[np.float32]],
-        input_borders: list[BorderTuple],
-        output_borders: list[BorderTuple],
+        borders: Borders,
     ) -> list[tuple[str, str, str, int]]:
         """As `call`: (name, operator, kernel, nanoseconds) of each layer.
 

@@ -361,13 +361,13 @@ def test_reals_go_straight_into_the_arena_and_out_of_it() -> None:
     x = np.random.default_rng(5).normal(0, 20, (3, 3, 4, 4)).astype(np.float32)
     x.flags.writeable = False
     reals, codes = np.empty((3, 2, 2, 8), np.float32), np.empty((3, 2, 2, 8), np.int8)
-    assert engine.call(3, [x], [reals], [BORDER], [OUT_BORDER]) == -1
+    assert engine.call(3, [x], [reals], _native.Borders(engine, [BORDER], [OUT_BORDER])) == -1
     engine.run(3, [np.ascontiguousarray(quantize(x, QParams((0.5,), 3)).transpose(0, 2, 3, 1))], [codes])
     np.testing.assert_array_equal(reals, dequantize(codes, QParams((0.25,), 5)))
     x = x.copy()
     x[2, 2, 3, 3] = np.nan
     before = reals.copy()
-    assert engine.call(3, [x], [reals], [BORDER], [OUT_BORDER]) == 0
+    assert engine.call(3, [x], [reals], _native.Borders(engine, [BORDER], [OUT_BORDER])) == 0
     np.testing.assert_array_equal(reals, before)
 
 
@@ -387,10 +387,20 @@ def test_reals_go_straight_into_the_arena_and_out_of_it() -> None:
     ],
 )
 def test_wrong_reals_are_errors(x: np.ndarray, out: np.ndarray, border: tuple, message: str) -> None:
+    engine = _native.Engine(**CONV)
     with pytest.raises(ValueError, match=message):
-        _native.Engine(**CONV).call(1, [x], [out], [border], [OUT_BORDER])
-    with pytest.raises(ValueError, match="needs 1 input arrays and labels"):
-        _native.Engine(**CONV).call(1, [], [out], [BORDER], [OUT_BORDER])
+        engine.call(1, [x], [out], _native.Borders(engine, [border], [OUT_BORDER]))
+
+
+def test_wrong_counts_and_borders_are_errors() -> None:
+    engine, out = _native.Engine(**CONV), np.zeros((1, 2, 2, 8), np.float32)
+    borders = _native.Borders(engine, [BORDER], [OUT_BORDER])
+    with pytest.raises(ValueError, match="needs 1 input arrays"):
+        engine.call(1, [], [out], borders)
+    with pytest.raises(ValueError, match="every input and every output needs a border"):
+        _native.Borders(engine, [BORDER], [])
+    with pytest.raises(ValueError, match="of another engine"):
+        _native.Engine(**CONV).call(1, [np.zeros((1, 3, 4, 4), np.float32)], [out], borders)
 
 
 def test_a_read_only_output_is_an_error() -> None:

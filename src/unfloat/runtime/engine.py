@@ -19,6 +19,7 @@ from unfloat.spec.errors import InputError, NumericDomainError
 from unfloat.spec.qparams import STORAGE, QParams
 
 LEVEL_VARIABLE = "UNFLOAT_ISA"
+FLOAT = np.dtype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,9 @@ class Engine:
         self._macs = layer_macs(program)
         self._rows = rows_by_index(program.instructions, program.shapes())
         self._input_shapes = [own_shape(port) for port in program.inputs]
-        self._output_shapes = [tuple(port.shape[axis] for axis in port.permutation) for port in program.outputs]
-        self._borders = (
+        self._sample_shapes = [tuple(port.shape[axis] for axis in port.permutation[1:]) for port in program.outputs]
+        self._borders = _native.Borders(
+            self._native,
             [self._border(port, port.permutation) for port in program.inputs],
             [self._border(port, np.argsort(port.permutation).tolist()) for port in program.outputs],
         )
@@ -115,7 +117,7 @@ class Engine:
             NumericDomainError: An input holds a NaN.
         """
         batch, reals, outputs = self._arrays(inputs)
-        nan = self._native.call(batch, reals, outputs, *self._borders) if batch > 0 else -1
+        nan = self._native.call(batch, reals, outputs, self._borders) if batch > 0 else -1
         if nan >= 0:
             raise NumericDomainError(f"input {self._inputs[nan].name}: required numbers, found NaN")
         return self._structured(outputs)
@@ -160,7 +162,7 @@ class Engine:
         batch, reals, outputs = self._arrays(inputs)
         if batch == 0:
             raise InputError("required a batch of one sample at least to time layers on, found none")
-        profiles = [self._native.profile(batch, reals, outputs, *self._borders) for _ in range(max(runs, 1))]
+        profiles = [self._native.profile(batch, reals, outputs, self._borders) for _ in range(max(runs, 1))]
         layers = []
         for runs_of_layer in zip(*profiles, strict=True):
             name, op, kernel, _ = runs_of_layer[0]
@@ -189,11 +191,13 @@ class Engine:
     def _arrays(self, inputs: Sequence[Any]) -> tuple[int, list[np.ndarray], list[np.ndarray]]:
         """The batch, the inputs as the native side takes them, and arrays for the outputs."""
         self._require_count(inputs)
-        reals = [np.ascontiguousarray(self._real(port, x)) for port, x in zip(self._inputs, inputs, strict=True)]
-        for port, x, own in zip(self._inputs, reals, self._input_shapes, strict=True):
-            _require(port, x, np.dtype(np.float32), own)
+        reals = []
+        for port, own, x in zip(self._inputs, self._input_shapes, inputs, strict=True):
+            array = np.ascontiguousarray(self._real(port, x) if self._rows else x)
+            _require(port, array, FLOAT, own)
+            reals.append(array)
         batch = self._batch(reals)
-        return batch, reals, [np.empty((batch, *own[1:]), np.float32) for own in self._output_shapes]
+        return batch, reals, [np.empty((batch, *own), FLOAT) for own in self._sample_shapes]
 
     def _real(self, port: Port, x: Any) -> Any:
         """An input as real numbers: the integers too that choose rows."""
@@ -215,10 +219,11 @@ class Engine:
     def _batch(self, inputs: Sequence[np.ndarray]) -> int:
         """The batch that all inputs hold."""
         batch = inputs[0].shape[0]
-        for port, x in zip(self._inputs, inputs, strict=True):
-            if x.shape[0] != batch:
-                found = x.shape[0]
-                raise InputError(f"input {port.name}: required the first input's batch, {batch}, found {found}")
+        for i in range(1, len(inputs)):
+            found = inputs[i].shape[0]
+            if found != batch:
+                name = self._inputs[i].name
+                raise InputError(f"input {name}: required the first input's batch, {batch}, found {found}")
         held = self._native.remembered
         if held and batch and batch != held:
             raise InputError(f"the network remembers {held} samples, found a batch of {batch}: call reset() first")
