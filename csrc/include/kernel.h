@@ -24,8 +24,8 @@ extern "C" {
 
 enum {
   UF_MAX_RANK = 6,
-  UF_AHEAD = 128 << 10,  // bytes past packed weights that may be prefetched: the weights of layers that run next
-  UF_ALIGNMENT = 64,  // of packed weights, scratch and the arena's start; a tensor inside the arena may have less
+  UF_AHEAD = 128 << 10,  // bytes past packed weights that may be prefetched: those of layers that run next
+  UF_ALIGNMENT = 64,     // of packed weights, scratch and the arena's start; a tensor inside the arena may have less
   UF_SLACK =
       64,  // bytes that may be *read* past the end of a tensor, a constant, packed weights or scratch; never written
 };

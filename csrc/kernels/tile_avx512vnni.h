@@ -25,8 +25,8 @@ typedef struct {
     qmath_absorbed16 absorbed[UF_TILE_VECTORS];
     qmath_exact16 exact[UF_TILE_VECTORS];
   } rescale;
-  _Alignas(UF_ALIGNMENT) uf_form form;
-  uint32_t clamp_min, clamp_max;  // four times the same byte
+  _Alignas(UF_ALIGNMENT) uf_form form;  // UF_ABSORBED: and the clamp is that of bytes; or UF_BENT serves
+  uint32_t clamp_min, clamp_max;        // four times the same byte
 } uf_block;
 
 typedef struct {
@@ -66,6 +66,8 @@ static inline void uf_pack_block(const uf_linear *linear, int64_t first, int cou
   block->form = qmath_has_absorbed16() ? uf_absorb_all(channels, count, QMATH_ABSORBED_BITS, absorbed) : UF_EXACT;
   block->clamp_min = 0x01010101u * (uint32_t)linear->output.clamp_min;
   block->clamp_max = 0x01010101u * (uint32_t)linear->output.clamp_max;
+  const bool clamps = linear->output.clamp_min > 0 || linear->output.clamp_max < UINT8_MAX;
+  if (block->form == UF_ABSORBED && clamps) block->form = UF_BENT;
   for (int lane = 0; lane < map->lanes; ++lane) {
     const int c = map->channel[lane];
     if (c >= count) continue;
@@ -169,23 +171,33 @@ UF_INLINE __m512i uf_rescale_vector(__m512i acc, const qmath_absorbed16_register
   return form == UF_BENT ? qmath_rescale_bent16(acc, registers, lanes) : qmath_rescale_absorbed16(acc, registers);
 }
 
-// One vector of every row, so that its constants are loaded once.
-#define UF_RESCALE_COLUMN(n, rows)                                             \
-  do {                                                                         \
-    const qmath_absorbed16 *lanes = &block->rescale.absorbed[n];               \
-    const qmath_absorbed16_registers registers = qmath_absorbed16_load(lanes); \
-    UF_EACH_ROW(rows, UF_RESCALE_##n);                                         \
-  } while (0)
-#define UF_RESCALE_0(i) tile->r##i.v0 = uf_rescale_vector(tile->r##i.v0, &registers, lanes, form)
-#define UF_RESCALE_1(i) tile->r##i.v1 = uf_rescale_vector(tile->r##i.v1, &registers, lanes, form)
-#define UF_RESCALE_2(i) tile->r##i.v2 = uf_rescale_vector(tile->r##i.v2, &registers, lanes, form)
-#define UF_RESCALE_3(i) tile->r##i.v3 = uf_rescale_vector(tile->r##i.v3, &registers, lanes, form)
+// One vector of every row. Its constants stay in registers: gcc 12 would load them again for each row.
+UF_INLINE void uf_rescale_column(uf_tile *tile, const uf_block *block, int column, int rows, uf_form form) {
+  const qmath_absorbed16 *lanes = &block->rescale.absorbed[column];
+  const qmath_absorbed16_registers loaded = qmath_absorbed16_load(lanes);
+  const qmath_absorbed16_registers registers = {uf_own(loaded.factor_even), uf_own(loaded.factor_odd),
+                                                uf_own(loaded.addend_even), uf_own(loaded.addend_odd)};
+#define RESCALE(n, i) tile->r##i.v##n = uf_rescale_vector(tile->r##i.v##n, &registers, lanes, form)
+#define RESCALE_0(i) RESCALE(0, i)
+#define RESCALE_1(i) RESCALE(1, i)
+#define RESCALE_2(i) RESCALE(2, i)
+#define RESCALE_3(i) RESCALE(3, i)
+  if (column == 0) UF_EACH_ROW(rows, RESCALE_0);
+  if (column == 1) UF_EACH_ROW(rows, RESCALE_1);
+  if (column == 2) UF_EACH_ROW(rows, RESCALE_2);
+  if (column == 3) UF_EACH_ROW(rows, RESCALE_3);
+#undef RESCALE_0
+#undef RESCALE_1
+#undef RESCALE_2
+#undef RESCALE_3
+#undef RESCALE
+}
 
 UF_INLINE void uf_rescale_absorbed(uf_tile *tile, const uf_block *block, int rows, int vectors, uf_form form) {
-  UF_RESCALE_COLUMN(0, rows);
-  UF_RESCALE_COLUMN(1, rows);
-  UF_RESCALE_COLUMN(2, rows);
-  if (vectors > 3) UF_RESCALE_COLUMN(3, rows);
+  uf_rescale_column(tile, block, 0, rows, form);
+  uf_rescale_column(tile, block, 1, rows, form);
+  uf_rescale_column(tile, block, 2, rows, form);
+  if (vectors > 3) uf_rescale_column(tile, block, 3, rows, form);
 }
 
 typedef struct {
@@ -214,10 +226,9 @@ UF_INLINE void uf_rescale_exact(uf_tile *tile, const uf_block *block, int rows, 
 #undef UF_FILL
 }
 
+// The forms that are not UF_ABSORBED.
 UF_INLINE void uf_rescale_tile(uf_tile *tile, const uf_block *block, int rows, int vectors) {
-  if (__builtin_expect(block->form == UF_ABSORBED, 1)) {
-    uf_rescale_absorbed(tile, block, rows, vectors, UF_ABSORBED);
-  } else if (block->form == UF_BENT) {
+  if (block->form == UF_BENT) {
     uf_rescale_absorbed(tile, block, rows, vectors, UF_BENT);
   } else {
     uf_rescale_exact(tile, block, rows, vectors);
@@ -234,15 +245,31 @@ UF_INLINE uf_clamp uf_load_clamp(const uf_block *block) {
 }
 
 // A row of 32-bit results to clamped bytes, 16 q + 4 v + i from lane i of quarter q of vector v.
-UF_INLINE __m512i uf_row_bytes(const uf_row *row, const uf_clamp *clamp) {
+UF_INLINE __m512i uf_row_bytes(const uf_row *row, const uf_clamp *clamp, uf_form form) {
   const __m512i words01 = _mm512_packs_epi32(row->v0, row->v1), words23 = _mm512_packs_epi32(row->v2, row->v3);
   const __m512i bytes = _mm512_packus_epi16(words01, words23);
-  return _mm512_min_epu8(_mm512_max_epu8(bytes, clamp->low), clamp->high);
+  return form == UF_ABSORBED ? bytes : _mm512_min_epu8(_mm512_max_epu8(bytes, clamp->low), clamp->high);
 }
 
 // The mask of the first `count` bytes, count >= 0.
 static inline __mmask64 uf_first_bytes(int64_t count) {
   return count < 64 ? ((__mmask64)1 << count) - 1 : ~(__mmask64)0;
+}
+
+// Stores four pixels of up to 16 channels that stand side by side in a vector, `stride` apart.
+UF_INLINE void uf_store_quarters(uint8_t *out, int64_t stride, __mmask64 channels, __m512i bytes) {
+  const __mmask16 mask = (__mmask16)channels;
+  _mm_mask_storeu_epi8(out, mask, _mm512_castsi512_si128(bytes));
+  _mm_mask_storeu_epi8(out + stride, mask, _mm512_extracti32x4_epi32(bytes, 1));
+  _mm_mask_storeu_epi8(out + 2 * stride, mask, _mm512_extracti32x4_epi32(bytes, 2));
+  _mm_mask_storeu_epi8(out + 3 * stride, mask, _mm512_extracti32x4_epi32(bytes, 3));
+}
+
+// The same with two pixels of up to 32 channels.
+UF_INLINE void uf_store_halves(uint8_t *out, int64_t stride, __mmask64 channels, __m512i bytes) {
+  const __mmask32 mask = (__mmask32)channels;
+  _mm256_mask_storeu_epi8(out, mask, _mm512_castsi512_si256(bytes));
+  _mm256_mask_storeu_epi8(out + stride, mask, _mm512_extracti64x4_epi64(bytes, 1));
 }
 
 #endif  // UNFLOAT_KERNELS_TILE_AVX512VNNI_H_

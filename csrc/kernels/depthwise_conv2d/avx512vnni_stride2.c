@@ -137,6 +137,13 @@ UF_INLINE void store_pixel(const row_task *task, int pixel, __m512i bytes, bool 
   }
 }
 
+UF_INLINE void store_tile(const row_task *task, const uf_tile *tile, int pixels, bool two_rows, uf_form form) {
+  const uf_clamp clamp = uf_load_clamp(task->block);
+#define STORE(i) store_pixel(task, i, uf_row_bytes(&tile->r##i, &clamp, form), two_rows)
+  UF_EACH_ROW(pixels, STORE);
+#undef STORE
+}
+
 // Runs `tiles` tiles of `pixels` pixels. The task is left at what follows them.
 UF_INLINE void run_tiles(row_task *task, int32_t tiles, int pixels, bool two_rows) {
   row_task own = *task;  // which no store can change
@@ -146,11 +153,13 @@ UF_INLINE void run_tiles(row_task *task, int32_t tiles, int pixels, bool two_row
 #define DOT(i) dot_pixel(&tile.r##i, &left, &own, own.middle + STRIDE * i, two_rows)
     UF_EACH_ROW(pixels, DOT);
 #undef DOT
-    uf_rescale_tile(&tile, own.block, pixels, UF_TILE_VECTORS);
-    const uf_clamp clamp = uf_load_clamp(own.block);
-#define STORE(i) store_pixel(&own, i, uf_row_bytes(&tile.r##i, &clamp), two_rows)
-    UF_EACH_ROW(pixels, STORE);
-#undef STORE
+    if (__builtin_expect(own.block->form == UF_ABSORBED, 1)) {
+      uf_rescale_absorbed(&tile, own.block, pixels, UF_TILE_VECTORS, UF_ABSORBED);
+      store_tile(&own, &tile, pixels, two_rows, UF_ABSORBED);
+    } else {
+      uf_rescale_tile(&tile, own.block, pixels, UF_TILE_VECTORS);
+      store_tile(&own, &tile, pixels, two_rows, UF_BENT);
+    }
     own.middle += STRIDE * pixels;
     own.out += pixels * own.out_pixel;
     own.lower_out += pixels * own.out_pixel;

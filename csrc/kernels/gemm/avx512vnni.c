@@ -152,6 +152,66 @@ UF_INLINE void run_tiles(tile_task *task, int64_t tiles, int rows, arrangement k
   *task = own;
 }
 
+// --- Half tiles in turns. ---
+//
+// Where rows are shallow, rescaling a tile takes about as long as its dot products, and the core looks too few
+// instructions ahead to begin the next tile's meanwhile: of its four vector units the two that multiply wait, then the
+// other two. So two half tiles take turns, and what rescales one of them stands between the other's dot products.
+
+enum { HALF_ROWS = 3, LEAST_STEPS = UF_TILE_VECTORS, MOST_STEPS = 32 };
+
+static bool takes_turns(const uf_gemm *gemm, const uf_block *block) {
+  const int64_t all = gemm->shape.taps * steps(&gemm->shape);
+  return gemm->even != NULL && LEAST_STEPS <= all && all <= MOST_STEPS && block->form != UF_EXACT;
+}
+
+UF_INLINE void dot_half(uf_tile *half, const uint8_t *run, int64_t stride, const int8_t *w, arrangement kind) {
+  const uf_row weights = uf_load_row(w, weight_vectors(kind));
+#define DOT_ROW(i)                                                                              \
+  do {                                                                                          \
+    const uint8_t *first = run + i * row_pixels(kind) * stride;                                 \
+    const uint8_t *const x[] = {first, first + stride, first + 2 * stride, first + 3 * stride}; \
+    dot_row(&half->r##i, x, 0, &weights, kind);                                                 \
+  } while (0)
+  UF_EACH_ROW(HALF_ROWS, DOT_ROW);
+#undef DOT_ROW
+}
+
+// The next half tile's sums; those of the half tile before it, if there is one, become bytes. A step's bytes are found
+// by its offset from a pixel's first run.
+UF_INLINE void run_turn(tile_task *task, const int64_t *offsets, int64_t count, uf_tile *half, uf_tile *before,
+                        arrangement kind, uf_form form) {
+  const int64_t step_bytes = UF_ALIGNMENT * weight_vectors(kind);
+  const int8_t *w = (const int8_t *)(task->block + 1);
+  *half = uf_start_tile(task->block, row_vectors(kind));
+  for (int s = 0; s < LEAST_STEPS; ++s, w += step_bytes) {
+    dot_half(half, task->even + offsets[s], task->run_stride, w, kind);
+    if (before != NULL && s < row_vectors(kind)) uf_rescale_column(before, task->block, s, HALF_ROWS, form);
+  }
+  for (int64_t s = LEAST_STEPS; s < count; ++s, w += step_bytes) {
+    dot_half(half, task->even + offsets[s], task->run_stride, w, kind);
+  }
+  if (before != NULL) store_tile(&task->to, before, task->block, HALF_ROWS, kind, form);
+  task->even += HALF_ROWS * row_pixels(kind) * task->run_stride;
+}
+
+// Runs an even number of half tiles; the task is left at what follows them.
+UF_INLINE void run_turns(tile_task *task, int64_t halves, arrangement kind, uf_form form) {
+  const int64_t count = task->taps * task->steps;
+  int64_t offsets[MOST_STEPS];
+  for (int64_t s = 0; s < count; ++s) offsets[s] = s / task->steps * task->tap_stride + 4 * (s % task->steps);
+  tile_task own = *task;  // which no store can change
+  uf_tile a, b;
+  run_turn(&own, offsets, count, &a, NULL, kind, form);
+  for (; halves > 2; halves -= 2) {
+    run_turn(&own, offsets, count, &b, &a, kind, form);
+    run_turn(&own, offsets, count, &a, &b, kind, form);
+  }
+  run_turn(&own, offsets, count, &b, &a, kind, form);
+  finish_tile(&b, own.block, &own.to, HALF_ROWS, kind);
+  *task = own;
+}
+
 // clang-format off
 #define TILE(rows, channels) \
   static void run_tiles_##rows##x##channels(tile_task *task, int64_t tiles) { \
@@ -161,29 +221,37 @@ UF_INLINE void run_tiles(tile_task *task, int64_t tiles, int rows, arrangement k
   static void run_tiles_even_##rows##x##channels(tile_task *task, int64_t tiles) { \
     run_tiles(task, tiles, rows, CHANNELS_##channels, true); \
   }
+#define TURNS(channels) \
+  static void run_turns_##channels(tile_task *task, int64_t halves) { \
+    run_turns(task, halves, CHANNELS_##channels, UF_ABSORBED); \
+  } \
+  static void run_bent_turns_##channels(tile_task *task, int64_t halves) { \
+    run_turns(task, halves, CHANNELS_##channels, UF_BENT); \
+  }
 #define TILES(rows) \
   TILE(rows, 16) TILE(rows, 24) TILE(rows, 32) TILE(rows, 48) TILE(rows, 64) \
   EVEN_TILE(rows, 16) EVEN_TILE(rows, 24) EVEN_TILE(rows, 32) EVEN_TILE(rows, 48) EVEN_TILE(rows, 64)
 TILES(1) TILES(2) TILES(3) TILES(4) TILES(5) TILES(6)
+TURNS(16) TURNS(24) TURNS(32) TURNS(48) TURNS(64)
 
 typedef void (*tiles_function)(tile_task *task, int64_t tiles);
 
-#define NAMES(name) {name##x16, name##x24, name##x32, name##x48, name##x64}
+#define NAMES(name) {name##16, name##24, name##32, name##48, name##64}
 static const tiles_function kTiles[UF_TILE_ROWS][ARRANGEMENTS] = {
-  NAMES(run_tiles_1), NAMES(run_tiles_2), NAMES(run_tiles_3),
-  NAMES(run_tiles_4), NAMES(run_tiles_5), NAMES(run_tiles_6)};
+  NAMES(run_tiles_1x), NAMES(run_tiles_2x), NAMES(run_tiles_3x),
+  NAMES(run_tiles_4x), NAMES(run_tiles_5x), NAMES(run_tiles_6x)};
 static const tiles_function kEvenTiles[UF_TILE_ROWS][ARRANGEMENTS] = {
-  NAMES(run_tiles_even_1), NAMES(run_tiles_even_2), NAMES(run_tiles_even_3),
-  NAMES(run_tiles_even_4), NAMES(run_tiles_even_5), NAMES(run_tiles_even_6)};
+  NAMES(run_tiles_even_1x), NAMES(run_tiles_even_2x), NAMES(run_tiles_even_3x),
+  NAMES(run_tiles_even_4x), NAMES(run_tiles_even_5x), NAMES(run_tiles_even_6x)};
+static const tiles_function kTurns[ARRANGEMENTS] = NAMES(run_turns_), kBentTurns[ARRANGEMENTS] = NAMES(run_bent_turns_);
 // clang-format on
 
-// All pixels of a block, in tiles as even as can be: first the greater ones, then those of a row less.
+// All pixels of a block: as many as can be in turns, the others in tiles as even as can be, first the greater ones,
+// then those of a row less.
 static void run_block(const uf_gemm *gemm, int64_t block) {
   const uf_gemm_shape *shape = &gemm->shape;
   const int64_t channel = block * UF_TILE_CHANNELS;
   const arrangement kind = block_arrangement(shape, block);
-  const int64_t rows = divide_up(gemm->rows, row_pixels(kind)), tiles = divide_up(rows, UF_TILE_ROWS);
-  const int64_t least = rows / tiles, greater = rows % tiles;
   const uint8_t *packed = gemm->packed + block_offset(shape, block);
   const uint8_t *ahead = gemm->ahead == NULL ? packed : gemm->ahead + block_offset(shape, block);
   tile_task task = {
@@ -197,9 +265,15 @@ static void run_block(const uf_gemm *gemm, int64_t block) {
       .taps = shape->taps,
       .steps = steps(shape),
       .ahead = ahead,
-      .ahead_end = gemm->ahead == NULL ? ahead : ahead + sizeof(uf_block) + weights_size(shape, kind),
+      .ahead_end = ahead + (gemm->ahead == NULL ? 0 : sizeof(uf_block) + weights_size(shape, kind)),
       .to = {gemm->out + channel, gemm->out_stride, shape->channels - channel, gemm->rows},
   };
+  int64_t rows = divide_up(gemm->rows, row_pixels(kind));
+  const int64_t pairs = takes_turns(gemm, task.block) ? rows / (2 * HALF_ROWS) : 0;
+  if (pairs > 0) (task.block->form == UF_BENT ? kBentTurns : kTurns)[kind](&task, 2 * pairs);
+  rows -= pairs * 2 * HALF_ROWS;
+  if (rows == 0) return;
+  const int64_t tiles = divide_up(rows, UF_TILE_ROWS), least = rows / tiles, greater = rows % tiles;
   const tiles_function(*functions)[ARRANGEMENTS] = gemm->even != NULL ? kEvenTiles : kTiles;
   if (greater > 0) functions[least][kind](&task, greater);
   functions[least - 1][kind](&task, tiles - greater);

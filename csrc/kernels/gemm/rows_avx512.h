@@ -79,8 +79,8 @@ typedef struct {
 
 // The bytes of a row, pixel by pixel. Quarter order brings a dword of each of the four vectors together; only a row of
 // 64 channels is laid out for that.
-UF_INLINE __m512i row_bytes(const uf_row *row, const uf_clamp *clamp, arrangement kind) {
-  const __m512i bytes = uf_row_bytes(row, clamp);
+UF_INLINE __m512i row_bytes(const uf_row *row, const uf_clamp *clamp, arrangement kind, uf_form form) {
+  const __m512i bytes = uf_row_bytes(row, clamp, form);
   const __m512i vectors = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   const __m512i halves = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 2, 6, 10, 14, 9, 13, 3, 7, 11, 15);
   return kind == CHANNELS_64 ? bytes : _mm512_permutexvar_epi32(kind == CHANNELS_24 ? halves : vectors, bytes);
@@ -89,15 +89,9 @@ UF_INLINE __m512i row_bytes(const uf_row *row, const uf_clamp *clamp, arrangemen
 // Stores a row's pixels, which are not neighbours.
 UF_INLINE void store_row_apart(uint8_t *out, int64_t stride, __mmask64 channels, __m512i bytes, arrangement kind) {
   if (kind == CHANNELS_16) {
-    const __mmask16 mask = (__mmask16)channels;
-    _mm_mask_storeu_epi8(out, mask, _mm512_castsi512_si128(bytes));
-    _mm_mask_storeu_epi8(out + stride, mask, _mm512_extracti32x4_epi32(bytes, 1));
-    _mm_mask_storeu_epi8(out + 2 * stride, mask, _mm512_extracti32x4_epi32(bytes, 2));
-    _mm_mask_storeu_epi8(out + 3 * stride, mask, _mm512_extracti32x4_epi32(bytes, 3));
+    uf_store_quarters(out, stride, channels, bytes);
   } else if (kind == CHANNELS_32) {
-    const __mmask32 mask = (__mmask32)channels;
-    _mm256_mask_storeu_epi8(out, mask, _mm512_castsi512_si256(bytes));
-    _mm256_mask_storeu_epi8(out + stride, mask, _mm512_extracti64x4_epi64(bytes, 1));
+    uf_store_halves(out, stride, channels, bytes);
   } else {
     const int spacing = row_channels(kind);
     _mm512_mask_storeu_epi8(out, channels, bytes);
@@ -116,38 +110,44 @@ static __attribute__((noinline)) void store_some(const destination *to, const __
   }
 }
 
-// Stores the pixels of a tile that exist.
-UF_INLINE void store_tile(const destination *to, const uf_tile *tile, const uf_block *block, int rows,
-                          arrangement kind) {
+// Stores the pixels of a tile that exist; the destination is left at what follows them.
+UF_INLINE void store_tile(destination *to, const uf_tile *tile, const uf_block *block, int rows, arrangement kind,
+                          uf_form form) {
   const int pixels = row_pixels(kind), spacing = row_channels(kind);
   const uf_clamp clamp = uf_load_clamp(block);
   const __mmask64 channels = uf_first_bytes(to->channels);
   if (pixels > 1 && __builtin_expect(to->pixels < rows * pixels, 0)) {
     __m512i bytes[UF_TILE_ROWS];
-#define TO_BYTES(i) bytes[i] = row_bytes(&tile->r##i, &clamp, kind)
+#define TO_BYTES(i) bytes[i] = row_bytes(&tile->r##i, &clamp, kind, form)
     UF_EACH_ROW(rows, TO_BYTES);
 #undef TO_BYTES
     store_some(to, bytes, rows, kind);
   } else if (pixels == 1 || (to->stride == spacing && to->channels == spacing)) {
     const __mmask64 all = pixels == 1 ? channels : uf_first_bytes(pixels * spacing);
 #define STORE_ROW(i) \
-  _mm512_mask_storeu_epi8(to->out + i * pixels * to->stride, all, row_bytes(&tile->r##i, &clamp, kind))
+  _mm512_mask_storeu_epi8(to->out + i * pixels * to->stride, all, row_bytes(&tile->r##i, &clamp, kind, form))
     UF_EACH_ROW(rows, STORE_ROW);
 #undef STORE_ROW
   } else {
-#define STORE_ROW(i) \
-  store_row_apart(to->out + i * pixels * to->stride, to->stride, channels, row_bytes(&tile->r##i, &clamp, kind), kind)
+#define STORE_ROW(i)                                                                                                   \
+  store_row_apart(to->out + i * pixels * to->stride, to->stride, channels, row_bytes(&tile->r##i, &clamp, kind, form), \
+                  kind)
     UF_EACH_ROW(rows, STORE_ROW);
 #undef STORE_ROW
   }
+  to->out += rows * pixels * to->stride;
+  to->pixels -= rows * pixels;
 }
 
-// Sums to stored bytes; the destination is left at what follows them.
+// Sums to stored bytes.
 UF_INLINE void finish_tile(uf_tile *tile, const uf_block *block, destination *to, int rows, arrangement kind) {
-  uf_rescale_tile(tile, block, rows, row_vectors(kind));
-  store_tile(to, tile, block, rows, kind);
-  to->out += rows * row_pixels(kind) * to->stride;
-  to->pixels -= rows * row_pixels(kind);
+  if (__builtin_expect(block->form == UF_ABSORBED, 1)) {
+    uf_rescale_absorbed(tile, block, rows, row_vectors(kind), UF_ABSORBED);
+    store_tile(to, tile, block, rows, kind, UF_ABSORBED);
+  } else {
+    uf_rescale_tile(tile, block, rows, row_vectors(kind));
+    store_tile(to, tile, block, rows, kind, UF_BENT);
+  }
 }
 
 #endif  // UNFLOAT_KERNELS_GEMM_ROWS_AVX512_H_
