@@ -62,12 +62,15 @@ void add_constant(Case *test, const std::string &role, DType dtype, const Shape 
   test->instruction.constants[role] = Array{test->arrays.back().data(), dtype, shape};
 }
 
+// Now and then the zero point is the least code, as behind a ReLU, and the clamp the codes' own: kernels have faster
+// forms for these.
 void add_output_stage(Case *test) {
   auto &attributes = test->instruction.attributes;
   const int64_t low = test->is_signed ? -128 : 0;
-  attributes["output_zero_point"] = low + draw(0, 255);
-  attributes["clamp_min"] = low + draw(0, 100);
-  attributes["clamp_max"] = low + draw(100, 255);
+  const bool whole = draw(0, 1) == 0;
+  attributes["output_zero_point"] = low + (draw(0, 1) == 0 ? 0 : draw(0, 255));
+  attributes["clamp_min"] = low + (whole ? 0 : draw(0, 100));
+  attributes["clamp_max"] = low + (whole ? 255 : draw(100, 255));
   attributes["rounding"] = std::string(draw(0, 1) ? "double" : "single");
 }
 
@@ -82,7 +85,7 @@ void add_linear(Case *test, const Shape &weight, int64_t outputs) {
   }
   add_constant<int32_t>(test, "bias", DType::kInt32, {outputs}, -100000, 100000);
   add_constant<int32_t>(test, "multiplier", DType::kInt32, {outputs}, 1 << 30, INT32_MAX);
-  add_constant<int8_t>(test, "shift", DType::kInt8, {outputs}, -12, 3);
+  add_constant<int8_t>(test, "shift", DType::kInt8, {outputs}, -12, draw(0, 1) == 0 ? -5 : 3);  // left: the exact form
 }
 
 std::vector<int64_t> pair(int64_t a, int64_t b) { return {a, b}; }
@@ -143,6 +146,22 @@ Case wide_conv2d(int64_t channels) { return pointwise_conv2d({1, draw(1, 3), dra
 // So many pixels that some of every level's tiles are read where they lie.
 Case long_conv2d(int64_t channels) {
   return pointwise_conv2d({draw(1, 2), draw(4, 9), draw(5, 12), channels}, draw(1, 140));
+}
+
+// Rows of so many pixels that kernel rows are runs and tiles of every size follow each other.
+Case broad_conv2d(int64_t channels) {
+  Case test;
+  const Shape image = {1, 5, draw(30, 70), channels < 17 ? channels : channels % 16 + 1};
+  const int64_t outputs = draw(1, 70), stride = draw(1, 2), columns = (image[2] - 1) / stride + 1;
+  auto &attributes = test.instruction.attributes;
+  attributes["stride"] = pair(1, stride);
+  attributes["dilation"] = pair(1, 1);
+  attributes["padding"] = std::vector<int64_t>(4, 1);
+  attributes["groups"] = int64_t{1};
+  add_linear(&test, {outputs, 3, 3, image[3]}, outputs);
+  test.inputs = {image};
+  test.output = {1, image[1], columns, outputs};
+  return test;
 }
 
 Case depthwise_conv2d(int64_t channels) {
@@ -636,6 +655,7 @@ const std::vector<std::pair<std::string, std::function<Case(int64_t)>>> kMakers 
     {"conv2d", conv2d},
     {"conv2d", wide_conv2d},
     {"conv2d", long_conv2d},
+    {"conv2d", broad_conv2d},
     {"depthwise_conv2d", depthwise_conv2d},
     {"depthwise_conv2d", depthwise_stride2},
     {"fully_connected", fully_connected},
