@@ -45,10 +45,12 @@ def command() -> str:
 
 
 def machine() -> str:
-    """Commit, CPU, day."""
-    cpu = next(
-        (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor()
-    )
+    """Commit, CPU, day. Virtual machines name a CPU's maker at best, so its family and model are there too."""
+    facts = dict(line.split(":", 1) for line in _cpuinfo() if ":" in line)
+    known = {name.strip(): fact.strip() for name, fact in facts.items()}
+    cpu = known.get("model name", platform.processor())
+    if "cpu family" in known:
+        cpu += f" (family {known['cpu family']}, model {known['model']})"
     day = datetime.now(tz=timezone.utc).date()
     return f"Commit {commit()}; {cpu}, {_cores()} cores; Python {platform.python_version()}; {day}."
 
