@@ -164,17 +164,21 @@ Case broad_conv2d(int64_t channels) {
   return test;
 }
 
-Case depthwise_conv2d(int64_t channels) {
+Case depthwise_of(const Shape &image) {
   Case test;
   test.is_signed = draw(0, 3) > 0;
-  const int64_t outputs = channels * (draw(0, 3) == 0 ? 2 : 1);
-  const Shape image = image_of(channels), kernel = {draw(1, 5), draw(1, 5)};
+  const int64_t outputs = image[3] * (draw(0, 3) == 0 ? 2 : 1);
+  const Shape kernel = {draw(1, 5), draw(1, 5)};
   const Shape places = add_window(&test, image, kernel, false);
   add_linear(&test, {kernel[0], kernel[1], outputs}, outputs);
   test.inputs = {image};
   test.output = {image[0], places[0], places[1], outputs};
   return test;
 }
+
+Case depthwise_conv2d(int64_t channels) { return depthwise_of(image_of(channels)); }
+
+Case broad_depthwise_conv2d(int64_t channels) { return depthwise_of({draw(1, 2), 5, draw(20, 70), channels}); }
 
 // 3x3 at stride 2, which has a kernel of its own, on rows of several tiles.
 Case depthwise_stride2(int64_t channels) {
@@ -657,6 +661,7 @@ const std::vector<std::pair<std::string, std::function<Case(int64_t)>>> kMakers 
     {"conv2d", long_conv2d},
     {"conv2d", broad_conv2d},
     {"depthwise_conv2d", depthwise_conv2d},
+    {"depthwise_conv2d", broad_depthwise_conv2d},
     {"depthwise_conv2d", depthwise_stride2},
     {"fully_connected", fully_connected},
     {"gather", gather},
@@ -834,7 +839,7 @@ void check_residual(Case first) {
 int main(int argc, char **argv) {
   const int rounds = argc > 1 ? std::atoi(argv[1]) : 12;
   for (int round = 0; round < rounds; ++round) {
-    for (const int64_t channels : {1, 3, 4, 5, 15, 16, 17, 31, 32, 33, 63, 64, 65, 130}) {
+    for (const int64_t channels : {1, 3, 4, 5, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 130}) {
       for (const auto &[op, make] : kMakers) {
         check(op, make(channels));
         if (op != "softmax") check(op, on_words(make(channels)));

@@ -8,7 +8,9 @@
 // output rows of a 5x5 kernel were no faster.)
 //
 // Interleaved columns lie in four planes, one for each vector of a row of a tile (tile_avx512vnni.h), so that 64 bytes
-// from any column on are one pixel's 64 channels, or 2 or 4 neighbouring pixels' 32 or 16 channels. With a horizontal
+// from any column on are one pixel's 64 channels, or 2, 4 or 8 neighbouring pixels' 32, 16 or 8 channels. A quarter of
+// a vector holds two pixels of 8 channels; their pairs of channels are shuffled first, so that each plane has some of
+// every pixel. With a horizontal
 // stride, the columns of neighbouring pixels are not neighbours: each remainder modulo the stride has planes of its
 // own.
 
@@ -20,6 +22,7 @@ enum {
   MARGIN_BYTES = UF_TILE_CHANNELS + UF_SLACK,  // zero points, read in place of a row outside of the image
   KINDS = 2,                                   // of blocks: the last one, and the others
   SCRATCH_STEPS = 64,                          // 16 KiB: leaves half of the first cache to the rest
+  PAIRED = 8,                                  // channels of which two pixels fit a quarter of a vector
 };
 
 typedef struct {
@@ -49,10 +52,10 @@ static depthwise_plan make_plan(const uf_node *node) {
   return plan;
 }
 
-// Channels of a pixel in a row of the block: 16, 32 or 64.
+// Channels of a pixel in a row of the block: 16, 32 or 64; or 8 where the image has no more.
 static int32_t block_channels(const depthwise_plan *plan, int32_t block) {
   const int32_t left = plan->channels - block * UF_TILE_CHANNELS;
-  return left > 32 ? 64 : left > 16 ? 32 : 16;
+  return left > 32 ? 64 : left > 16 ? 32 : plan->channels == PAIRED ? PAIRED : 16;
 }
 
 // The interleaved columns of one block: [groups][stride_w][GROUP planes][columns][channels].
@@ -105,7 +108,7 @@ static size_t packed_size(const uf_node *node) {
 static size_t scratch_size(const uf_node *node) {
   const depthwise_plan plan = make_plan(node);
   size_t most = 0;
-  for (int32_t channels = 16; channels <= UF_TILE_CHANNELS; channels *= 2) {
+  for (int32_t channels = PAIRED; channels <= UF_TILE_CHANNELS; channels *= 2) {
     const size_t size = (size_t)plan.groups * layout_for(&plan, channels).group;
     most = size > most ? size : most;
   }
@@ -127,10 +130,19 @@ static void pack_lane(const depthwise_plan *plan, const int8_t *weight, int lane
   }
 }
 
+// Each lane's channel.
+static uf_lane_map lane_map(int32_t channels) {
+  uf_lane_map map = uf_quarter_order(channels);
+  for (int lane = 0; channels == PAIRED && lane < map.lanes; ++lane) {
+    map.channel[lane] = (uint8_t)(lane / 16 * 2 + lane % 2);
+  }
+  return map;
+}
+
 static void pack_block(const depthwise_plan *plan, const uf_linear *linear, int32_t block, uint8_t *packed) {
   const int32_t first = block * UF_TILE_CHANNELS, left = plan->channels - first;
   const int count = left < UF_TILE_CHANNELS ? left : UF_TILE_CHANNELS;
-  const uf_lane_map map = uf_quarter_order(block_channels(plan, block));
+  const uf_lane_map map = lane_map(block_channels(plan, block));
   uf_weight_sums sums[UF_TILE_CHANNELS];
   const int64_t taps = (int64_t)plan->window->kernel_h * plan->window->kernel_w;
   for (int c = 0; c < count; ++c) sums[c] = uf_sum_weights(linear->weight + first + c, taps, plan->channels);
@@ -153,12 +165,28 @@ static void pack(const uf_node *node, void *packed) {
 
 // --- Interleaving. ---
 
+// Two pixels of 8 channels in each quarter, their pairs of channels in turns.
+UF_INLINE __m512i pair_up(__m512i pixels) {
+  const __m128i order = _mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15);
+  return _mm512_shuffle_epi8(pixels, _mm512_broadcast_i32x4(order));
+}
+
+// And back.
+UF_INLINE __m512i pair_off(__m512i pairs) {
+  const __m128i order = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+  return _mm512_shuffle_epi8(pairs, _mm512_broadcast_i32x4(order));
+}
+
 // Bytes of 64 / channels pixels, `step` apart, side by side.
 UF_INLINE __m512i gather_pixels(const uint8_t *x, int64_t step, int channels) {
   if (channels == 64) return _mm512_loadu_si512(x);
   if (channels == 32) {
     const __m256i a = _mm256_loadu_si256((const void *)x), b = _mm256_loadu_si256((const void *)(x + step));
     return _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
+  }
+  if (channels == PAIRED) {
+    const __m512i steps = _mm512_mullo_epi64(_mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7), _mm512_set1_epi64(step));
+    return _mm512_i64gather_epi64(steps, x, 1);
   }
   const __m128i a = _mm_loadu_si128((const void *)x), b = _mm_loadu_si128((const void *)(x + step));
   const __m128i c = _mm_loadu_si128((const void *)(x + 2 * step)), d = _mm_loadu_si128((const void *)(x + 3 * step));
@@ -174,7 +202,8 @@ typedef struct {
 } source_row;
 
 // Interleaves four rows of pixels into the four planes.
-UF_INLINE void interleave(__m512i a, __m512i b, __m512i c, __m512i d, size_t plane, uint8_t *out) {
+UF_INLINE void interleave(__m512i a, __m512i b, __m512i c, __m512i d, int channels, size_t plane, uint8_t *out) {
+  if (channels == PAIRED) a = pair_up(a), b = pair_up(b), c = pair_up(c), d = pair_up(d);
   const __m512i ab_low = _mm512_unpacklo_epi8(a, b), ab_high = _mm512_unpackhi_epi8(a, b);
   const __m512i cd_low = _mm512_unpacklo_epi8(c, d), cd_high = _mm512_unpackhi_epi8(c, d);
   _mm512_storeu_si512(out, _mm512_unpacklo_epi16(ab_low, cd_low));
@@ -183,36 +212,50 @@ UF_INLINE void interleave(__m512i a, __m512i b, __m512i c, __m512i d, size_t pla
   _mm512_storeu_si512(out + 3 * plane, _mm512_unpackhi_epi16(ab_high, cd_high));
 }
 
-// Interleaves pixels [begin, end), of `channels` each.
-UF_INLINE void interleave_run(const source_row *rows, int32_t begin, int32_t end, int channels, size_t plane,
-                              uint8_t *out) {
-  const int pixels = UF_TILE_CHANNELS / channels;
+// Interleaves pixels [begin, end), of `channels` each; where they are neighbours in the image too, 64 bytes at once.
+UF_INLINE void interleave_run(const source_row *rows, int32_t begin, int32_t end, int channels, bool dense,
+                              size_t plane, uint8_t *out) {
+  const int pixels = UF_TILE_CHANNELS / channels, loaded = dense ? UF_TILE_CHANNELS : channels;
   const int64_t as = rows[0].step, bs = rows[1].step, cs = rows[2].step, ds = rows[3].step;
   const uint8_t *a = rows[0].data + begin * as, *b = rows[1].data + begin * bs;
   const uint8_t *c = rows[2].data + begin * cs, *d = rows[3].data + begin * ds;
   int32_t at = begin;
   out += begin * channels;
   for (; at + pixels <= end; at += pixels, out += UF_TILE_CHANNELS) {
-    interleave(gather_pixels(a, as, channels), gather_pixels(b, bs, channels), gather_pixels(c, cs, channels),
-               gather_pixels(d, ds, channels), plane, out);
+    interleave(gather_pixels(a, as, loaded), gather_pixels(b, bs, loaded), gather_pixels(c, cs, loaded),
+               gather_pixels(d, ds, loaded), channels, plane, out);
     a += pixels * as, b += pixels * bs, c += pixels * cs, d += pixels * ds;
   }
   // Singly, as reading several would leave the row; what is written beyond the pixel is written again or not read.
   for (; at < end; ++at, out += channels) {
-    interleave(_mm512_loadu_si512(a), _mm512_loadu_si512(b), _mm512_loadu_si512(c), _mm512_loadu_si512(d), plane, out);
+    interleave(_mm512_loadu_si512(a), _mm512_loadu_si512(b), _mm512_loadu_si512(c), _mm512_loadu_si512(d), channels,
+               plane, out);
     a += as, b += bs, c += cs, d += ds;
   }
 }
 
 // Functions of their own, for the sake of their registers.
-#define INTERLEAVE(channels)                                                                                      \
-  static __attribute__((noinline)) void interleave_##channels(const source_row *rows, int32_t begin, int32_t end, \
-                                                              size_t plane, uint8_t *out) {                       \
-    interleave_run(rows, begin, end, channels, plane, out);                                                       \
+typedef void (*interleaver)(const source_row *rows, int32_t begin, int32_t end, size_t plane, uint8_t *out);
+#define INTERLEAVE(name, channels, dense)                                                                     \
+  static __attribute__((noinline)) void interleave_##name(const source_row *rows, int32_t begin, int32_t end, \
+                                                          size_t plane, uint8_t *out) {                       \
+    interleave_run(rows, begin, end, channels, dense, plane, out);                                            \
   }
-INTERLEAVE(16)
-INTERLEAVE(32)
-INTERLEAVE(64)
+INTERLEAVE(dense_8, PAIRED, true)
+INTERLEAVE(dense_16, 16, true)
+INTERLEAVE(dense_32, 32, true)
+INTERLEAVE(8, PAIRED, false)
+INTERLEAVE(16, 16, false)
+INTERLEAVE(32, 32, false)
+INTERLEAVE(64, 64, true)
+
+static interleaver interleaver_for(const depthwise_plan *plan, int32_t channels) {
+  const bool dense = plan->channels == channels && plan->window->stride_w == 1;
+  if (channels == 64) return interleave_64;
+  if (channels == 32) return dense ? interleave_dense_32 : interleave_32;
+  if (channels == 16) return dense ? interleave_dense_16 : interleave_16;
+  return dense ? interleave_dense_8 : interleave_8;
+}
 
 // What a thread works on: a band of output rows, a block of channels, some pixels of each row.
 typedef struct {
@@ -267,9 +310,7 @@ static void interleave_phase(const depthwise_plan *plan, const plane_layout *lay
   source_row rows[GROUP];
   find_rows(plan, span, group, left, outside, rows);
   fill_columns(layout, 0, begin, outside[0], out);
-  (layout->channels == 64   ? interleave_64
-   : layout->channels == 32 ? interleave_32
-                            : interleave_16)(rows, begin, end, layout->plane, out);
+  interleaver_for(plan, layout->channels)(rows, begin, end, layout->plane, out);
   fill_columns(layout, end, count, outside[0], out);
 }
 
@@ -305,7 +346,7 @@ UF_INLINE void store_row(const tile_task *task, __m512i bytes, int row, int colu
   if (spacing == UF_TILE_CHANNELS) {
     _mm512_mask_storeu_epi8(out, uf_first_bytes(task->channels), bytes);
   } else if (spacing == task->out_pixel) {
-    _mm512_mask_storeu_epi8(out, uf_first_bytes(left * spacing), bytes);
+    _mm512_mask_storeu_epi8(out, uf_first_bytes(left * spacing), spacing == PAIRED ? pair_off(bytes) : bytes);
   } else {
     for (int p = 0; p < UF_TILE_CHANNELS / spacing && p < left; ++p) {
       const __mmask64 mask = uf_first_bytes(task->channels) << (p * spacing);
