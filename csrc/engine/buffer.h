@@ -17,11 +17,14 @@
 
 namespace unfloat {
 
-// `size` zeroed bytes, UF_ALIGNMENT-aligned, UF_SLACK readable bytes after them.
+// `size` zeroed bytes, UF_ALIGNMENT-aligned, UF_SLACK readable bytes after them. `more` bytes behind these may be
+// prefetched; nobody reads them, and they take no memory.
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(size_t size) : size_(size) { size < kHugePage ? allocate() : allocate_huge(); }
+  explicit Buffer(size_t size, size_t more = 0) : size_(size) {
+    size < kHugePage ? allocate(more) : allocate_huge(more);
+  }
   Buffer(const void *data, size_t size) : Buffer(size) {
     if (size > 0) std::memcpy(bytes_, data, size);
   }
@@ -32,9 +35,9 @@ class Buffer {
  private:
   static constexpr size_t kHugePage = size_t{2} << 20;
 
-  void allocate() {
+  void allocate(size_t more) {
     void *start = nullptr;
-    if (posix_memalign(&start, UF_ALIGNMENT, size_ + UF_SLACK) != 0) throw std::bad_alloc();
+    if (posix_memalign(&start, UF_ALIGNMENT, size_ + UF_SLACK + more) != 0) throw std::bad_alloc();
     memory_.reset(start);
     bytes_ = static_cast<uint8_t *>(start);
     std::memset(bytes_, 0, size_ + UF_SLACK);
@@ -42,8 +45,8 @@ class Buffer {
 
   // Begins at a huge page's address and lies in such pages where the system has some: fewer misses of the address
   // cache, and prefetchers, which stop at a page's end, run on. What nobody writes takes no memory.
-  void allocate_huge() {
-    memory_.reset(std::calloc(size_ + UF_SLACK + kHugePage, 1));
+  void allocate_huge(size_t more) {
+    memory_.reset(std::calloc(size_ + UF_SLACK + more + kHugePage, 1));
     if (memory_ == nullptr) throw std::bad_alloc();
     const auto address = reinterpret_cast<uintptr_t>(memory_.get());
     bytes_ = static_cast<uint8_t *>(memory_.get()) + (kHugePage - address % kHugePage) % kHugePage;

@@ -77,29 +77,24 @@ Engine::Engine(const std::vector<TensorSpec> &tensors, const std::vector<Instruc
   give_back_memory();
 }
 
-// Choosing kernels and packing weights takes most of the load's time, and layers do not depend on each other. The
-// packed weights of all layers lie side by side in the order in which they are read.
+// Packing weights takes most of the load's time, and layers do not depend on each other. What they pack lies side by
+// side in the order in which it is read.
 void Engine::prepare_layers(uf_level level) {
-  for_each_layer([&](size_t i) { choose_kernel(*layers_[i], level); });
   std::vector<size_t> places;
   size_t size = 0;
   for (const auto &layer : layers_) {
+    choose_kernel(*layer, level);
     places.push_back(size);
     size += (packed_bytes(*layer) + UF_ALIGNMENT - 1) / UF_ALIGNMENT * UF_ALIGNMENT;
   }
-  packed_ = Buffer(size + UF_AHEAD);
-  for_each_layer([&](size_t i) { pack_layer(*layers_[i], packed_.data() + places[i]); });
-}
-
-// On all cores at once.
-void Engine::for_each_layer(const std::function<void(size_t)> &work_on) const {
+  packed_ = Buffer(size, UF_AHEAD);
   std::atomic<size_t> next{0};
   std::mutex mutex;
   std::exception_ptr error;
   const auto work = [&] {
     for (size_t i = next++; i < layers_.size(); i = next++) {
       try {
-        work_on(i);
+        pack_layer(*layers_[i], packed_.data() + places[i]);
       } catch (...) {
         const std::lock_guard<std::mutex> lock(mutex);
         if (error == nullptr) error = std::current_exception();

@@ -58,7 +58,6 @@ class Engine {
 
  private:
   void prepare_layers(uf_level level);
-  void for_each_layer(const std::function<void(size_t)> &work) const;
   void make_schedule();
   void add_tensor(const TensorSpec &spec, int64_t arena_bytes_per_sample);
   void check_ports() const;

@@ -46,13 +46,11 @@ bool same_shape(const uf_tensor &a, const uf_tensor &b);
 // std::invalid_argument, naming the layer, where anything is missing or does not fit. Scratch is the engine's.
 std::unique_ptr<Layer> make_layer(const Instruction &instruction, const std::vector<Tensor> &tensors);
 
-// The next two read nothing but the layer and its tensors' views, so that different layers may be prepared at the same
-// time.
-
 // Chooses a layer's kernel. Throws std::invalid_argument where there is none.
 void choose_kernel(Layer &layer, uf_level level);
 
-// Packs the layer's weights into packed_bytes() of zeroed memory.
+// Packs the layer's weights into packed_bytes() of zeroed memory. Reads nothing but the layer and its tensors' views,
+// so that several may be packed at the same time.
 void pack_layer(Layer &layer, uint8_t *memory);
 
 // What the layer's kernel asks for, once it is chosen: packed bytes, scratch for each thread, memory between runs.
