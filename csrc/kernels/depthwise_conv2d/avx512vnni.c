@@ -10,9 +10,8 @@
 // Interleaved columns lie in four planes, one for each vector of a row of a tile (tile_avx512vnni.h), so that 64 bytes
 // from any column on are one pixel's 64 channels, or 2, 4 or 8 neighbouring pixels' 32, 16 or 8 channels. A quarter of
 // a vector holds two pixels of 8 channels; their pairs of channels are shuffled first, so that each plane has some of
-// every pixel. With a horizontal
-// stride, the columns of neighbouring pixels are not neighbours: each remainder modulo the stride has planes of its
-// own.
+// every pixel. With a horizontal stride, the columns of neighbouring pixels are not neighbours: each remainder modulo
+// the stride has planes of its own.
 
 #include "../tile_avx512vnni.h"
 
