@@ -46,8 +46,7 @@ def command() -> str:
 
 def machine() -> str:
     """Commit, CPU, day. Virtual machines name a CPU's maker at best, so its family and model are there too."""
-    facts = dict(line.split(":", 1) for line in _cpuinfo() if ":" in line)
-    known = {name.strip(): fact.strip() for name, fact in facts.items()}
+    known = {name.strip(): fact.strip() for name, _, fact in (line.partition(":") for line in _cpuinfo())}
     cpu = known.get("model name", platform.processor())
     if "cpu family" in known:
         cpu += f" (family {known['cpu family']}, model {known['model']})"

@@ -212,7 +212,7 @@ struct Border {
 };
 
 struct Borders {
-  const Engine *engine;
+  const Engine *engine;  // which they keep alive
   std::vector<Border> inputs, outputs;
 };
 
@@ -463,7 +463,8 @@ void define_arithmetic(nb::module_ &m) {
 }
 
 void define_engine(nb::module_ &m) {
-  nb::class_<Borders>(m, "Borders").def("__init__", &construct_borders, "engine"_a, "inputs"_a, "outputs"_a);
+  nb::class_<Borders>(m, "Borders")
+      .def("__init__", &construct_borders, nb::keep_alive<1, 2>(), "engine"_a, "inputs"_a, "outputs"_a);
   nb::class_<Engine>(m, "Engine")
       .def("__init__", &construct, "tensors"_a, "instructions"_a, "inputs"_a, "outputs"_a, "arena_bytes_per_sample"_a,
            "threads"_a, "level"_a)

@@ -227,7 +227,7 @@ UF_INLINE void uf_rescale_exact(uf_tile *tile, const uf_block *block, int rows, 
 }
 
 // The forms that are not UF_ABSORBED.
-UF_INLINE void uf_rescale_tile(uf_tile *tile, const uf_block *block, int rows, int vectors) {
+UF_INLINE void uf_rescale_other_forms(uf_tile *tile, const uf_block *block, int rows, int vectors) {
   if (block->form == UF_BENT) {
     uf_rescale_absorbed(tile, block, rows, vectors, UF_BENT);
   } else {
@@ -254,22 +254,6 @@ UF_INLINE __m512i uf_row_bytes(const uf_row *row, const uf_clamp *clamp, uf_form
 // The mask of the first `count` bytes, count >= 0.
 static inline __mmask64 uf_first_bytes(int64_t count) {
   return count < 64 ? ((__mmask64)1 << count) - 1 : ~(__mmask64)0;
-}
-
-// Stores four pixels of up to 16 channels that stand side by side in a vector, `stride` apart.
-UF_INLINE void uf_store_quarters(uint8_t *out, int64_t stride, __mmask64 channels, __m512i bytes) {
-  const __mmask16 mask = (__mmask16)channels;
-  _mm_mask_storeu_epi8(out, mask, _mm512_castsi512_si128(bytes));
-  _mm_mask_storeu_epi8(out + stride, mask, _mm512_extracti32x4_epi32(bytes, 1));
-  _mm_mask_storeu_epi8(out + 2 * stride, mask, _mm512_extracti32x4_epi32(bytes, 2));
-  _mm_mask_storeu_epi8(out + 3 * stride, mask, _mm512_extracti32x4_epi32(bytes, 3));
-}
-
-// The same with two pixels of up to 32 channels.
-UF_INLINE void uf_store_halves(uint8_t *out, int64_t stride, __mmask64 channels, __m512i bytes) {
-  const __mmask32 mask = (__mmask32)channels;
-  _mm256_mask_storeu_epi8(out, mask, _mm512_castsi512_si256(bytes));
-  _mm256_mask_storeu_epi8(out + stride, mask, _mm512_extracti64x4_epi64(bytes, 1));
 }
 
 #endif  // UNFLOAT_KERNELS_TILE_AVX512VNNI_H_

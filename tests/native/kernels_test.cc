@@ -128,17 +128,21 @@ Case conv2d(int64_t channels) {
   return test;
 }
 
-Case pointwise_conv2d(const Shape &image, int64_t outputs) {
+// A square kernel; the output has a row for each of the image's.
+Case square_conv2d(const Shape &image, int64_t outputs, int64_t size, int64_t stride) {
   Case test;
   auto &attributes = test.instruction.attributes;
-  attributes["stride"] = attributes["dilation"] = pair(1, 1);
-  attributes["padding"] = std::vector<int64_t>(4);
+  attributes["stride"] = pair(1, stride);
+  attributes["dilation"] = pair(1, 1);
+  attributes["padding"] = std::vector<int64_t>(4, size / 2);
   attributes["groups"] = int64_t{1};
-  add_linear(&test, {outputs, 1, 1, image[3]}, outputs);
+  add_linear(&test, {outputs, size, size, image[3]}, outputs);
   test.inputs = {image};
-  test.output = {image[0], image[1], image[2], outputs};
+  test.output = {image[0], image[1], (image[2] - 1) / stride + 1, outputs};
   return test;
 }
+
+Case pointwise_conv2d(const Shape &image, int64_t outputs) { return square_conv2d(image, outputs, 1, 1); }
 
 // So few pixels and so many channels that threads share the channels.
 Case wide_conv2d(int64_t channels) { return pointwise_conv2d({1, draw(1, 3), draw(1, 3), channels}, draw(520, 600)); }
@@ -150,18 +154,8 @@ Case long_conv2d(int64_t channels) {
 
 // Rows of so many pixels that kernel rows are runs and tiles of every size follow each other.
 Case broad_conv2d(int64_t channels) {
-  Case test;
-  const Shape image = {1, 5, draw(30, 70), channels < 17 ? channels : channels % 16 + 1};
-  const int64_t outputs = draw(1, 70), stride = draw(1, 2), columns = (image[2] - 1) / stride + 1;
-  auto &attributes = test.instruction.attributes;
-  attributes["stride"] = pair(1, stride);
-  attributes["dilation"] = pair(1, 1);
-  attributes["padding"] = std::vector<int64_t>(4, 1);
-  attributes["groups"] = int64_t{1};
-  add_linear(&test, {outputs, 3, 3, image[3]}, outputs);
-  test.inputs = {image};
-  test.output = {1, image[1], columns, outputs};
-  return test;
+  const int64_t depth = channels < 17 ? channels : channels % 16 + 1;
+  return square_conv2d({1, 5, draw(30, 70), depth}, draw(1, 70), 3, draw(1, 2));
 }
 
 Case depthwise_of(const Shape &image) {

@@ -401,6 +401,10 @@ def test_wrong_counts_and_borders_are_errors() -> None:
         _native.Borders(engine, [BORDER], [])
     with pytest.raises(ValueError, match="of another engine"):
         _native.Engine(**CONV).call(1, [np.zeros((1, 3, 4, 4), np.float32)], [out], borders)
+    orphans = [_native.Borders(_native.Engine(**CONV), [BORDER], [OUT_BORDER]) for _ in range(4)]  # alone with theirs
+    for found in orphans:
+        with pytest.raises(ValueError, match="of another engine"):
+            _native.Engine(**CONV).call(1, [np.zeros((1, 3, 4, 4), np.float32)], [out], found)
 
 
 def test_a_read_only_output_is_an_error() -> None:

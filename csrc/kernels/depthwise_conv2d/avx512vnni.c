@@ -409,7 +409,7 @@ UF_INLINE void run_tiles(tile_task *task, int32_t tiles, int columns, int band) 
       uf_rescale_absorbed(&tile, block, rows, UF_TILE_VECTORS, UF_ABSORBED);
       store_tile(&own, &tile, rows, band, UF_ABSORBED);
     } else {
-      uf_rescale_tile(&tile, block, rows, UF_TILE_VECTORS);
+      uf_rescale_other_forms(&tile, block, rows, UF_TILE_VECTORS);
       store_tile(&own, &tile, rows, band, UF_BENT);
     }
     const int32_t pixels = columns * (UF_TILE_CHANNELS / own.spacing);

@@ -157,7 +157,7 @@ UF_INLINE void run_tiles(row_task *task, int32_t tiles, int pixels, bool two_row
       uf_rescale_absorbed(&tile, own.block, pixels, UF_TILE_VECTORS, UF_ABSORBED);
       store_tile(&own, &tile, pixels, two_rows, UF_ABSORBED);
     } else {
-      uf_rescale_tile(&tile, own.block, pixels, UF_TILE_VECTORS);
+      uf_rescale_other_forms(&tile, own.block, pixels, UF_TILE_VECTORS);
       store_tile(&own, &tile, pixels, two_rows, UF_BENT);
     }
     own.middle += STRIDE * pixels;

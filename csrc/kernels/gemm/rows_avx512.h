@@ -89,9 +89,15 @@ UF_INLINE __m512i row_bytes(const uf_row *row, const uf_clamp *clamp, arrangemen
 // Stores a row's pixels, which are not neighbours.
 UF_INLINE void store_row_apart(uint8_t *out, int64_t stride, __mmask64 channels, __m512i bytes, arrangement kind) {
   if (kind == CHANNELS_16) {
-    uf_store_quarters(out, stride, channels, bytes);
+    const __mmask16 mask = (__mmask16)channels;
+    _mm_mask_storeu_epi8(out, mask, _mm512_castsi512_si128(bytes));
+    _mm_mask_storeu_epi8(out + stride, mask, _mm512_extracti32x4_epi32(bytes, 1));
+    _mm_mask_storeu_epi8(out + 2 * stride, mask, _mm512_extracti32x4_epi32(bytes, 2));
+    _mm_mask_storeu_epi8(out + 3 * stride, mask, _mm512_extracti32x4_epi32(bytes, 3));
   } else if (kind == CHANNELS_32) {
-    uf_store_halves(out, stride, channels, bytes);
+    const __mmask32 mask = (__mmask32)channels;
+    _mm256_mask_storeu_epi8(out, mask, _mm512_castsi512_si256(bytes));
+    _mm256_mask_storeu_epi8(out + stride, mask, _mm512_extracti64x4_epi64(bytes, 1));
   } else {
     const int spacing = row_channels(kind);
     _mm512_mask_storeu_epi8(out, channels, bytes);
@@ -145,7 +151,7 @@ UF_INLINE void finish_tile(uf_tile *tile, const uf_block *block, destination *to
     uf_rescale_absorbed(tile, block, rows, row_vectors(kind), UF_ABSORBED);
     store_tile(to, tile, block, rows, kind, UF_ABSORBED);
   } else {
-    uf_rescale_tile(tile, block, rows, row_vectors(kind));
+    uf_rescale_other_forms(tile, block, rows, row_vectors(kind));
     store_tile(to, tile, block, rows, kind, UF_BENT);
   }
 }
