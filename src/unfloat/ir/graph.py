@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+
+from unfloat.spec.record import Record
 
 Shape = tuple[int, ...]
 Attributes = Mapping[str, Any]
@@ -16,16 +18,14 @@ OPERAND = ":operand"  # `layer:operand` is what a pass put before a layer, to be
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True)
-class View:
+class View(Record):
     """A change of shape that copies no data: "permute" by axes, or "reshape" to a shape."""
 
     kind: str
     argument: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Param:
+class Param(Record):
     """One of the model's parameters or buffers, by name, seen through views (layout changes)."""
 
     name: str
@@ -36,8 +36,7 @@ class Param:
         return Param(self.name, (*self.views, View(kind, argument)))
 
 
-@dataclass(frozen=True)
-class Norm:
+class Norm(Record):
     """Batch normalisation as a slot: `(x - mean) / sqrt(variance + eps) * weight + bias`, channels last."""
 
     mean: Param
@@ -48,8 +47,7 @@ class Norm:
     momentum: float | None = 0.1
 
 
-@dataclass(frozen=True)
-class Clamp:
+class Clamp(Record):
     """`min(max(x, low), high)`; a bound may be infinite. ReLU is (0, inf), ReLU6 (0, 6)."""
 
     low: float
@@ -60,8 +58,7 @@ class Clamp:
         return Clamp(min(max(self.low, after.low), after.high), min(max(self.high, after.low), after.high))
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(Record):
     """One operator of `ops/`, one future instruction. Its value carries its name.
 
     Attributes:
@@ -86,8 +83,7 @@ class Node:
     source: str = ""
 
 
-@dataclass(frozen=True)
-class Port:
+class Port(Record):
     """An input or output of the network.
 
     Attributes:
@@ -115,8 +111,7 @@ def own_shape(port: Port) -> Shape:
     return tuple(own[axis] for axis in range(len(own)))
 
 
-@dataclass(frozen=True)
-class Graph:
+class Graph(Record):
     """The float network.
 
     Attributes:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 
 from unfloat.ir.graph import EMPTY, Attributes, Shape
 from unfloat.spec.qparams import QParams
+from unfloat.spec.record import Record
 
 
-@dataclass(frozen=True)
-class Tensor:
+class Tensor(Record):
     """Codes, and the label that says what they mean.
 
     Attributes:
@@ -28,8 +28,7 @@ class Tensor:
     data: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
-class Instruction:
+class Instruction(Record):
     """One integer operator: integers in, integers out.
 
     Attributes:

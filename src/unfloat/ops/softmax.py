@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -27,6 +26,7 @@ from unfloat.spec.fixedpoint import (
     scalar_like,
 )
 from unfloat.spec.qparams import QParams
+from unfloat.spec.record import Record
 from unfloat.spec.transcendental import exponential_table, interpolate, over_their_sum, reciprocal_table
 
 DIFFERENCE_BITS = 5  # differences are Q5.26: e^-32 is below every output code
@@ -114,8 +114,7 @@ def _narrow(b: Backend, attributes: Attributes, codes: Array) -> Array:
     return saturate(b.xp.where(found.inside, codes, codes * 0), 0, 255) + attributes["output_zero_point"]
 
 
-@dataclass(frozen=True)
-class Exponentials:
+class Exponentials(Record):
     """Of the differences from a row's greatest code, int64.
 
     Attributes:

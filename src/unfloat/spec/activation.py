@@ -7,7 +7,6 @@ machine makes the same table.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -27,6 +26,7 @@ from unfloat.spec.fixedpoint import (
     saturate,
 )
 from unfloat.spec.qparams import QParams, float32
+from unfloat.spec.record import Record
 
 INPUT_BITS = 4  # integer bits of the argument: at 15 logistic and tanh are 1 to the last of 8 bits, and of 16
 LEAST_SCALE = 2.0**-28  # of an input of 8 bits; below it TFLite's kernels shift by a negative number
@@ -179,8 +179,7 @@ def normal(x: np.ndarray) -> np.ndarray:
     return np.where(x < 0, 0.5 - half, 0.5 + half)
 
 
-@dataclass(frozen=True)
-class Curve:
+class Curve(Record):
     """How int16 codes meet a table of segment ends (eq. 47): TFLite's logistic and tanh on 16 bits.
 
     Attributes:

@@ -6,19 +6,17 @@ are computed in float32, as TFLite does, once, and are a list of whole cells fro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from unfloat.spec.fixedpoint import Array, rounding_divide_by_pot, scalar_like
+from unfloat.spec.record import Record
 
 COORDINATE_BITS = 10
 ONE = 1 << COORDINATE_BITS
 MOST_CELLS = 1 << 16  # of an axis, before and after: every coordinate fits int32
 
 
-@dataclass(frozen=True)
-class Between:
+class Between(Record):
     """The two source cells that each target cell lies between, and the share of the second, in 1/1024ths."""
 
     first: np.ndarray

@@ -1,0 +1,114 @@
+"""Records behave as frozen dataclasses do."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from dataclasses import FrozenInstanceError, asdict, dataclass, field, fields, replace
+from typing import Any
+
+import pytest
+
+from unfloat.spec.record import Record
+
+
+class Pair(Record):
+    """Two fields, one with a default, and one that is made."""
+
+    left: int
+    right: str = "r"
+    made: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.left < 0:
+            raise ValueError("negative")
+
+
+class Other(Record):
+    """The same fields under another name."""
+
+    left: int
+    right: str = "r"
+    made: list[int] = field(default_factory=list)
+
+
+class Longer(Pair):
+    """What derives from a record has its fields first."""
+
+    more: int = 0
+
+
+@dataclass(frozen=True)
+class Standard:
+    """What records stand for."""
+
+    left: int
+    right: str = "r"
+    made: list[int] = field(default_factory=list)
+
+
+@pytest.mark.parametrize("given", [((1,), {}), ((1, "x"), {}), ((1, "x", [2]), {}), ((), {"left": 1, "made": [3]})])
+def test_fields_as_a_frozen_dataclass_has_them(given: tuple[tuple[Any, ...], dict[str, Any]]) -> None:
+    values, named = given
+    found, required = Pair(*values, **named), Standard(*values, **named)
+    assert asdict(found) == asdict(required)
+    assert repr(found) == repr(required).replace("Standard", "Pair")
+    assert [f.name for f in fields(found)] == ["left", "right", "made"]
+    assert Pair.__match_args__ == Standard.__match_args__
+    assert replace(found, left=5) == Pair(**{**asdict(found), "left": 5})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ((), {}),
+        ((), {"right": "x"}),
+        ((1, "x", [], 4), {}),
+        ((1,), {"left": 1}),
+        ((1,), {"wrong": 2}),
+        ((1, "x"), {"right": "x"}),
+        ((), {"left": 1, "wrong": 2}),
+    ],
+)
+def test_wrong_arguments_are_refused(given: tuple[tuple[Any, ...], dict[str, Any]]) -> None:
+    values, named = given
+    with pytest.raises(TypeError):
+        Standard(*values, **named)
+    with pytest.raises(TypeError, match=r"Pair\(\) takes left, right, made"):
+        Pair(*values, **named)
+
+
+def test_rules_hold_whoever_makes_it() -> None:
+    with pytest.raises(ValueError, match="negative"):
+        Pair(-1)
+    with pytest.raises(ValueError, match="negative"):
+        replace(Pair(1), left=-1)
+
+
+def test_nothing_changes() -> None:
+    pair = Pair(1)
+    with pytest.raises(FrozenInstanceError, match="left"):
+        pair.left = 2  # type: ignore[misc]
+    with pytest.raises(FrozenInstanceError, match="left"):
+        del pair.left
+    assert pair.left == 1
+    assert Pair(1).made is not Pair(1).made
+
+
+def test_equality_is_of_values_and_of_the_class() -> None:
+    assert Pair(1) == Pair(1, "r", [])
+    assert Pair(1) != Pair(2)
+    assert Pair(1) != Other(1)
+    assert Pair(1) != (1, "r", [])
+    tuples = [Pair(1, "r", ()) for _ in range(2)]  # type: ignore[arg-type]
+    assert len(set(tuples)) == 1
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(Pair(1))
+
+
+def test_copies_and_derived_records() -> None:
+    pair = Pair(1, "x", [4])
+    assert copy.deepcopy(pair) == pickle.loads(pickle.dumps(pair)) == pair
+    assert copy.deepcopy(pair).made is not pair.made
+    assert repr(Longer(1, more=3)) == "Longer(left=1, right='r', made=[], more=3)"
+    assert Longer(1) != Pair(1)
