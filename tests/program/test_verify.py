@@ -45,6 +45,43 @@ def test_the_accumulator_bound_is_attained() -> None:
     assert program.verify().bounds[0].greatest == int((high << shift).max())
 
 
+def test_no_accumulator_passes_the_reach() -> None:
+    """What is asked first, before sums are made: too large is slow, too small would let an overflow through."""
+    asked = 0
+    for operator, case in all_cases():
+        if operator.reach is None:
+            continue
+        for draw in DRAWS:
+            program = build(operator, case, draw)
+            (instruction,) = (i for i in program.instructions if i.op == operator.name)
+            inputs = [program.tensors[name] for name in instruction.inputs]
+            low, high, shift = operator.accumulators(instruction, inputs)  # type: ignore[misc]
+            greatest = max(int((high << shift).max()), -int((low << shift).min()))
+            assert greatest <= operator.reach(instruction, inputs), (operator.name, case.label, draw.name)
+            asked += 1
+    assert asked > 100
+
+
+def test_the_largest_accumulators_are_summed_exactly() -> None:
+    """A layer whose weights may be too large, but are not: the reach says no, the sums say yes."""
+    operator, case = next((o, c) for o, c in all_cases() if c.label == "4 -> 16")
+    program = build(operator, case, DRAWS[0])
+    (layer,) = program.instructions
+    bias = layer.constants["bias"].copy()
+    exact = operator.accumulators(layer, [program.tensors["x0"]])  # type: ignore[misc]
+    room = 2**31 - 1 - (int(exact[1][3]) - int(bias[3]))
+    for at, fits in ((room, True), (room + 1, False)):
+        bias[3] = at
+        changed = changed_layer(program, bias=bias)
+        (instruction,) = changed.instructions
+        assert operator.reach(instruction, [program.tensors["x0"]]) > 2**31 - 1  # type: ignore[misc]
+        if fits:
+            assert max(bound.greatest for bound in verify(changed).bounds) == 2**31 - 1
+        else:
+            with pytest.raises(InvalidProgramError, match="accumulators that fit int32"):
+                verify(changed)
+
+
 def wide_layer() -> Program:
     """A fully connected layer of 1,280 inputs on int16 codes."""
     operator, case = next((o, c) for o, c in all_cases() if c.label == "1280 -> 100")

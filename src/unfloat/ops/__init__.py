@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import pkgutil
+import os
 
 from unfloat.ops._operator import Operator
 
 
 def _scan() -> dict[str, Operator]:
     registry: dict[str, Operator] = {}
-    for module in pkgutil.iter_modules(__path__):
-        if not module.name.startswith("_"):
-            for operator in importlib.import_module(f"{__name__}.{module.name}").OPERATORS:
+    for file in sorted(os.listdir(__path__[0])):
+        name, ending = os.path.splitext(file)
+        if ending == ".py" and not name.startswith("_"):
+            for operator in importlib.import_module(f"{__name__}.{name}").OPERATORS:
                 registry[operator.name] = operator
     return registry
 

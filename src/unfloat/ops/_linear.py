@@ -7,7 +7,6 @@ accumulation itself may run as an exact float product (docs/numerics.md, section
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from unfloat.spec.fixedpoint import (
     saturate,
 )
 from unfloat.spec.qparams import STORAGE, TINY, QParams, qparams_from_range
+from unfloat.spec.record import Record
 
 LINEAR_SLOTS = frozenset({"bias", "norm", "clamp"})
 LINEAR_CONSTANTS = ("weight", "bias", "multiplier", "shift")
@@ -45,8 +45,7 @@ WIDE_BIAS_BITS = 30  # the same for 64-bit accumulators; more would let the fact
 Accumulate = Callable[[Backend, Attributes, Params, Sequence[Array]], Array]
 
 
-@dataclass(frozen=True)
-class Folded:
+class Folded(Record):
     """Weight and bias with the norm folded in (eq. 19), float64."""
 
     weight: np.ndarray
@@ -181,7 +180,8 @@ def linear_factors(input_scale: float, scales: np.ndarray, output: QParams, chan
     products = input_scale * scales
     if output.dtype == "uint8":  # TFLite's uint8 kernels round the product, the bias's scale, to float32 first
         products = products.astype(np.float32).astype(np.float64)
-    return np.broadcast_to(products / scale_of(output), channels)
+    factors = products / scale_of(output)
+    return factors if factors.shape == (channels,) else np.broadcast_to(factors, channels)
 
 
 def derive_linear(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
@@ -209,6 +209,15 @@ def linear_accumulators(
     least, greatest = (instruction.constants["bias"] + ends for ends in sum_ends(weight, code_span(inputs[0])))
     shift = np.maximum(instruction.constants["shift"].astype(np.int64), 0)
     return least, greatest, shift * 0 if is_wide(inputs[0].qparams) else shift
+
+
+def linear_reach(instruction: Instruction, inputs: Sequence[Tensor]) -> int:
+    """A magnitude that no accumulator passes after its left shift, as if every weight were as large as its label allows."""
+    weight, bias = instruction.constants["weight"], instruction.constants["bias"]
+    label, (low, high) = instruction.labels["weight"], code_span(inputs[0])
+    most = max(label.zero_point - label.qmin, label.qmax - label.zero_point)
+    sums = weight.size // bias.size * most * max(-low, high) + max(-int(bias.min()), int(bias.max()))
+    return sums << max(int(instruction.constants["shift"].max()), 0)
 
 
 def sum_ends(weight: np.ndarray, span: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -255,5 +264,6 @@ def linear_operator(*, weight_axis: int, accumulate: Accumulate, **own: Any) -> 
         lower=lambda request: lower_linear(request, weight_axis),
         derive=derive_linear,
         accumulators=lambda instruction, inputs: linear_accumulators(instruction, inputs, weight_axis),
+        reach=linear_reach,
         **own,
     )

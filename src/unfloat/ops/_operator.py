@@ -6,7 +6,7 @@ An operator family is one file of this folder. It defines `OPERATORS`, and `ops/
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,13 +16,13 @@ from unfloat.ir.instruction import Instruction, Tensor
 from unfloat.spec.backend import Array, Backend
 from unfloat.spec.fixedpoint import Addition
 from unfloat.spec.qparams import STORAGE, QParams
+from unfloat.spec.record import Record
 
 Params = Mapping[str, Array]
 AnyOperand = TypeVar("AnyOperand")
 
 
-@dataclass(frozen=True)
-class Domain:
+class Domain(Record):
     """What an attribute may be.
 
     Attributes:
@@ -45,10 +45,11 @@ class Domain:
         if self.kind == "real":
             return isinstance(value, float) and self.low <= value <= self.high
         if self.kind == "int":
-            return isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high
-        elements = value if isinstance(value, tuple) else ()
-        long_enough = isinstance(value, tuple) and self.length in (None, len(value))
-        return long_enough and all(Domain("int", self.low, self.high).allows(e) for e in elements)
+            return self._holds(value)
+        return isinstance(value, tuple) and self.length in (None, len(value)) and all(map(self._holds, value))
+
+    def _holds(self, value: object) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high
 
     def __str__(self) -> str:
         """The domain in words, for messages."""
@@ -60,8 +61,7 @@ class Domain:
         return f"{count}{'an integer' if self.kind == 'int' else 'integers'} in [{self.low}, {self.high}]"
 
 
-@dataclass(frozen=True)
-class QuantRecord:
+class QuantRecord(Record):
     """What quantization must know of an operator.
 
     Attributes:
@@ -86,8 +86,7 @@ class QuantRecord:
         return self.values(operands) if self.output == "same" else []
 
 
-@dataclass(frozen=True)
-class WeightRule:
+class WeightRule(Record):
     """How weights become codes: storage, bits, one scale a channel or one in all."""
 
     dtype: str = "int8"
@@ -95,8 +94,7 @@ class WeightRule:
     per_channel: bool = True
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(Record):
     """What `Operator.lower` gets: one node with its real parameters (float64) and the labels around it."""
 
     attributes: Attributes
@@ -108,8 +106,7 @@ class Request:
     rounding: str
 
 
-@dataclass(frozen=True)
-class Case:
+class Case(Record):
     """One conformance case: the float node to lower and run on every rung of the ladder.
 
     Attributes:
@@ -129,8 +126,7 @@ class Case:
     constants: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True)
-class State:
+class State(Record):
     """What an instruction keeps from one run to the next: codes of its own, for each sample.
 
     Attributes:
@@ -153,8 +149,7 @@ def _attributes_only(request: Request) -> tuple[dict[str, Any], dict[str, np.nda
     return dict(request.attributes), {}, {}
 
 
-@dataclass(frozen=True)
-class Operator:
+class Operator(Record):
     """One operator.
 
     Attributes:
@@ -180,6 +175,8 @@ class Operator:
             multipliers, shifts, zero points. Used to make them and, at load, to check them.
         accumulators: (instruction, inputs) -> exact (low, high) of the accumulator, in 32 bits unless its rounding says
             64, and its left shift, arrays.
+        reach: (instruction, inputs) -> a magnitude that no accumulator of 32 bits passes after its left shift, found
+            without looking at the weights: asked first, as it nearly always fits.
         accumulate, finish: For operators that are linear in their input: the two halves of `integer_meaning`.
         addition: For a sum: the instruction's attributes as arithmetic takes them.
         noise: For what acts only in training (dropout): (backend, attributes, inputs) -> result.
@@ -212,6 +209,7 @@ class Operator:
     lower: Callable[[Request], tuple[dict[str, Any], dict[str, np.ndarray], dict[str, QParams]]] = _attributes_only
     derive: Callable[[Instruction, Sequence[Tensor], Tensor], dict[str, Any]] = _nothing_derived
     accumulators: Callable[[Instruction, Sequence[Tensor]], tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None
+    reach: Callable[[Instruction, Sequence[Tensor]], int] | None = None
     accumulate: Callable[[Backend, Attributes, Params, Sequence[Array]], Array] | None = None
     finish: Callable[[Backend, Attributes, Params, Array], Array] | None = None
     addition: Callable[[Attributes], Addition] | None = None

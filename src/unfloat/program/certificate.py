@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,12 +11,12 @@ from unfloat.ir.instruction import Instruction, Tensor
 from unfloat.ops import REGISTRY
 from unfloat.program.program import Program
 from unfloat.program.states import kept_states
-from unfloat.program.verify import LayerBound, check, layer_macs
+from unfloat.program.verify import LayerBound, accumulator_bounds, check, layer_macs
 from unfloat.spec.fixedpoint import ARITHMETIC, requantize
+from unfloat.spec.record import Record
 
 
-@dataclass(frozen=True)
-class ValueRange:
+class ValueRange(Record):
     """Between which codes, and which real numbers, a value lies for any input."""
 
     name: str
@@ -29,8 +28,7 @@ class ValueRange:
     real_greatest: float
 
 
-@dataclass(frozen=True)
-class Crossing:
+class Crossing(Record):
     """Where reals meet codes at the border: `q = clamp(round(x / scale) + zero_point)`, or back."""
 
     name: str
@@ -40,8 +38,7 @@ class Crossing:
     zero_point: int
 
 
-@dataclass(frozen=True)
-class Certificate:
+class Certificate(Record):
     """What verification proved.
 
     Attributes:
@@ -84,7 +81,7 @@ def verify(program: Program) -> Certificate:
     Raises:
         InvalidProgramError: A rule is broken; the message names the instruction, what was required and what was found.
     """
-    bounds = check(program)
+    check(program)
     constants = [a.nbytes for i in program.instructions for a in i.constants.values()]
     constants += [t.data.nbytes for t in program.tensors.values() if t.data is not None]
     roundings = {str(i.attributes["rounding"]) for i in program.instructions if "rounding" in i.attributes}
@@ -92,7 +89,7 @@ def verify(program: Program) -> Certificate:
         len(program.instructions),
         sum(layer_macs(program).values()),
         sum(constants),
-        bounds,
+        accumulator_bounds(program),
         tuple(_ranges(program)),
         tuple(_crossings(program, "input", program.inputs)) + tuple(_crossings(program, "output", program.outputs)),
         tuple(sorted(roundings)),

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save as save_arrays
 
 from unfloat.ir.graph import Port
 from unfloat.ir.instruction import Instruction, Tensor
@@ -33,6 +32,8 @@ T = TypeVar("T")
 
 def to_bytes(program: Program) -> bytes:
     """The file's content."""
+    from safetensors.numpy import save  # here, as reading needs none of it
+
     arrays: dict[str, np.ndarray] = {}
     document = {
         "version": VERSION,
@@ -44,7 +45,7 @@ def to_bytes(program: Program) -> bytes:
         "metadata": dict(program.metadata),
     }
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return bytes(save_arrays({name: np.ascontiguousarray(a) for name, a in arrays.items()}, {KEY: text}))
+    return bytes(save({name: np.ascontiguousarray(a) for name, a in arrays.items()}, {KEY: text}))
 
 
 def save(program: Program, path: str | Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,12 @@ from unfloat.program.verify import check
 from unfloat.spec.errors import NumericDomainError
 from unfloat.spec.fixedpoint import array_namespace
 from unfloat.spec.qparams import QParams, quantize
+from unfloat.spec.record import Record
 
 Fetch = Callable[[str], np.ndarray]  # a parameter's value by name, float64
 
 
-@dataclass(frozen=True)
-class Quantization:
+class Quantization(Record):
     """All that lowering needs beyond the Graph.
 
     Attributes:

@@ -18,13 +18,13 @@ from unfloat.ops import REGISTRY
 from unfloat.program.program import Program
 from unfloat.spec.errors import InvalidProgramError
 from unfloat.spec.qparams import STORAGE
+from unfloat.spec.record import Record
 
 ALIGNMENT = 64  # one cache line, one AVX-512 register
 NOBODY = -1  # the writer of bytes that no instruction may read: nothing yet, or scratch
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(Record):
     """The arena.
 
     Attributes:

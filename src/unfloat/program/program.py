@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from unfloat.ir.graph import EMPTY, Port, Shape
 from unfloat.ir.instruction import Instruction, Tensor
+from unfloat.spec.record import Record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
 VERSION = 1
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(Record):
     """An integer network.
 
     Attributes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from unfloat.program.program import Program
 from unfloat.spec.errors import InvalidProgramError, NumericDomainError
 from unfloat.spec.fixedpoint import INT32_MAX, INT32_MIN, WIDE_ACCUMULATOR_MAX, WIDE_ROUNDING, requantize
 from unfloat.spec.qparams import INDEX, STORAGE, QParams
+from unfloat.spec.record import Record
 
 MAX_RANK = 6
 MAX_ELEMENTS = 2**31 - 1  # a sample
@@ -34,8 +34,7 @@ WIDE_BITS_OF_SUMS = 48
 _WIDE_DTYPES = {**_CONSTANT_DTYPES, "bias": np.dtype(np.int64)}
 
 
-@dataclass(frozen=True)
-class LayerBound:
+class LayerBound(Record):
     """How near an instruction's accumulator can come to the end of its `limit` of bits: 32, or 48 where it is wide."""
 
     name: str
@@ -55,8 +54,8 @@ class LayerBound:
         return self.limit - self.bits
 
 
-def check(program: Program) -> tuple[LayerBound, ...]:
-    """Check every rule; the exact accumulator bounds.
+def check(program: Program) -> None:
+    """Check every rule.
 
     Raises:
         InvalidProgramError: A rule is broken; the message names the instruction, what was required and what was found.
@@ -65,17 +64,29 @@ def check(program: Program) -> tuple[LayerBound, ...]:
     _require(count <= MAX_INSTRUCTIONS, "program", f"at most {MAX_INSTRUCTIONS} instructions", count)
     _check_tensors(program)
     _check_ports(program)
-    bounds = []
     known = {port.value for port in program.inputs} | {n for n, t in program.tensors.items() if t.data is not None}
     for instruction in program.instructions:
         _check_wiring(program, instruction, known)
-        bound = _check_instruction(program, instruction)
-        bounds += [bound] if bound else []
+        _check_instruction(program, instruction)
         known.add(instruction.name)
     for port in program.outputs:
         _require(port.value in known, f"output {port.name}", "a tensor that an instruction makes", port.value)
     unmade = set(program.tensors) - known
     _require(not unmade, "program", "every activation to be made by an instruction", sorted(unmade)[:3])
+
+
+def accumulator_bounds(program: Program) -> tuple[LayerBound, ...]:
+    """The exact accumulator bound of each instruction that accumulates, of a Program that passes `check`."""
+    bounds = []
+    for instruction in program.instructions:
+        operator, inputs = REGISTRY[instruction.op], [program.tensors[name] for name in instruction.inputs]
+        if operator.accumulators is not None:
+            low, high, shift = operator.accumulators(instruction, inputs)
+            wide = _is_wide(instruction)  # its shift is no part of the accumulator
+            ends = (low, high) if wide else (low << shift, high << shift)
+            least, greatest = int(ends[0].min()), int(ends[1].max())
+            limit = WIDE_BITS_OF_SUMS if wide else 32
+            bounds.append(LayerBound(instruction.name, instruction.op, least, greatest, limit))
     return tuple(bounds)
 
 
@@ -141,7 +152,7 @@ def _check_wiring(program: Program, instruction: Instruction, known: set[str]) -
     _require(instruction.name not in known, where, "an output that nothing else makes", instruction.name)
 
 
-def _check_instruction(program: Program, instruction: Instruction) -> LayerBound | None:
+def _check_instruction(program: Program, instruction: Instruction) -> None:
     operator = REGISTRY[instruction.op]
     where = f"instruction {instruction.name} ({instruction.op})"
     inputs = [program.tensors[name] for name in instruction.inputs]
@@ -157,21 +168,17 @@ def _check_instruction(program: Program, instruction: Instruction) -> LayerBound
         _require(
             inside, where, f"clamp codes in order inside [{output.qparams.qmin}, {output.qparams.qmax}]", (low, high)
         )
-    return _accumulator_bound(operator, instruction, inputs, where)
+    _check_accumulators(operator, instruction, inputs, where)
 
 
 def _check_fields(operator: Operator, instruction: Instruction, where: str) -> None:
     given = {name: domain for name, domain in operator.optional.items() if name in instruction.attributes}
     domains = {**operator.attributes, **operator.fields, **given}
-    _require(
-        set(domains) == set(instruction.attributes),
-        where,
-        f"attributes {sorted(domains)}",
-        sorted(instruction.attributes),
-    )
+    if domains.keys() != instruction.attributes.keys():  # asked first, as below: saying what was required takes longer
+        _require(False, where, f"attributes {sorted(domains)}", sorted(instruction.attributes))
     for name, domain in domains.items():
         value = instruction.attributes[name]
-        if not domain.allows(value):  # asked first: to say what a domain is takes longer than to ask it
+        if not domain.allows(value):
             _require(False, where, f"{name} to be {domain}", repr(value))
     _require(
         set(operator.constants) == set(instruction.constants),
@@ -183,7 +190,7 @@ def _check_fields(operator: Operator, instruction: Instruction, where: str) -> N
     for role, array in instruction.constants.items():
         label = instruction.labels.get(role)
         dtype = STORAGE[label.dtype] if label else dtypes.get(role)
-        if array.dtype != dtype:  # asked first: NumPy takes longer to name a dtype than to read the file
+        if array.dtype != dtype:  # NumPy takes longer to name a dtype than to read the file
             _require(False, where, f"{role} of {dtype}", array.dtype)
         _require(array.size > 0, where, f"{role} not to be empty", array.shape)
     labelled = {"weight"} & set(operator.constants) | set(operator.labels)
@@ -270,25 +277,30 @@ def _check_derived(
             continue
         array = instruction.constants[name]
         _require(expected.shape == array.shape, where, f"{name} of shape {expected.shape}", array.shape)
-        wrong = next(iter(np.flatnonzero(expected != array)), None)
-        if wrong is not None:
-            place = np.unravel_index(wrong, expected.shape)
+        differs = expected != array
+        if differs.any():
+            place = np.unravel_index(np.flatnonzero(differs)[0], expected.shape)
             required = f"{name}{[int(i) for i in place]} = {expected[place]}, which follows from the labels"
             _require(False, where, required, array[place])
 
 
-def _accumulator_bound(
-    operator: Operator, instruction: Instruction, inputs: Sequence[Tensor], where: str
-) -> LayerBound | None:
+def _check_accumulators(operator: Operator, instruction: Instruction, inputs: Sequence[Tensor], where: str) -> None:
     if operator.accumulators is None:
-        return None
-    if _is_wide(instruction) and "bias" in instruction.constants:
+        return
+    wide = _is_wide(instruction)
+    if wide and "bias" in instruction.constants:
         _check_wide_bias(instruction.constants["bias"], where)  # first: the sums below are of 64 bits
+    if not wide and operator.reach is not None and operator.reach(instruction, inputs) <= INT32_MAX:
+        return
     low, high, shift = operator.accumulators(instruction, inputs)
-    least, greatest = int(low.min()), int(high.max())
-    if _is_wide(instruction):
+    if wide:
         _check_wide_accumulators(instruction, low, high, where)
-        return LayerBound(instruction.name, instruction.op, least, greatest, WIDE_BITS_OF_SUMS)
+    else:
+        _check_narrow_accumulators(low, high, shift, where)
+
+
+def _check_narrow_accumulators(low: np.ndarray, high: np.ndarray, shift: np.ndarray, where: str) -> None:
+    least, greatest = int(low.min()), int(high.max())
     fits = least >= INT32_MIN and greatest <= INT32_MAX  # asked of the sums first: shifted ones may leave 64 bits
     if fits:
         least, greatest = int((low << shift).min()), int((high << shift).max())
@@ -298,7 +310,6 @@ def _accumulator_bound(
         "accumulators that fit int32 after their left shift",
         f"[{least}, {greatest}]; the output's range is too small or the layer too deep",
     )
-    return LayerBound(instruction.name, instruction.op, least, greatest)
 
 
 def _check_wide_bias(bias: np.ndarray, where: str) -> None:

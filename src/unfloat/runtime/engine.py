@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,13 +16,13 @@ from unfloat.program.program import Program
 from unfloat.program.verify import layer_macs
 from unfloat.spec.errors import InputError, NumericDomainError
 from unfloat.spec.qparams import STORAGE, QParams
+from unfloat.spec.record import Record
 
 LEVEL_VARIABLE = "UNFLOAT_ISA"
 FLOAT = np.dtype(np.float32)
 
 
-@dataclass(frozen=True)
-class LayerTime:
+class LayerTime(Record):
     """How long one layer took.
 
     Attributes:

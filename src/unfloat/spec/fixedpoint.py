@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from unfloat.spec.errors import NumericDomainError
+from unfloat.spec.record import Record
 
 Array = Any  # a NumPy array or a PyTorch tensor
 
@@ -87,23 +87,28 @@ def quantize_multiplier(real: float, most: int = SHIFT_MAX) -> tuple[int, int]:
 
 def quantize_multipliers(real: np.ndarray, most: int = SHIFT_MAX) -> tuple[np.ndarray, np.ndarray]:
     """`quantize_multiplier` of each element of a float64 array: (multipliers int32, shifts int8)."""
-    worst = real[~(np.isfinite(real) & (real >= 0))]
-    if worst.size:
+    if not real.size:
+        return real.astype(np.int32), real.astype(np.int8)
+    if not (real.min() >= 0 and real.max() < np.inf):  # of a NaN neither holds
+        worst = real[~(np.isfinite(real) & (real >= 0))][0]
         raise NumericDomainError(
-            f"a rescaling factor must be finite and >= 0, found {worst[0]!r}: look for a NaN or an empty range"
+            f"a rescaling factor must be finite and >= 0, found {worst!r}: look for a NaN or an empty range"
         )
     fraction, shift = np.frexp(real)
     # A fraction has 53 bits, 31 of them before the point after the shift: the product and the sum are exact. Ties go
     # up, which is away from zero.
     multiplier = np.floor(fraction * 2.0**31 + 0.5).astype(np.int64)
-    carried = multiplier == 2**31
-    multiplier, shift = np.where(carried, 2**30, multiplier), shift + carried
-    if (shift > most).any():
+    if multiplier.max() == 2**31:
+        carried = multiplier == 2**31
+        multiplier, shift = np.where(carried, 2**30, multiplier), shift + carried
+    if shift.max() > most:
         raise NumericDomainError(
             f"a rescaling factor must be below 2^{most}, found {real.max()!r}: the output's range is far too small"
         )
-    flushed = (shift < SHIFT_MIN) | (real == 0)
-    return np.where(flushed, 0, multiplier).astype(np.int32), np.where(flushed, 0, shift).astype(np.int8)
+    if shift.min() < SHIFT_MIN or real.min() == 0:
+        flushed = (shift < SHIFT_MIN) | (real == 0)
+        multiplier, shift = np.where(flushed, 0, multiplier), np.where(flushed, 0, shift)
+    return multiplier.astype(np.int32), shift.astype(np.int8)
 
 
 def saturate(x: Array, low: int, high: int) -> Array:
@@ -170,8 +175,7 @@ def finish(accumulator: Array, factors: Factors, codes: CodeRange, rounding: str
     return saturate(requantize(accumulator + bias, multiplier, shift, rounding) + zero_point, low, high)
 
 
-@dataclass(frozen=True)
-class Addition:
+class Addition(Record):
     """How two operands are brought to one scale, added and rescaled (eq. 21).
 
     Attributes:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from unfloat.spec.errors import NumericDomainError
 from unfloat.spec.fixedpoint import round_half_away, round_to_int
+from unfloat.spec.record import Record
 
 STORAGE: dict[str, np.dtype[Any]] = {
     "int8": np.dtype(np.int8),
@@ -18,10 +18,15 @@ STORAGE: dict[str, np.dtype[Any]] = {
 BITS_MIN, BITS_MAX = 2, 8
 WIDE_BITS = 16  # of int16 codes, whose zero point is 0
 TINY = float(np.finfo(np.float32).tiny)  # the smallest normal float32: a scale below it would lose bits
+LARGEST = float(np.finfo(np.float32).max)
 
 
-@dataclass(frozen=True)
-class QParams:
+def float32(x: float) -> float:
+    """The nearest float32, as a Python float."""
+    return float(np.float32(x))
+
+
+class QParams(Record):
     """Scale and zero point of one array of codes.
 
     Attributes:
@@ -49,6 +54,17 @@ class QParams:
             raise NumericDomainError(f"{required}, found {self.dtype} of {self.bits}")
         if wide and (self.zero_point != 0 or self.narrow):
             raise NumericDomainError(f"int16 codes have the zero point 0 and are not narrow, found {self.zero_point}")
+        self._check_scales()
+        if not self.qmin <= self.zero_point <= self.qmax:
+            raise NumericDomainError(
+                f"a zero point must be a code, {self.qmin} to {self.qmax}, found {self.zero_point}"
+            )
+
+    def _check_scales(self) -> None:
+        if self.axis is None and isinstance(self.scale, tuple) and len(self.scale) == 1:
+            scale = self.scale[0]  # of most labels, and an array costs more than all else
+            if isinstance(scale, float) and 0 < scale <= LARGEST and float32(scale) == scale:
+                return
         scales = np.asarray(self.scale, np.float64)
         if scales.ndim != 1 or not scales.size or (self.axis is None and scales.size != 1):
             raise NumericDomainError(
@@ -57,10 +73,6 @@ class QParams:
         if not (np.isfinite(scales).all() and (scales > 0).all() and (scales.astype(np.float32) == scales).all()):
             raise NumericDomainError(
                 f"a scale must be a positive, finite float32, found {scales.min()} to {scales.max()}"
-            )
-        if not self.qmin <= self.zero_point <= self.qmax:
-            raise NumericDomainError(
-                f"a zero point must be a code, {self.qmin} to {self.qmax}, found {self.zero_point}"
             )
 
     @property
@@ -89,11 +101,6 @@ class QParams:
 
 
 INDEX = QParams((1.0,), 0, "int16", WIDE_BITS)  # of plain numbers: which cell of an axis
-
-
-def float32(x: float) -> float:
-    """The nearest float32, as a Python float."""
-    return float(np.float32(x))
 
 
 def positive_scale(x: float) -> float:
