@@ -170,6 +170,7 @@ static double time_layer(const layer *layer, int repetitions) {
 
   const uf_kernel *kernel = kernel_of(layer->kind);
   void *packed = allocate(kernel->packed_size(&node));
+  memset(packed, 0, kernel->packed_size(&node));
   kernel->pack(&node, packed);
   node.packed = packed;
   node.scratch = allocate(kernel->scratch_size(&node));

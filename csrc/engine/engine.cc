@@ -4,8 +4,10 @@
 #include <atomic>
 #include <chrono>
 #include <exception>
+#include <functional>
 #include <mutex>
 #include <stdexcept>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -47,6 +49,32 @@ void copy_codes(uint8_t *to, const uint8_t *from, int64_t size, int32_t offset) 
   for (int64_t i = 0; i < size; ++i) to[i] = from[i] ^ flip;
 }
 
+// Calls `work` with every number below `count`, from as many threads as there are processors; throws the first error.
+void for_each(size_t count, const std::function<void(size_t)> &work) {
+  std::atomic<size_t> next{0};
+  std::mutex mutex;
+  std::exception_ptr error;
+  const auto share = [&] {
+    for (size_t i = next++; i < count; i = next++) {
+      try {
+        work(i);
+      } catch (...) {
+        const std::lock_guard<std::mutex> lock(mutex);
+        if (error == nullptr) error = std::current_exception();
+      }
+    }
+  };
+  const size_t workers = std::min<size_t>(std::thread::hardware_concurrency(), count);
+  std::vector<std::thread> helpers;
+  try {
+    for (size_t i = 1; i < workers; ++i) helpers.emplace_back(share);
+  } catch (const std::system_error &) {  // no more threads to be had: those that are there do all of it
+  }
+  share();
+  for (std::thread &helper : helpers) helper.join();
+  if (error != nullptr) std::rethrow_exception(error);
+}
+
 int64_t byte_size(const Tensor &tensor) { return uf_size(&tensor.view) * tensor.view.width; }
 
 }  // namespace
@@ -77,36 +105,18 @@ Engine::Engine(const std::vector<TensorSpec> &tensors, const std::vector<Instruc
   give_back_memory();
 }
 
-// Packing weights takes most of the load's time, and layers do not depend on each other. What they pack lies side by
-// side in the order in which it is read.
+// Choosing kernels and packing weights take most of the load's time, and layers do not depend on each other. What they
+// pack lies side by side in the order in which it is read.
 void Engine::prepare_layers(uf_level level) {
+  for_each(layers_.size(), [&](size_t i) { choose_kernel(*layers_[i], level); });
   std::vector<size_t> places;
   size_t size = 0;
   for (const auto &layer : layers_) {
-    choose_kernel(*layer, level);
     places.push_back(size);
     size += (packed_bytes(*layer) + UF_ALIGNMENT - 1) / UF_ALIGNMENT * UF_ALIGNMENT;
   }
   packed_ = Buffer(size, UF_AHEAD);
-  std::atomic<size_t> next{0};
-  std::mutex mutex;
-  std::exception_ptr error;
-  const auto work = [&] {
-    for (size_t i = next++; i < layers_.size(); i = next++) {
-      try {
-        pack_layer(*layers_[i], packed_.data() + places[i]);
-      } catch (...) {
-        const std::lock_guard<std::mutex> lock(mutex);
-        if (error == nullptr) error = std::current_exception();
-      }
-    }
-  };
-  const size_t workers = std::min<size_t>(std::thread::hardware_concurrency(), layers_.size());
-  std::vector<std::thread> helpers;
-  for (size_t i = 1; i < workers; ++i) helpers.emplace_back(work);
-  work();
-  for (std::thread &helper : helpers) helper.join();
-  if (error != nullptr) std::rethrow_exception(error);
+  for_each(layers_.size(), [&](size_t i) { pack_layer(*layers_[i], packed_.data() + places[i]); });
 }
 
 void Engine::make_schedule() {

@@ -86,6 +86,7 @@ std::unique_ptr<Layer> make_layer(const Instruction &instruction, const std::vec
   }
   const Tensor &output = tensor_at(tensors, instruction.output, layer->name);
   layer->output = &output;
+  layer->node.found = layer->found;
   layer->node.input_count = static_cast<int32_t>(layer->inputs.size());
   layer->node.inputs = layer->inputs.data();
   layer->node.output = &output.view;
@@ -98,10 +99,17 @@ std::unique_ptr<Layer> make_layer(const Instruction &instruction, const std::vec
 void choose_kernel(Layer &layer, uf_level level) { layer.kernel = find_kernel(layer, level); }
 
 void pack_layer(Layer &layer, uint8_t *memory) {
-  if (packed_bytes(layer) == 0) return;
-  layer.kernel->pack(&layer.node, memory);
-  layer.node.packed = memory;
-  layer.weight = Buffer();  // the kernel has its own copy now; see kernel.h
+  const int8_t *&weight = layer.node.params.linear.weight;
+  if (packed_bytes(layer) > 0) {
+    layer.kernel->pack(&layer.node, memory);
+    layer.node.packed = memory;
+    layer.weight = Buffer();  // the kernel has its own copy now; see kernel.h
+    if (layer.borrowed > 0) weight = nullptr;
+  } else if (layer.borrowed > 0) {
+    layer.weight = Buffer(weight, layer.borrowed);
+    weight = reinterpret_cast<const int8_t *>(layer.weight.data());
+  }
+  layer.borrowed = 0;
 }
 
 void join_layers(Layer &layer, Layer &next) {

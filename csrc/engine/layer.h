@@ -3,6 +3,8 @@
 #ifndef UNFLOAT_ENGINE_LAYER_H_
 #define UNFLOAT_ENGINE_LAYER_H_
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -28,9 +30,11 @@ struct Layer {
   std::string family;  // of kernels: the operator's own, unless it shares another's
   const uf_kernel *kernel = nullptr;
   uf_node node = {};
+  alignas(std::max_align_t) uint8_t found[UF_FOUND] = {};  // node.found
   std::vector<const Tensor *> operands;
   const Tensor *output = nullptr;
   std::vector<const uf_tensor *> inputs;  // node.inputs
+  size_t borrowed = 0;  // bytes of a linear operator's weight that are the instruction's own, until pack_layer()
   Buffer weight, bias, multiplier, shift, table;
   Buffer indices;                 // of a gather
   std::vector<Buffer> kept;       // further constants
@@ -49,8 +53,9 @@ std::unique_ptr<Layer> make_layer(const Instruction &instruction, const std::vec
 // Chooses a layer's kernel. Throws std::invalid_argument where there is none.
 void choose_kernel(Layer &layer, uf_level level);
 
-// Packs the layer's weights into packed_bytes() of zeroed memory. Reads nothing but the layer and its tensors' views,
-// so that several may be packed at the same time.
+// Packs the layer's weights into packed_bytes() of zeroed memory, or keeps them as they are; the instruction that the
+// layer was made of is needed no longer. Reads nothing else but the layer and its tensors' views, so that several may
+// be packed at the same time.
 void pack_layer(Layer &layer, uint8_t *memory);
 
 // What the layer's kernel asks for, once it is chosen: packed bytes, scratch for each thread, memory between runs.

@@ -160,14 +160,13 @@ void Loader::load_linear(const Shape &weight_shape, int32_t outputs) {
   linear.output = output_stage();
   require((linear.output.rounding == QMATH_ACC64) == wide,
           "its rounding must be 'acc64' on int16 codes, and there alone");
-  layer_.weight = load_weight(weight_shape, &linear.weight_zero_point);
+  linear.weight = load_weight(weight_shape, &linear.weight_zero_point);
   require(!wide || linear.weight_zero_point == 0, "its weight must be symmetric under int16 codes");
   layer_.bias = wide ? load_int64("bias", outputs) : load_int32("bias", outputs, INT32_MIN);
   layer_.multiplier = load_int32("multiplier", outputs, 0);
   layer_.shift = load_shifts(outputs, wide ? kMaxWideShift : kMaxShift);
   auto *multiplier = reinterpret_cast<int32_t *>(layer_.multiplier.data());
   if (wide) std::transform(multiplier, multiplier + outputs, multiplier, qmath_reduced_multiplier);
-  linear.weight = reinterpret_cast<const int8_t *>(layer_.weight.data());
   linear.bias = wide ? nullptr : reinterpret_cast<const int32_t *>(layer_.bias.data());
   linear.wide_bias = wide ? reinterpret_cast<const int64_t *>(layer_.bias.data()) : nullptr;
   linear.multiplier = multiplier;
@@ -199,20 +198,22 @@ void Loader::load_table() {
   lookup.bytes = layer_.table.data();
 }
 
-// Weights as int8: uint8 codes and their zero point both move down by 128.
-Buffer Loader::load_weight(const Shape &shape, int32_t *zero_point) const {
+// Weights as int8, borrowed until they are packed: uint8 codes and their zero point both move down by 128.
+const int8_t *Loader::load_weight(const Shape &shape, int32_t *zero_point) {
   const Array &weight = constant("weight");
   require(weight.dtype == DType::kInt8 || weight.dtype == DType::kUint8, "its weight must be int8 or uint8");
   require(weight.shape == shape, "its weight must have the shape " + text(shape) + ", found " + text(weight.shape));
   size_t size = 1;
   for (const int64_t extent : shape) size *= static_cast<size_t>(extent);
-  Buffer codes(weight.data, size);
-  const bool is_signed = weight.dtype == DType::kInt8;
-  *zero_point = is_signed ? integer("weight_zero_point", -128, 127) : integer("weight_zero_point", 0, 255) - 128;
-  if (!is_signed) {
-    for (size_t i = 0; i < size; ++i) codes.data()[i] ^= 0x80;
+  if (weight.dtype == DType::kInt8) {
+    *zero_point = integer("weight_zero_point", -128, 127);
+    layer_.borrowed = size;
+    return static_cast<const int8_t *>(weight.data);
   }
-  return codes;
+  *zero_point = integer("weight_zero_point", 0, 255) - 128;
+  layer_.weight = Buffer(weight.data, size);
+  for (size_t i = 0; i < size; ++i) layer_.weight.data()[i] ^= 0x80;
+  return reinterpret_cast<const int8_t *>(layer_.weight.data());
 }
 
 Buffer Loader::load_int32(const std::string &name, int32_t count, int32_t low) const {

@@ -67,7 +67,7 @@ class Loader {
 
  private:
   const Attribute &attribute(const std::string &name) const;
-  Buffer load_weight(const Shape &shape, int32_t *zero_point) const;
+  const int8_t *load_weight(const Shape &shape, int32_t *zero_point);
   Buffer load_int32(const std::string &name, int32_t count, int32_t low) const;
   Buffer load_int64(const std::string &name, int32_t count) const;
   Buffer load_shifts(int32_t count, int32_t most) const;

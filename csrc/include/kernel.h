@@ -198,6 +198,8 @@ typedef union {
 
 typedef struct uf_node uf_node;
 
+enum { UF_FOUND = 32 };
+
 // An elementwise operator on `count` codes of each of its two inputs. `out` may be `a` or `b` itself.
 typedef void (*uf_span)(const uf_node *node, const uint8_t *a, const uint8_t *b, uint8_t *out, int64_t count);
 
@@ -206,6 +208,7 @@ struct uf_node {
   const uf_tensor *const *inputs;
   const uf_tensor *output;
   uf_params params;
+  void *found;         // UF_FOUND bytes, at load: what supports() found out, for pack() of the same kernel
   const void *packed;  // what pack() wrote; behind it, in the engine, lies what the layers after this one packed
   uint8_t *scratch;    // of all threads; see uf_scratch
   size_t scratch_stride;
@@ -225,11 +228,11 @@ typedef enum { UF_BYTES, UF_WORDS, UF_ANY_STORAGE } uf_storage;
 typedef struct {
   const char *name;  // "<family>__<variant>", the family being the operator's name or the one its loader names
   uf_level level;    // run() may use its instructions; the other functions too
-  bool (*supports)(const uf_node *node);       // NULL: every node. False: the next kernel of the list is asked
-  size_t (*packed_size)(const uf_node *node);  // NULL: nothing to pack
-  void (*pack)(const uf_node *node, void *packed);
-  size_t (*scratch_size)(const uf_node *node);  // bytes for each thread; NULL: none
-  size_t (*state_size)(const uf_node *node);    // words of `state` for each sample; NULL: none
+  bool (*supports)(const uf_node *node);            // NULL: every node. False: the next kernel of the list is asked
+  size_t (*packed_size)(const uf_node *node);       // NULL: nothing to pack
+  void (*pack)(const uf_node *node, void *packed);  // into zeroed memory
+  size_t (*scratch_size)(const uf_node *node);      // bytes for each thread; NULL: none
+  size_t (*state_size)(const uf_node *node);        // words of `state` for each sample; NULL: none
   // One thread's share of the work; called once for each thread in [0, threads), at the same time. Every output byte
   // has exactly one writer and its value does not depend on `threads`.
   void (*run)(const uf_node *node, int thread, int threads);

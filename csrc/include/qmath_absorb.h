@@ -112,7 +112,8 @@ enum { QMATH_LEVELS = 256 };
 // The ends of rest, rest + step, rest + 2 step... modulo a number of 31 bits, `count` of them: as many again are made
 // of those that are there, which compilers make vectors of.
 static inline qmath_ends qmath_progression(uint32_t rest, uint32_t step, uint32_t modulus, int32_t count) {
-  uint32_t found[QMATH_LEVELS] = {rest};
+  uint32_t found[QMATH_LEVELS];
+  found[0] = rest;
   for (int32_t made = 1; made < count; made *= 2, step = qmath_reduced(step + step, modulus)) {
     for (int32_t i = 0; i < made; ++i) found[made + i] = qmath_reduced(found[i] + step, modulus);
   }

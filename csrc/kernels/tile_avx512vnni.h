@@ -56,13 +56,12 @@ static inline uf_lane_map uf_quarter_order(int channels) {
 // --- Packing. ---
 
 // Fills a block for the output channels [first, first + count), whose weights have these sums. Lanes whose channel is
-// not below `count` stay empty.
+// not below `count` stay as they are, zeroed.
 static inline void uf_pack_block(const uf_linear *linear, int64_t first, int count, const uf_weight_sums *sums,
                                  const uf_lane_map *map, uf_block *block) {
   qmath_channel channels[UF_TILE_CHANNELS];
   qmath_absorbed absorbed[UF_TILE_CHANNELS];
   for (int c = 0; c < count; ++c) channels[c] = uf_channel_of(linear, first + c, &sums[c]);
-  memset(block, 0, sizeof *block);
   block->form = qmath_has_absorbed16() ? uf_absorb_all(channels, count, QMATH_ABSORBED_BITS, absorbed) : UF_EXACT;
   block->clamp_min = 0x01010101u * (uint32_t)linear->output.clamp_min;
   block->clamp_max = 0x01010101u * (uint32_t)linear->output.clamp_max;

@@ -33,9 +33,13 @@ static bool find_plane(const uf_add *add, qmath_plane *plane) {
   return qmath_find_plane(&addition, plane);
 }
 
+_Static_assert(sizeof(qmath_half_plane) <= UF_FOUND, "a plane is handed from supports() to pack()");
+
 static bool supports(const uf_node *node) {
   qmath_plane plane;
-  return find_plane(&node->params.add, &plane);
+  if (!find_plane(&node->params.add, &plane)) return false;
+  *(qmath_half_plane *)node->found = qmath_halve_plane(&plane);
+  return true;
 }
 
 static size_t packed_size(const uf_node *node) {
@@ -44,9 +48,7 @@ static size_t packed_size(const uf_node *node) {
 }
 
 static void pack(const uf_node *node, void *packed) {
-  qmath_plane plane;
-  find_plane(&node->params.add, &plane);
-  *(qmath_half_plane *)packed = qmath_halve_plane(&plane);
+  *(qmath_half_plane *)packed = *(const qmath_half_plane *)node->found;
 }
 
 #endif  // UNFLOAT_KERNELS_ADD_PLANE_H_

@@ -23,7 +23,6 @@ static size_t packed_size(const uf_node *node) {
 }
 
 static void pack(const uf_node *node, void *packed) {
-  memset(packed, 0, packed_size(node));
   uf_pack_words(&node->params.linear, node->output->shape[3], depth_of(node), packed);
 }
 

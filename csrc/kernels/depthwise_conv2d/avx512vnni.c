@@ -155,7 +155,6 @@ static void pack_block(const depthwise_plan *plan, const uf_linear *linear, int3
 static void pack(const uf_node *node, void *packed) {
   const depthwise_plan plan = make_plan(node);
   uint8_t *blocks = (uint8_t *)packed + MARGIN_BYTES;
-  memset(packed, 0, packed_size(node));
   memset(packed, node->params.linear.input_zero_point, MARGIN_BYTES);
   for (int32_t block = 0; block < plan.blocks; ++block) {
     pack_block(&plan, &node->params.linear, block, blocks + (size_t)block * plan.block_bytes);

@@ -66,7 +66,6 @@ static void pack_block(const uf_node *node, int32_t block, uint8_t *packed) {
 
 static void pack(const uf_node *node, void *packed) {
   uint8_t *first = (uint8_t *)packed + MARGIN_BYTES;
-  memset(packed, 0, packed_size(node));
   memset(packed, node->params.linear.input_zero_point, MARGIN_BYTES);
   for (int32_t block = 0; block < blocks(node); ++block) {
     pack_block(node, block, first + (size_t)block * BLOCK_BYTES);

@@ -58,7 +58,6 @@ static void pack_block(const depthwise_plan *plan, const uf_linear *linear, int3
   const int count = left < UF_BLOCK_CHANNELS ? left : UF_BLOCK_CHANNELS;
   uf_weight_sums sums[UF_BLOCK_CHANNELS] = {{0, 0}};
   weight_type *weights = (weight_type *)(packed + sizeof(uf_block16));
-  memset(packed, 0, plan->block_bytes);
   for (int32_t tap = 0; tap < plan->taps; ++tap) {
     for (int c = 0; c < count; ++c) {
       const int8_t w = linear->weight[(int64_t)tap * plan->channels + first + c];

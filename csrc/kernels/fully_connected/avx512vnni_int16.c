@@ -9,7 +9,6 @@ static size_t packed_size(const uf_node *node) {
 }
 
 static void pack(const uf_node *node, void *packed) {
-  memset(packed, 0, packed_size(node));
   uf_pack_words(&node->params.linear, last(node->output), last(node->inputs[0]), packed);
 }
 

@@ -56,7 +56,7 @@ static void pack(const uf_linear *linear, const uf_gemm_shape *shape, int64_t fi
   for (int64_t block = 0; block < uf_gemm_blocks(&uf_gemm__amx, shape); ++block) {
     const arrangement kind = arrangement_of(shape, block);
     uint8_t *place = (uint8_t *)packed + block_offset(shape, block);
-    pack_block(linear, shape, first, block, kind, weights_size(shape, kind), pack_lane, place);
+    pack_block(linear, shape, first, block, kind, pack_lane, place);
   }
 }
 

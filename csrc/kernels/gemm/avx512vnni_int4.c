@@ -51,6 +51,7 @@ static void pack(const uf_linear *linear, const uf_gemm_shape *shape, int64_t fi
   for (int64_t block = 0; block < uf_gemm_blocks(whole, shape); ++block) {
     const uf_gemm_shape alone = block_shape(shape, block);
     uint8_t *place = (uint8_t *)packed + resting_offset(shape, block);
+    memset(place, 0, whole->packed_size(&alone));  // the block before has lain here until it was halved
     whole->pack(linear, &alone, first + block * whole->block_channels, place);
     rest((int8_t *)place + sizeof(uf_block), weight_vectors(&alone));
   }

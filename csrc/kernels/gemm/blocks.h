@@ -30,17 +30,20 @@ static size_t packed_size(const uf_gemm_shape *shape) {
 
 // --- Packing. ---
 
-// One channel's weights; `packed` is zeroed.
-static uf_weight_sums pack_channel(const int8_t *weight, const uf_gemm_shape *shape, int channel, weight_type *packed) {
-  uf_weight_sums sums = {0, 0};
+// One channel's weights, four at a time; `packed` is zeroed.
+static void pack_channel(const int8_t *weight, const uf_gemm_shape *shape, int channel, weight_type *packed) {
+  const int64_t whole = shape->depth / 4, rest = shape->depth % 4;
+  const int places[4] = {weight_place(channel, 0), weight_place(channel, 1), weight_place(channel, 2),
+                         weight_place(channel, 3)};
   for (int64_t tap = 0; tap < shape->taps; ++tap) {
-    for (int64_t k = 0; k < shape->depth; ++k) {
-      const int8_t w = weight[tap * shape->depth + k];
-      packed[(tap * steps(shape) + k / 4) * STEP_WEIGHTS + weight_place(channel, (int)(k % 4))] = w;
-      uf_add_weight(&sums, w);
+    for (int64_t step = 0; step < whole; ++step, weight += 4, packed += STEP_WEIGHTS) {
+      for (int k = 0; k < 4; ++k) packed[places[k]] = weight[k];
     }
+    if (rest == 0) continue;
+    for (int k = 0; k < rest; ++k) packed[places[k]] = weight[k];
+    weight += rest;
+    packed += STEP_WEIGHTS;
   }
-  return sums;
 }
 
 static void pack_block(const uf_linear *linear, const uf_gemm_shape *shape, int64_t first, int64_t block,
@@ -48,10 +51,11 @@ static void pack_block(const uf_linear *linear, const uf_gemm_shape *shape, int6
   uf_weight_sums sums[UF_BLOCK_CHANNELS];
   const int64_t begin = first + block * UF_BLOCK_CHANNELS, left = shape->channels - block * UF_BLOCK_CHANNELS;
   const int count = left < UF_BLOCK_CHANNELS ? (int)left : UF_BLOCK_CHANNELS;
-  memset(packed, 0, block_size(shape));
   for (int c = 0; c < count; ++c) {
-    const int8_t *weight = linear->weight + (begin + c) * shape->taps * shape->depth;
-    sums[c] = pack_channel(weight, shape, c, (weight_type *)(packed + sizeof(uf_block16)));
+    const int64_t length = shape->taps * shape->depth;
+    const int8_t *weight = linear->weight + (begin + c) * length;
+    pack_channel(weight, shape, c, (weight_type *)(packed + sizeof(uf_block16)));
+    sums[c] = uf_sum_weights(weight, length, 1);
   }
   uf_pack_block16(linear, begin, count, sums, LOWERED, lane_channel, (uf_block16 *)packed);
 }

@@ -49,16 +49,15 @@ static inline uf_lane_map lane_map(arrangement kind) {
 // One channel's weights into its lane of `lanes`; `packed` is zeroed.
 typedef void (*lane_packer)(const int8_t *weight, const uf_gemm_shape *shape, int lane, int lanes, int8_t *packed);
 
-// A uf_block and, behind it, `size` bytes of weights.
+// A uf_block and, behind it, weights.
 static inline void pack_block(const uf_linear *linear, const uf_gemm_shape *shape, int64_t first, int64_t block,
-                              arrangement kind, size_t size, lane_packer pack_lane, uint8_t *packed) {
+                              arrangement kind, lane_packer pack_lane, uint8_t *packed) {
   uf_weight_sums sums[UF_TILE_CHANNELS];
   const uf_lane_map map = lane_map(kind);
   const int lanes = 16 * weight_vectors(kind);
   const int64_t begin = block * UF_TILE_CHANNELS, left = shape->channels - begin, length = shape->taps * shape->depth;
   const int count = left < UF_TILE_CHANNELS ? (int)left : UF_TILE_CHANNELS;
   int8_t *weights = (int8_t *)packed + sizeof(uf_block);
-  memset(weights, 0, size);
   for (int lane = 0; lane < lanes; ++lane) {
     const int c = map.channel[lane];
     if (c >= count) continue;
