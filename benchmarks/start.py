@@ -142,7 +142,7 @@ def main() -> None:
         f"Weights {weights / 1e6:.1f} MB, arena {arena / 1e6:.2f} MB: "
         f"{statistics.median(turn[0][1] for turn in found) / 1e6 - (weights + arena) / 1e6:.1f} MB over both.",
         f"Activation arena: {arena:,} bytes; LiteRT's, without delegates: {litert_arena():,}.",
-        f"The engine's level: {level_in_use()}; avx2 packs weights as 16 bits, levels with dot products as 8.",
+        f"The engine's level: {level_in_use()}.",
     ]
     columns = ("process", "first answer", "ratio", "resident memory")
     results.write("start", f"The first answer of {NETWORK}", columns, rows, [*notes, f"{rounds} rounds."])

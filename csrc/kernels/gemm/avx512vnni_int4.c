@@ -92,6 +92,7 @@ const uf_gemm_level uf_gemm__avx512vnni_int4 = {
     .least_weight = LEAST,
     .greatest_weight = GREATEST,
     .takes_even = true,
+    .unpacks = true,
     .block_channels = UF_TILE_CHANNELS,
     .packed_size = packed_size,
     .pack = pack,

@@ -2,26 +2,34 @@
 // how it multiplies:
 //
 //   UF_GEMM             the level's name
-//   weight_type         of packed weights: a step, four deep, has 16 channels of four
+//   STEP_DEPTH          weights of a channel in a step: 4, which meet four bytes, or 2, which meet two words
+//   UF_WIDENS           defined where inputs are multiplied as words; with widen_run
 //   weight_place        (channel, k) -> where in a step a weight lies
 //   lane_channel        (vector, lane) -> the channel whose sum is rescaled there
 //   LOWERED             what bytes are lowered by before they are multiplied: 0, or 128 to become signed
 //   LEAST_WEIGHT        -128, or -127
 //   TILE_ROWS           rows that are computed together, at most 6
 //   row_type, no_row, load_weights, dot_row, row_bytes
+//   NEXT_ROW            (at, accumulator) a statement between rows
 //   WIDE_STEPS          4, or undefined: a vector of inputs serves so many steps; with input_type, load_wide, DOT_STEP,
 //                       FOLLOWING
 //
-// A packed block is a uf_block16 and its weights [taps][depth / 4][16 * 4], depth padded with zeros.
+// A packed block is a uf_block16 and its weights [taps][steps][16 * STEP_DEPTH], depth padded with zeros.
 
-enum { STEP_WEIGHTS = UF_BLOCK_CHANNELS * 4, STEP_BYTES = STEP_WEIGHTS * (int)sizeof(weight_type) };
+#ifdef UF_WIDENS
+enum { ONE_RUN = 1 };  // of each row
+#else
+enum { ONE_RUN = 0 };
+#endif
+
+enum { STEP_BYTES = UF_BLOCK_CHANNELS * STEP_DEPTH, STEP_INPUT_BYTES = 4 };
 
 static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-static int64_t steps(const uf_gemm_shape *shape) { return divide_up(shape->depth, 4); }
+static int64_t steps(const uf_gemm_shape *shape) { return divide_up(shape->depth, STEP_DEPTH); }
 
 static size_t block_size(const uf_gemm_shape *shape) {
-  return sizeof(uf_block16) + (size_t)(shape->taps * steps(shape)) * STEP_BYTES;
+  return sizeof(uf_block16) + (size_t)divide_up(shape->taps * steps(shape) * STEP_BYTES, UF_ALIGNMENT) * UF_ALIGNMENT;
 }
 
 static size_t packed_size(const uf_gemm_shape *shape) {
@@ -30,19 +38,19 @@ static size_t packed_size(const uf_gemm_shape *shape) {
 
 // --- Packing. ---
 
-// One channel's weights, four at a time; `packed` is zeroed.
-static void pack_channel(const int8_t *weight, const uf_gemm_shape *shape, int channel, weight_type *packed) {
-  const int64_t whole = shape->depth / 4, rest = shape->depth % 4;
-  const int places[4] = {weight_place(channel, 0), weight_place(channel, 1), weight_place(channel, 2),
-                         weight_place(channel, 3)};
+// One channel's weights, a step's at a time; `packed` is zeroed.
+static void pack_channel(const int8_t *weight, const uf_gemm_shape *shape, int channel, int8_t *packed) {
+  const int64_t whole = shape->depth / STEP_DEPTH, rest = shape->depth % STEP_DEPTH;
+  int places[STEP_DEPTH];
+  for (int k = 0; k < STEP_DEPTH; ++k) places[k] = weight_place(channel, k);
   for (int64_t tap = 0; tap < shape->taps; ++tap) {
-    for (int64_t step = 0; step < whole; ++step, weight += 4, packed += STEP_WEIGHTS) {
-      for (int k = 0; k < 4; ++k) packed[places[k]] = weight[k];
+    for (int64_t step = 0; step < whole; ++step, weight += STEP_DEPTH, packed += STEP_BYTES) {
+      for (int k = 0; k < STEP_DEPTH; ++k) packed[places[k]] = weight[k];
     }
     if (rest == 0) continue;
     for (int k = 0; k < rest; ++k) packed[places[k]] = weight[k];
     weight += rest;
-    packed += STEP_WEIGHTS;
+    packed += STEP_BYTES;
   }
 }
 
@@ -54,7 +62,7 @@ static void pack_block(const uf_linear *linear, const uf_gemm_shape *shape, int6
   for (int c = 0; c < count; ++c) {
     const int64_t length = shape->taps * shape->depth;
     const int8_t *weight = linear->weight + (begin + c) * length;
-    pack_channel(weight, shape, c, (weight_type *)(packed + sizeof(uf_block16)));
+    pack_channel(weight, shape, c, (int8_t *)(packed + sizeof(uf_block16)));
     sums[c] = uf_sum_weights(weight, length, 1);
   }
   uf_pack_block16(linear, begin, count, sums, LOWERED, lane_channel, (uf_block16 *)packed);
@@ -92,9 +100,10 @@ UF_INLINE void run_tile(const tile_task *task, int rows) {
   row_type r0 = no_row(), r1 = r0, r2 = r0, r3 = r0, r4 = r0, r5 = r0;
   const uint8_t *w = (const uint8_t *)(task->block + 1);
   const uint8_t *const *x = task->table;
-  for (int64_t tap = 0; tap < task->taps; ++tap, x += task->table_stride) {
+  const int64_t taps = ONE_RUN ? 1 : task->taps;
+  for (int64_t tap = 0; tap < taps; ++tap, x += task->table_stride) {
     int64_t at = task->table_offset;
-    const int64_t end = at + 4 * task->steps;
+    const int64_t end = at + STEP_INPUT_BYTES * task->steps;
 #ifdef WIDE_STEPS
     for (; end - at >= 4 * WIDE_STEPS; at += 4 * WIDE_STEPS) {
 #define LOAD_WIDE(i) x##i = load_wide(x[i] + at)
@@ -116,9 +125,13 @@ UF_INLINE void run_tile(const tile_task *task, int rows) {
       WIDE_STEP(3);
     }
 #endif
-    for (; at != end; at += 4, w += STEP_BYTES) {
+    for (; at != end; at += STEP_INPUT_BYTES, w += STEP_BYTES) {
       const row_type weights = load_weights(w);
-#define DOT_ROW(i) dot_row(&r##i, x[i] + at, &weights)
+#define DOT_ROW(i)                       \
+  do {                                   \
+    dot_row(&r##i, x[i] + at, &weights); \
+    NEXT_ROW(at, r##i);               \
+  } while (0)
       EACH_ROW(rows, DOT_ROW);
 #undef DOT_ROW
     }
@@ -161,9 +174,67 @@ static void run_block(const uf_gemm *gemm, int64_t block) {
   }
 }
 
-static void run(const uf_gemm *gemm, uf_range range) {
+static void run_blocks(const uf_gemm *gemm, uf_range range) {
   for (int64_t block = range.begin; block < range.end; ++block) run_block(gemm, block);
 }
+
+#ifdef UF_WIDENS
+
+// Bytes become words once for all blocks, in rows of one run, as many at a time as stay in the second cache.
+enum { WIDENED_BYTES = 128 << 10, WIDENED_ROWS = 8 * TILE_ROWS };
+
+static int64_t words_of_row(const uf_gemm_shape *shape) { return shape->taps * steps(shape) * STEP_DEPTH; }
+
+// With what widen_run writes too much, and an odd number of cache lines, lest the rows of a tile share their places.
+static int64_t widened_bytes(const uf_gemm_shape *shape) {
+  const int64_t lines = divide_up(words_of_row(shape) * (int64_t)sizeof(int16_t) + 8, UF_ALIGNMENT);
+  return (lines | 1) * UF_ALIGNMENT;
+}
+
+static int64_t widened_rows(const uf_gemm_shape *shape) {
+  const int64_t rows = WIDENED_BYTES / widened_bytes(shape) / TILE_ROWS * TILE_ROWS;
+  return rows < TILE_ROWS ? TILE_ROWS : rows > WIDENED_ROWS ? WIDENED_ROWS : rows;
+}
+
+// The rows and, behind them, pointers to them.
+static size_t scratch_size(const uf_gemm_shape *shape) {
+  const size_t pointers = WIDENED_ROWS * sizeof(uint8_t *);
+  return (size_t)(widened_rows(shape) * widened_bytes(shape)) + pointers;
+}
+
+static void widen_row(const uf_gemm *gemm, int64_t row, uint8_t *out) {
+  const uf_gemm_shape *shape = &gemm->shape;
+  int16_t *words = (int16_t *)out;
+  for (int64_t tap = 0; tap < shape->taps; ++tap, words += steps(shape) * STEP_DEPTH) {
+    widen_run(gemm->table[tap * gemm->table_stride + row] + gemm->table_offset, shape->depth, words);
+  }
+}
+
+static void run(const uf_gemm *gemm, uf_range range) {
+  const int64_t bytes = widened_bytes(&gemm->shape), most = widened_rows(&gemm->shape);
+  const int64_t chunks = divide_up(gemm->rows, most);
+  const uint8_t **table = (const uint8_t **)(gemm->scratch + most * bytes);
+  for (int64_t row = 0; row < most; ++row) table[row] = gemm->scratch + row * bytes;
+  uf_gemm words = *gemm;
+  words.shape = (uf_gemm_shape){gemm->shape.channels, 1, words_of_row(&gemm->shape)};
+  words.table = table;
+  words.table_offset = 0;
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+    const uf_range rows = uf_share(gemm->rows, TILE_ROWS, (int)chunk, (int)chunks);
+    words.rows = rows.end - rows.begin;
+    words.out = gemm->out + rows.begin * gemm->out_stride;
+    for (int64_t row = 0; row < words.rows; ++row) {
+      widen_row(gemm, rows.begin + row, gemm->scratch + row * bytes);
+    }
+    run_blocks(&words, range);
+  }
+}
+
+#else
+
+static void run(const uf_gemm *gemm, uf_range range) { run_blocks(gemm, range); }
+
+#endif
 
 const uf_gemm_level UF_GEMM = {
     .least_weight = LEAST_WEIGHT,
@@ -172,4 +243,7 @@ const uf_gemm_level UF_GEMM = {
     .packed_size = packed_size,
     .pack = pack,
     .run = run,
+#ifdef UF_WIDENS
+    .scratch_size = scratch_size,
+#endif
 };

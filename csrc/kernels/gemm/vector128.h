@@ -8,7 +8,7 @@
 #include "../block16.h"
 #include "gemm.h"
 
-typedef int8_t weight_type;
+enum { STEP_DEPTH = 4 };
 
 #ifdef UF_DOT4
 #define WIDE_STEPS 4  // a vector holds the inputs of so many steps
@@ -114,6 +114,8 @@ UF_INLINE void dot_row(row_type *acc, const uint8_t *x, const row_type *weights)
 }
 
 #endif
+
+#define NEXT_ROW(at, acc) (void)0
 
 // The 16 bytes of a row, not clamped.
 UF_INLINE uf_bytes row_bytes(const row_type *row, const uf_block16 *block) {

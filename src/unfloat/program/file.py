@@ -206,18 +206,21 @@ def _program(document: Any, arrays: dict[str, np.ndarray]) -> Program:
 
 
 def _typed(value: Any, kind: type[T]) -> T:
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+    if type(value) is not kind:  # JSON makes no other types, and a bool is no int here
         raise TypeError(f"required {kind.__name__}, found {value!r:.60}")
     return value
 
 
 def _list(value: Any, kind: type[T]) -> list[T]:
-    return [_typed(element, kind) for element in _typed(value, list)]
+    elements = _typed(value, list)
+    if set(map(type, elements)) - {kind}:
+        raise TypeError(f"required a list of {kind.__name__}, found {value!r:.60}")
+    return elements
 
 
 def _fields(value: Any, names: set[str]) -> dict[str, Any]:
     record = _typed(value, dict)
-    if set(record) != names:
+    if record.keys() != names:
         raise ValueError(f"required the fields {sorted(names)}, found {sorted(record)}")
     return record
 
