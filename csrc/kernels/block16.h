@@ -100,14 +100,19 @@ UF_INLINE uf_bytes uf_narrowed(uf_vector v0, uf_vector v1, uf_vector v2, uf_vect
 
 #endif
 
-// Sums of products to 32-bit results, not clamped.
-UF_INLINE uf_vector uf_rescaled(uf_vector sum, const uf_block16 *block, int vector) {
+// Sums of products to 32-bit results, not clamped. The form is the block's; loops where it is constant are compiled
+// without the others.
+UF_INLINE uf_vector uf_rescaled_as(uf_form form, uf_vector sum, const uf_block16 *block, int vector) {
   const uf_vector started = uf_started(sum, block, vector);
-  if (__builtin_expect(block->form == UF_ABSORBED, 1)) {
+  if (__builtin_expect(form == UF_ABSORBED, 1)) {
     return UF_LANED(qmath_rescale_absorbed)(started, &block->rescale.absorbed[vector]);
   }
-  return block->form == UF_BENT ? UF_LANED(qmath_rescale_bent)(started, &block->rescale.absorbed[vector])
-                                : UF_LANED(qmath_rescale_exact)(started, &block->rescale.exact[vector]);
+  return form == UF_BENT ? UF_LANED(qmath_rescale_bent)(started, &block->rescale.absorbed[vector])
+                         : UF_LANED(qmath_rescale_exact)(started, &block->rescale.exact[vector]);
+}
+
+UF_INLINE uf_vector uf_rescaled(uf_vector sum, const uf_block16 *block, int vector) {
+  return uf_rescaled_as(block->form, sum, block, vector);
 }
 
 // Stores the first `count` of a block's bytes.

@@ -96,7 +96,7 @@ typedef struct {
     if (TILE_ROWS > 5 && (rows) > 5) DO(5); \
   } while (0)
 
-UF_INLINE void run_tile(const tile_task *task, int rows) {
+UF_INLINE void run_tile(const tile_task *task, int rows, uf_form form) {
   row_type r0 = no_row(), r1 = r0, r2 = r0, r3 = r0, r4 = r0, r5 = r0;
   const uint8_t *w = (const uint8_t *)(task->block + 1);
   const uint8_t *const *x = task->table;
@@ -130,28 +130,35 @@ UF_INLINE void run_tile(const tile_task *task, int rows) {
 #define DOT_ROW(i)                       \
   do {                                   \
     dot_row(&r##i, x[i] + at, &weights); \
-    NEXT_ROW(at, r##i);               \
+    NEXT_ROW(at, r##i);                  \
   } while (0)
       EACH_ROW(rows, DOT_ROW);
 #undef DOT_ROW
     }
   }
-#define STORE_ROW(i)                                                                                         \
-  uf_store_first(task->out + (i) * task->out_stride, uf_clamped(row_bytes(&r##i, task->block), task->block), \
+#define STORE_ROW(i)                                                                                               \
+  uf_store_first(task->out + (i) * task->out_stride, uf_clamped(row_bytes(&r##i, task->block, form), task->block), \
                  task->channels)
   EACH_ROW(rows, STORE_ROW);
 #undef STORE_ROW
 }
 
-static void run_tile_1(const tile_task *task) { run_tile(task, 1); }
-static void run_tile_2(const tile_task *task) { run_tile(task, 2); }
-static void run_tile_3(const tile_task *task) { run_tile(task, 3); }
-static void run_tile_4(const tile_task *task) { run_tile(task, 4); }
-static void run_tile_5(const tile_task *task) { run_tile(task, 5); }
-static void run_tile_6(const tile_task *task) { run_tile(task, 6); }
+#define DEFINE_TILE(rows)                                                                       \
+  static void run_absorbed_##rows(const tile_task *task) { run_tile(task, rows, UF_ABSORBED); } \
+  static void run_other_##rows(const tile_task *task) { run_tile(task, rows, task->block->form); }
+DEFINE_TILE(1)
+DEFINE_TILE(2)
+DEFINE_TILE(3)
+DEFINE_TILE(4)
+DEFINE_TILE(5)
+DEFINE_TILE(6)
+#undef DEFINE_TILE
 
-static void (*const kTile[])(const tile_task *) = {run_tile_1, run_tile_2, run_tile_3,
-                                                   run_tile_4, run_tile_5, run_tile_6};
+typedef void (*tile_runner)(const tile_task *task);
+
+static const tile_runner kAbsorbed[] = {run_absorbed_1, run_absorbed_2, run_absorbed_3,
+                                        run_absorbed_4, run_absorbed_5, run_absorbed_6};
+static const tile_runner kOther[] = {run_other_1, run_other_2, run_other_3, run_other_4, run_other_5, run_other_6};
 
 // All rows of a block, in tiles as even as can be.
 static void run_block(const uf_gemm *gemm, int64_t block) {
@@ -166,11 +173,12 @@ static void run_block(const uf_gemm *gemm, int64_t block) {
       .out_stride = gemm->out_stride,
       .channels = shape->channels - channel,
   };
+  const tile_runner *runners = task.block->form == UF_ABSORBED ? kAbsorbed : kOther;
   for (int64_t tile = 0; tile < tiles; ++tile) {
     const uf_range rows = uf_share(gemm->rows, 1, (int)tile, (int)tiles);
     task.table = gemm->table + rows.begin;
     task.out = gemm->out + rows.begin * gemm->out_stride + channel;
-    kTile[rows.end - rows.begin - 1](&task);
+    runners[rows.end - rows.begin - 1](&task);
   }
 }
 

@@ -118,9 +118,9 @@ UF_INLINE void dot_row(row_type *acc, const uint8_t *x, const row_type *weights)
 #define NEXT_ROW(at, acc) (void)0
 
 // The 16 bytes of a row, not clamped.
-UF_INLINE uf_bytes row_bytes(const row_type *row, const uf_block16 *block) {
-  return uf_narrowed(uf_rescaled(row->v0, block, 0), uf_rescaled(row->v1, block, 1), uf_rescaled(row->v2, block, 2),
-                     uf_rescaled(row->v3, block, 3));
+UF_INLINE uf_bytes row_bytes(const row_type *row, const uf_block16 *block, uf_form form) {
+  return uf_narrowed(uf_rescaled_as(form, row->v0, block, 0), uf_rescaled_as(form, row->v1, block, 1),
+                     uf_rescaled_as(form, row->v2, block, 2), uf_rescaled_as(form, row->v3, block, 3));
 }
 
 #include "blocks.h"

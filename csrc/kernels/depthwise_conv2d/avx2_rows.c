@@ -1,0 +1,224 @@
+// Depthwise convolution along rows of the output (C11, AVX2): kernels of 3x3 and 5x5 at strides 1 and 2.
+//
+// A column of the window, for 16 channels, is interleaved and widened once, two of its rows at a time, and multiplied
+// for each output that it is a column of. So the sums of as many outputs as overlap are under way; the oldest one is
+// finished, and the others take its place. A block is a uf_block16 and its weights [pairs of rows][kernel_w][16][2].
+
+#include <string.h>
+
+#include "../block16.h"
+
+enum { MOST_ROWS = 6, PAIR_WEIGHTS = 2 * UF_BLOCK_CHANNELS };
+
+typedef struct {
+  const uf_window *window;
+  const uf_tensor *input, *output;
+  int32_t channels, blocks;
+  int32_t pairs;        // of rows of the window
+  size_t margin_bytes;  // of zero points, at the start of the packed memory
+  size_t block_bytes;
+} rows_plan;
+
+static rows_plan make_plan(const uf_node *node) {
+  const uf_window *window = &node->params.linear.window;
+  rows_plan plan = {.window = window, .input = node->inputs[0], .output = node->output};
+  plan.channels = plan.output->shape[3];
+  plan.blocks = (plan.channels + UF_BLOCK_CHANNELS - 1) / UF_BLOCK_CHANNELS;
+  plan.pairs = (window->kernel_h + 1) / 2;
+  plan.margin_bytes = UF_ALIGNMENT;
+  plan.block_bytes = sizeof(uf_block16) + (size_t)(plan.pairs * window->kernel_w) * PAIR_WEIGHTS * sizeof(int16_t);
+  return plan;
+}
+
+static bool supports(const uf_node *node) {
+  const uf_linear *linear = &node->params.linear;
+  const uf_window *window = &linear->window;
+  const int32_t kernel = window->kernel_h, stride = window->stride_w;
+  return linear->weight_zero_point == 0 && node->output->shape[3] == node->inputs[0]->shape[3] &&
+         window->kernel_w == kernel && (kernel == 3 || kernel == 5) && (stride == 1 || stride == 2) &&
+         window->dilation_w == 1;
+}
+
+// --- At load. ---
+
+static size_t packed_size(const uf_node *node) {
+  const rows_plan plan = make_plan(node);
+  return plan.margin_bytes + (size_t)plan.blocks * plan.block_bytes;
+}
+
+static int lane_channel(int vector, int lane) { return UF_LANES * vector + lane; }
+
+static void pack_block(const rows_plan *plan, const uf_linear *linear, int32_t block, uint8_t *packed) {
+  const int32_t first = block * UF_BLOCK_CHANNELS, left = plan->channels - first;
+  const int count = left < UF_BLOCK_CHANNELS ? left : UF_BLOCK_CHANNELS;
+  const int32_t kernel_h = plan->window->kernel_h, kernel_w = plan->window->kernel_w;
+  uf_weight_sums sums[UF_BLOCK_CHANNELS];
+  int16_t *weights = (int16_t *)(packed + sizeof(uf_block16));
+  for (int c = 0; c < count; ++c) {
+    const int8_t *weight = linear->weight + first + c;
+    for (int32_t i = 0; i < kernel_h; ++i) {
+      for (int32_t j = 0; j < kernel_w; ++j) {
+        weights[(i / 2 * kernel_w + j) * PAIR_WEIGHTS + 2 * c + i % 2] =
+            weight[(int64_t)(i * kernel_w + j) * plan->channels];
+      }
+    }
+    sums[c] = uf_sum_weights(weight, (int64_t)kernel_h * kernel_w, plan->channels);
+  }
+  uf_pack_block16(linear, first, count, sums, 0, lane_channel, (uf_block16 *)packed);
+}
+
+static void pack(const uf_node *node, void *packed) {
+  const rows_plan plan = make_plan(node);
+  uint8_t *blocks = (uint8_t *)packed + plan.margin_bytes;
+  memset(packed, node->params.linear.input_zero_point, plan.margin_bytes);
+  for (int32_t block = 0; block < plan.blocks; ++block) {
+    pack_block(&plan, &node->params.linear, block, blocks + (size_t)block * plan.block_bytes);
+  }
+}
+
+// --- Running. ---
+
+// An output row of 16 channels.
+typedef struct {
+  const uint8_t *rows[MOST_ROWS];  // of the input, at its first column, or zero points; an odd one twice
+  int64_t step[MOST_ROWS];         // bytes from one column to the next, 0 for zero points
+  const uint8_t *outside;
+  int32_t width, pad;  // of the input
+  int32_t count;       // outputs
+  const uf_block16 *block;
+  uint8_t *out;
+  int64_t out_stride, channels;  // channels to be stored
+} row_task;
+
+typedef struct {
+  __m256i low, high;
+} sums16;
+
+UF_INLINE void store_sums(const sums16 *sums, const row_task *task, int32_t at, uf_form form) {
+  const uf_block16 *block = task->block;
+  const __m256i low = uf_rescaled_as(form, sums->low, block, 0), high = uf_rescaled_as(form, sums->high, block, 1);
+  const __m256i words = _mm256_packs_epi32(low, high);
+  const __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  uf_store_first(task->out + at * task->out_stride,
+                 uf_clamped(_mm_shuffle_epi32(bytes, _MM_SHUFFLE(3, 1, 2, 0)), block), task->channels);
+}
+
+// The sums under way, the oldest first. Named ones and constant conditions: gcc keeps these in registers, not arrays.
+typedef struct {
+  sums16 s0, s1, s2, s3, s4;
+} sums_type;
+
+UF_INLINE void add_pair(sums16 *sums, __m256i first, __m256i second, const __m256i *weights) {
+  sums->low = _mm256_add_epi32(sums->low, _mm256_madd_epi16(first, _mm256_load_si256(weights)));
+  sums->high = _mm256_add_epi32(sums->high, _mm256_madd_epi16(second, _mm256_load_si256(weights + 1)));
+}
+
+// Adds a column of the input, which is the window's column `newest` + stride * (live - 1 - i) for sum i of `live`.
+UF_INLINE void add_column(sums_type *sums, const row_task *task, int32_t column, int kernel_w, int pairs, int live,
+                          int stride, int newest) {
+  const int32_t x = column - task->pad;
+  const bool inside = (uint32_t)x < (uint32_t)task->width;
+  for (int pair = 0; pair < pairs; ++pair) {
+    const int row = 2 * pair;
+    const uint8_t *above = inside ? task->rows[row] + x * task->step[row] : task->outside;
+    const uint8_t *below = inside ? task->rows[row + 1] + x * task->step[row + 1] : task->outside;
+    const __m128i a = _mm_loadu_si128((const __m128i *)above), b = _mm_loadu_si128((const __m128i *)below);
+    const __m256i first = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(a, b));
+    const __m256i second = _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(a, b));
+    const __m256i *weights = (const __m256i *)(task->block + 1) + 2 * pair * kernel_w;
+    add_pair(&sums->s0, first, second, weights + 2 * (newest + stride * (live - 1)));
+    if (live > 1) add_pair(&sums->s1, first, second, weights + 2 * (newest + stride * (live - 2)));
+    if (live > 2) add_pair(&sums->s2, first, second, weights + 2 * (newest + stride * (live - 3)));
+    if (live > 3) add_pair(&sums->s3, first, second, weights + 2 * (newest + stride * (live - 4)));
+    if (live > 4) add_pair(&sums->s4, first, second, weights + 2 * newest);
+  }
+}
+
+UF_INLINE sums16 no_sums(void) {
+  const sums16 none = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+  return none;
+}
+
+// The oldest of `live` sums leaves.
+UF_INLINE void move_up(sums_type *sums, int live) {
+  sums->s0 = live > 1 ? sums->s1 : no_sums();
+  sums->s1 = live > 2 ? sums->s2 : no_sums();
+  sums->s2 = live > 3 ? sums->s3 : no_sums();
+  sums->s3 = live > 4 ? sums->s4 : no_sums();
+  sums->s4 = no_sums();
+}
+
+UF_INLINE void run_form(const row_task *task, int kernel, int stride, uf_form form) {
+  const int pairs = (kernel + 1) / 2, live = (kernel + stride - 1) / stride;
+  sums_type sums = {no_sums(), no_sums(), no_sums(), no_sums(), no_sums()};
+  sums16 finished = no_sums();  // stored a step later, so that the rescaling does not wait for a column
+  for (int32_t step = 0; step < task->count + live - 1; ++step) {
+    add_column(&sums, task, step * stride, kernel, pairs, live, stride, 0);
+    if (step >= live) store_sums(&finished, task, step - live, form);
+    finished = sums.s0;
+    move_up(&sums, live);
+    if (stride == 2) add_column(&sums, task, step * stride + 1, kernel, pairs, live - 1, stride, 1);
+  }
+  store_sums(&finished, task, task->count - 1, form);
+}
+
+UF_INLINE void run_row(const row_task *task, int kernel, int stride) {
+  const uf_form form = task->block->form;
+  form == UF_ABSORBED ? run_form(task, kernel, stride, UF_ABSORBED) : run_form(task, kernel, stride, form);
+}
+
+static void run_3x3(const row_task *task) { run_row(task, 3, 1); }
+static void run_3x3_stride2(const row_task *task) { run_row(task, 3, 2); }
+static void run_5x5(const row_task *task) { run_row(task, 5, 1); }
+static void run_5x5_stride2(const row_task *task) { run_row(task, 5, 2); }
+
+// Points at the rows under output row `row` of all samples.
+static void point_at_rows(const rows_plan *plan, int64_t row, int32_t channel, row_task *task) {
+  const uf_window *window = plan->window;
+  const uf_tensor *input = plan->input;
+  const int64_t sample = row / plan->output->shape[1];
+  const int64_t first = row % plan->output->shape[1] * window->stride_h - window->pad_top;
+  const uint8_t *image = input->data + sample * uf_volume(input, 1, 4) + channel;
+  for (int32_t i = 0; i < 2 * plan->pairs; ++i) {
+    const int32_t within = i < window->kernel_h ? i : window->kernel_h - 1;  // the last one's second weights are zero
+    const int64_t at = first + (int64_t)within * window->dilation_h;
+    const bool inside = at >= 0 && at < input->shape[1];
+    task->rows[i] = inside ? image + at * input->shape[2] * plan->channels : task->outside;
+    task->step[i] = inside ? plan->channels : 0;
+  }
+}
+
+// Threads share rows of blocks.
+static void run(const uf_node *node, int thread, int threads) {
+  const rows_plan plan = make_plan(node);
+  const uf_window *window = plan.window;
+  const int64_t rows = (int64_t)plan.output->shape[0] * plan.output->shape[1];
+  const uf_range share = uf_share(rows * plan.blocks, 1, thread, threads);
+  const uint8_t *outside = node->packed, *blocks = outside + plan.margin_bytes;
+  void (*const run_kernel)(const row_task *) = window->kernel_w == 3
+                                                   ? (window->stride_w == 1 ? run_3x3 : run_3x3_stride2)
+                                                   : (window->stride_w == 1 ? run_5x5 : run_5x5_stride2);
+  row_task task = {.outside = outside,
+                   .width = plan.input->shape[2],
+                   .pad = window->pad_left,
+                   .count = plan.output->shape[2],
+                   .out_stride = plan.channels};
+  for (int64_t i = share.begin; i < share.end; ++i) {
+    const int64_t row = i / plan.blocks, block = i % plan.blocks;
+    const int32_t channel = (int32_t)block * UF_BLOCK_CHANNELS;
+    point_at_rows(&plan, row, channel, &task);
+    task.block = (const uf_block16 *)(blocks + (size_t)block * plan.block_bytes);
+    task.out = node->output->data + row * task.count * plan.channels + channel;
+    task.channels = plan.channels - channel;
+    run_kernel(&task);
+  }
+}
+
+const uf_kernel depthwise_conv2d__avx2_rows = {
+    .name = "depthwise_conv2d__avx2_rows",
+    .level = UF_AVX2,
+    .supports = supports,
+    .packed_size = packed_size,
+    .pack = pack,
+    .run = run,
+};
