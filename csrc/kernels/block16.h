@@ -122,7 +122,11 @@ UF_INLINE void uf_store_first(uint8_t *out, uf_bytes bytes, int64_t count) {
   } else {
     uint8_t all[UF_BLOCK_CHANNELS];
     uf_store_bytes(all, bytes);
-    memcpy(out, all, (size_t)count);
+    if (count == UF_BLOCK_CHANNELS / 2) {
+      memcpy(out, all, UF_BLOCK_CHANNELS / 2);  // frequent, and a single store
+    } else {
+      memcpy(out, all, (size_t)count);
+    }
   }
 }
 
