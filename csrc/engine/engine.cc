@@ -7,7 +7,6 @@
 #include <functional>
 #include <mutex>
 #include <stdexcept>
-#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -49,10 +48,12 @@ void copy_codes(uint8_t *to, const uint8_t *from, int64_t size, int32_t offset) 
   for (int64_t i = 0; i < size; ++i) to[i] = from[i] ^ flip;
 }
 
-// Calls `work` with every number below `count`, from as many threads as there are processors; throws the first error.
+// Calls `work` with every number below `count`, from as many threads as there are processors. Throws the error of the
+// least number that has one.
 void for_each(size_t count, const std::function<void(size_t)> &work) {
   std::atomic<size_t> next{0};
   std::mutex mutex;
+  size_t failed = count;
   std::exception_ptr error;
   const auto share = [&] {
     for (size_t i = next++; i < count; i = next++) {
@@ -60,15 +61,19 @@ void for_each(size_t count, const std::function<void(size_t)> &work) {
         work(i);
       } catch (...) {
         const std::lock_guard<std::mutex> lock(mutex);
-        if (error == nullptr) error = std::current_exception();
+        if (i < failed) {
+          failed = i;
+          error = std::current_exception();
+        }
       }
     }
   };
   const size_t workers = std::min<size_t>(std::thread::hardware_concurrency(), count);
   std::vector<std::thread> helpers;
+  helpers.reserve(workers);
   try {
     for (size_t i = 1; i < workers; ++i) helpers.emplace_back(share);
-  } catch (const std::system_error &) {  // no more threads to be had: those that are there do all of it
+  } catch (const std::exception &) {  // no more threads to be had: those that are there do all of it
   }
   share();
   for (std::thread &helper : helpers) helper.join();

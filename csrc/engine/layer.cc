@@ -99,15 +99,15 @@ std::unique_ptr<Layer> make_layer(const Instruction &instruction, const std::vec
 void choose_kernel(Layer &layer, uf_level level) { layer.kernel = find_kernel(layer, level); }
 
 void pack_layer(Layer &layer, uint8_t *memory) {
-  const int8_t *&weight = layer.node.params.linear.weight;
+  const bool weighs = layer.borrowed > 0 || layer.weight.size() > 0;
   if (packed_bytes(layer) > 0) {
     layer.kernel->pack(&layer.node, memory);
     layer.node.packed = memory;
     layer.weight = Buffer();  // the kernel has its own copy now; see kernel.h
-    if (layer.borrowed > 0) weight = nullptr;
+    if (weighs) layer.node.params.linear.weight = nullptr;
   } else if (layer.borrowed > 0) {
-    layer.weight = Buffer(weight, layer.borrowed);
-    weight = reinterpret_cast<const int8_t *>(layer.weight.data());
+    layer.weight = Buffer(layer.node.params.linear.weight, layer.borrowed);
+    layer.node.params.linear.weight = reinterpret_cast<const int8_t *>(layer.weight.data());
   }
   layer.borrowed = 0;
 }

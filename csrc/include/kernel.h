@@ -198,7 +198,7 @@ typedef union {
 
 typedef struct uf_node uf_node;
 
-enum { UF_FOUND = 32 };
+enum { UF_FOUND = 32 };  // bytes of uf_node.found
 
 // An elementwise operator on `count` codes of each of its two inputs. `out` may be `a` or `b` itself.
 typedef void (*uf_span)(const uf_node *node, const uint8_t *a, const uint8_t *b, uint8_t *out, int64_t count);
@@ -223,8 +223,8 @@ typedef enum { UF_BYTES, UF_WORDS, UF_ANY_STORAGE } uf_storage;
 
 // A kernel. The functions that may be NULL say so. The output overlaps no input, except that add, sub, mul, rescale,
 // reshape, lookups and slopes may be given one of their inputs as the output. At load, in this order: supports,
-// packed_size, pack, scratch_size. Where packed_size() > 0 the engine frees `linear.weight` after pack(): run() must
-// use `packed` for weights; bias, multiplier and shift stay. None of the load-time answers may depend on the batch.
+// packed_size, pack, scratch_size. Where packed_size() > 0 `linear.weight` is gone after pack(): run() must use
+// `packed` for weights; bias, multiplier and shift stay. None of the load-time answers may depend on the batch.
 typedef struct {
   const char *name;  // "<family>__<variant>", the family being the operator's name or the one its loader names
   uf_level level;    // run() may use its instructions; the other functions too

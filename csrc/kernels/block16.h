@@ -115,6 +115,16 @@ UF_INLINE uf_vector uf_rescaled(uf_vector sum, const uf_block16 *block, int vect
   return uf_rescaled_as(block->form, sum, block, vector);
 }
 
+#ifdef UF_X86_64
+// The bytes of 16 sums in the channels' order, those of two vectors.
+UF_INLINE uf_bytes uf_bytes_of_sums(uf_form form, uf_vector low, uf_vector high, const uf_block16 *block) {
+  const __m256i first = uf_rescaled_as(form, low, block, 0), second = uf_rescaled_as(form, high, block, 1);
+  const __m256i words = _mm256_packs_epi32(first, second);  // by halves of the vectors
+  const __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  return uf_clamped(_mm_shuffle_epi32(bytes, _MM_SHUFFLE(3, 1, 2, 0)), block);
+}
+#endif
+
 // Stores the first `count` of a block's bytes.
 UF_INLINE void uf_store_first(uint8_t *out, uf_bytes bytes, int64_t count) {
   if (count >= UF_BLOCK_CHANNELS) {

@@ -18,13 +18,13 @@ static inline void uf_add_weight(uf_weight_sums *sums, int8_t weight) {
   sums->positive += weight > 0 ? weight : 0;
 }
 
-enum { UF_SUMMED = 1 << 16 };  // weights whose sum fits 32 bits, of which a vector holds twice as many as of 64
+enum { UF_SUMMED_AT_ONCE = 1 << 16 };  // weights whose sum fits 32 bits, of which a vector holds twice as many as of 64
 
 // Of `count` weights, `stride` apart.
 UF_INLINE uf_weight_sums uf_sum_weights(const int8_t *weight, int64_t count, int64_t stride) {
   uf_weight_sums sums = {0, 0};
-  for (int64_t first = 0; first < count; first += UF_SUMMED) {
-    const int64_t end = count - first < UF_SUMMED ? count : first + UF_SUMMED;
+  for (int64_t first = 0; first < count; first += UF_SUMMED_AT_ONCE) {
+    const int64_t end = count - first < UF_SUMMED_AT_ONCE ? count : first + UF_SUMMED_AT_ONCE;
     int32_t negative = 0, positive = 0;
     for (int64_t i = first; i < end; ++i) {
       const int8_t w = weight[i * stride];

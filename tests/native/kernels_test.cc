@@ -194,6 +194,32 @@ Case depthwise_stride2(int64_t channels) {
   return test;
 }
 
+// 3x3 and 5x5 whose columns stand side by side, which have kernels of their own: any rows, images below the kernel too.
+Case depthwise_rows(int64_t channels) {
+  Case test;
+  test.is_signed = draw(0, 3) > 0;
+  const int64_t kernel = draw(0, 1) == 0 ? 3 : 5;
+  const Shape image = {draw(1, 3), draw(1, 9), draw(1, 20), channels};
+  const int64_t stride[] = {draw(1, 3), draw(1, 2)}, dilation[] = {draw(1, 3), 1};
+  std::vector<int64_t> padding(4);
+  Shape places;
+  for (size_t axis = 0; axis < 2; ++axis) {
+    const int64_t span = (kernel - 1) * dilation[axis] + 1;
+    padding[axis] = draw(0, kernel - 1);
+    padding[axis + 2] = draw(0, kernel - 1);
+    while (image[axis + 1] + padding[axis] + padding[axis + 2] < span) ++padding[axis + 2];
+    places.push_back((image[axis + 1] + padding[axis] + padding[axis + 2] - span) / stride[axis] + 1);
+  }
+  auto &attributes = test.instruction.attributes;
+  attributes["stride"] = pair(stride[0], stride[1]);
+  attributes["dilation"] = pair(dilation[0], dilation[1]);
+  attributes["padding"] = padding;
+  add_linear(&test, {kernel, kernel, channels}, channels);
+  test.inputs = {image};
+  test.output = {image[0], places[0], places[1], channels};
+  return test;
+}
+
 Case fully_connected(int64_t channels) {
   Case test;
   test.is_signed = draw(0, 3) > 0;
@@ -657,6 +683,7 @@ const std::vector<std::pair<std::string, std::function<Case(int64_t)>>> kMakers 
     {"depthwise_conv2d", depthwise_conv2d},
     {"depthwise_conv2d", broad_depthwise_conv2d},
     {"depthwise_conv2d", depthwise_stride2},
+    {"depthwise_conv2d", depthwise_rows},
     {"fully_connected", fully_connected},
     {"gather", gather},
     {"max_pool2d", pool2d},

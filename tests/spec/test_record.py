@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import importlib
+import inspect
 import pickle
-from dataclasses import FrozenInstanceError, asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, FrozenInstanceError, asdict, dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any
 
 import pytest
@@ -63,6 +66,8 @@ def test_fields_as_a_frozen_dataclass_has_them(given: tuple[tuple[Any, ...], dic
     [
         ((), {}),
         ((), {"right": "x"}),
+        ((), {"wrong": 2}),
+        ((), {"right": "x", "wrong": 2}),
         ((1, "x", [], 4), {}),
         ((1,), {"left": 1}),
         ((1,), {"wrong": 2}),
@@ -112,3 +117,45 @@ def test_copies_and_derived_records() -> None:
     assert copy.deepcopy(pair).made is not pair.made
     assert repr(Longer(1, more=3)) == "Longer(left=1, right='r', made=[], more=3)"
     assert Longer(1) != Pair(1)
+
+
+class Lazy(Record):
+    """One that finds something out later."""
+
+    left: int
+
+    @cached_property
+    def double(self) -> int:
+        return 2 * self.left
+
+
+def test_what_is_found_out_later_is_no_field() -> None:
+    known = Lazy(1)
+    assert known.double == 2
+    assert known == Lazy(1)
+    assert hash(known) == hash(Lazy(1))
+    assert repr(known) == "Lazy(left=1)"
+
+
+def test_signatures_name_the_fields() -> None:
+    found, required = inspect.signature(Pair), inspect.signature(Standard)
+    assert list(found.parameters) == list(required.parameters)
+    assert [p.annotation for p in found.parameters.values()] == [p.annotation for p in required.parameters.values()]
+    assert found.parameters["right"].default == "r"
+    found.bind(1, made=[])
+
+
+def all_records(base: type = Record) -> list[type]:
+    return [each for sub in base.__subclasses__() for each in (sub, *all_records(sub))]
+
+
+def test_no_record_asks_for_what_records_have_not() -> None:
+    """Fields without a place in `__init__`, or left out of comparisons, and fields after those with defaults."""
+    for room in ("program.certificate", "program.lower", "runtime.engine"):  # which import all others
+        importlib.import_module(f"unfloat.{room}")
+    assert len(all_records()) > 25
+    for cls in all_records():
+        own = fields(cls)  # type: ignore[arg-type]
+        assert all(f.init and f.repr and f.compare and f.hash is None and not f.kw_only for f in own), cls
+        given = [f.default is not MISSING or f.default_factory is not MISSING for f in own]
+        assert given == sorted(given), cls

@@ -43,10 +43,11 @@ static int64_t panel_size(const conv_plan *plan) {
   const int64_t weights = plan->groups * shape->channels * shape->taps * shape->depth;
   const int64_t stride = plan->window->stride_h * plan->window->stride_w;
   const int64_t pixel_bytes = plan->input->shape[3] * stride + plan->output->shape[3];
-  const int64_t by_bytes = (weights <= 256 << 10 && !UF_GEMM.unpacks ? small : large) / pixel_bytes;
+  const int64_t by_bytes = (weights <= 256 << 10 && !UF_GEMM.long_panels ? small : large) / pixel_bytes;
   const int64_t by_table = small / (int64_t)(sizeof(uint8_t *) * shape->taps);
   const int64_t most = by_bytes < by_table ? by_bytes : by_table;
-  const int64_t limit = UF_GEMM.unpacks || (UF_GEMM.takes_even && plan->same_pixels) ? EVEN_PANEL_LIMIT : PANEL_LIMIT;
+  const int64_t limit =
+      UF_GEMM.long_panels || (UF_GEMM.takes_even && plan->same_pixels) ? EVEN_PANEL_LIMIT : PANEL_LIMIT;
   return most < PANEL_GRAIN ? PANEL_GRAIN : most > limit ? limit : most / PANEL_GRAIN * PANEL_GRAIN;
 }
 

@@ -21,9 +21,7 @@ UF_INLINE uf_bytes run_block(const uint8_t *const *taps, int64_t channel, int pa
     low = _mm256_add_epi32(low, _mm256_madd_epi16(first, _mm256_load_si256(weights)));
     high = _mm256_add_epi32(high, _mm256_madd_epi16(second, _mm256_load_si256(weights + 1)));
   }
-  const __m256i words = _mm256_packs_epi32(uf_rescaled(low, block, 0), uf_rescaled(high, block, 1));
-  const __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
-  return uf_clamped(_mm_shuffle_epi32(bytes, _MM_SHUFFLE(3, 1, 2, 0)), block);
+  return uf_bytes_of_sums(block->form, low, high, block);
 }
 
 #include "pairs.h"

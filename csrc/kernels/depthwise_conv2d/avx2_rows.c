@@ -25,7 +25,7 @@ static rows_plan make_plan(const uf_node *node) {
   plan.channels = plan.output->shape[3];
   plan.blocks = (plan.channels + UF_BLOCK_CHANNELS - 1) / UF_BLOCK_CHANNELS;
   plan.pairs = (window->kernel_h + 1) / 2;
-  plan.margin_bytes = UF_ALIGNMENT;
+  plan.margin_bytes = UF_ALIGNMENT;  // 16 are read, whatever the channel
   plan.block_bytes = sizeof(uf_block16) + (size_t)(plan.pairs * window->kernel_w) * PAIR_WEIGHTS * sizeof(int16_t);
   return plan;
 }
@@ -95,18 +95,15 @@ typedef struct {
 } sums16;
 
 UF_INLINE void store_sums(const sums16 *sums, const row_task *task, int32_t at, uf_form form) {
-  const uf_block16 *block = task->block;
-  const __m256i low = uf_rescaled_as(form, sums->low, block, 0), high = uf_rescaled_as(form, sums->high, block, 1);
-  const __m256i words = _mm256_packs_epi32(low, high);
-  const __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
-  uf_store_first(task->out + at * task->out_stride,
-                 uf_clamped(_mm_shuffle_epi32(bytes, _MM_SHUFFLE(3, 1, 2, 0)), block), task->channels);
+  const uf_bytes bytes = uf_bytes_of_sums(form, sums->low, sums->high, task->block);
+  uf_store_first(task->out + at * task->out_stride, bytes, task->channels);
 }
 
-// The sums under way, the oldest first. Named ones and constant conditions: gcc keeps these in registers, not arrays.
+// The sums of the outputs that share a column, the oldest first. Named ones and constant conditions: gcc keeps these in
+// registers, not arrays.
 typedef struct {
   sums16 s0, s1, s2, s3, s4;
-} sums_type;
+} live_sums;
 
 UF_INLINE void add_pair(sums16 *sums, __m256i first, __m256i second, const __m256i *weights) {
   sums->low = _mm256_add_epi32(sums->low, _mm256_madd_epi16(first, _mm256_load_si256(weights)));
@@ -114,7 +111,7 @@ UF_INLINE void add_pair(sums16 *sums, __m256i first, __m256i second, const __m25
 }
 
 // Adds a column of the input, which is the window's column `newest` + stride * (live - 1 - i) for sum i of `live`.
-UF_INLINE void add_column(sums_type *sums, const row_task *task, int32_t column, int kernel_w, int pairs, int live,
+UF_INLINE void add_column(live_sums *sums, const row_task *task, int32_t column, int kernel_w, int pairs, int live,
                           int stride, int newest) {
   const int32_t x = column - task->pad;
   const bool inside = (uint32_t)x < (uint32_t)task->width;
@@ -140,7 +137,7 @@ UF_INLINE sums16 no_sums(void) {
 }
 
 // The oldest of `live` sums leaves.
-UF_INLINE void move_up(sums_type *sums, int live) {
+UF_INLINE void move_up(live_sums *sums, int live) {
   sums->s0 = live > 1 ? sums->s1 : no_sums();
   sums->s1 = live > 2 ? sums->s2 : no_sums();
   sums->s2 = live > 3 ? sums->s3 : no_sums();
@@ -150,7 +147,7 @@ UF_INLINE void move_up(sums_type *sums, int live) {
 
 UF_INLINE void run_form(const row_task *task, int kernel, int stride, uf_form form) {
   const int pairs = (kernel + 1) / 2, live = (kernel + stride - 1) / stride;
-  sums_type sums = {no_sums(), no_sums(), no_sums(), no_sums(), no_sums()};
+  live_sums sums = {no_sums(), no_sums(), no_sums(), no_sums(), no_sums()};
   sums16 finished = no_sums();  // stored a step later, so that the rescaling does not wait for a column
   for (int32_t step = 0; step < task->count + live - 1; ++step) {
     add_column(&sums, task, step * stride, kernel, pairs, live, stride, 0);

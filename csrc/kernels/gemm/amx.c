@@ -252,6 +252,7 @@ const uf_gemm_level uf_gemm__amx = {
     .least_weight = INT8_MIN,
     .greatest_weight = INT8_MAX,
     .takes_even = true,
+    .long_panels = true,
     .block_channels = UF_TILE_CHANNELS,
     .packed_size = packed_size,
     .pack = pack,

@@ -14,10 +14,11 @@
 //   WIDE_STEPS          4, or undefined: a vector of inputs serves so many steps; with input_type, load_wide, DOT_STEP,
 //                       FOLLOWING
 //
-// A packed block is a uf_block16 and its weights [taps][steps][16 * STEP_DEPTH], depth padded with zeros.
+// A packed block is a uf_block16 and its weights [taps][steps][16 * STEP_DEPTH], depth padded with zeros; blocks begin
+// at multiples of UF_ALIGNMENT.
 
 #ifdef UF_WIDENS
-enum { ONE_RUN = 1 };  // of each row
+enum { ONE_RUN = 1 };  // a row is one run: its taps are joined when they are widened
 #else
 enum { ONE_RUN = 0 };
 #endif
@@ -105,7 +106,7 @@ UF_INLINE void run_tile(const tile_task *task, int rows, uf_form form) {
     int64_t at = task->table_offset;
     const int64_t end = at + STEP_INPUT_BYTES * task->steps;
 #ifdef WIDE_STEPS
-    for (; end - at >= 4 * WIDE_STEPS; at += 4 * WIDE_STEPS) {
+    for (; end - at >= STEP_INPUT_BYTES * WIDE_STEPS; at += STEP_INPUT_BYTES * WIDE_STEPS) {
 #define LOAD_WIDE(i) x##i = load_wide(x[i] + at)
 #define DOT_WIDE_0(i) DOT_STEP(&r##i, x##i, &weights, 0)
 #define DOT_WIDE_1(i) DOT_STEP(&r##i, x##i, &weights, 1)
@@ -219,6 +220,7 @@ static void widen_row(const uf_gemm *gemm, int64_t row, uint8_t *out) {
 }
 
 static void run(const uf_gemm *gemm, uf_range range) {
+  if (range.begin == range.end) return;  // a thread too many
   const int64_t bytes = widened_bytes(&gemm->shape), most = widened_rows(&gemm->shape);
   const int64_t chunks = divide_up(gemm->rows, most);
   const uint8_t **table = (const uint8_t **)(gemm->scratch + most * bytes);

@@ -40,7 +40,7 @@ typedef struct {
 typedef struct {
   int least_weight, greatest_weight;  // that the product can take
   bool takes_even;
-  bool unpacks;            // weights are unpacked for each panel of rows
+  bool long_panels;        // each panel of rows costs much beside its rows: unpacking weights, setting up tiles
   int64_t block_channels;  // outputs are computed in blocks of so many channels
   // Packs the output channels [first, first + channels) of a node whose weights are [outputs, taps, depth].
   size_t (*packed_size)(const uf_gemm_shape *shape);

@@ -12,7 +12,7 @@ def _scan() -> dict[str, Operator]:
     registry: dict[str, Operator] = {}
     for file in sorted(os.listdir(__path__[0])):
         name, ending = os.path.splitext(file)
-        if ending == ".py" and not name.startswith("_"):
+        if ending == ".py" and name.isidentifier() and not name.startswith("_"):
             for operator in importlib.import_module(f"{__name__}.{name}").OPERATORS:
                 registry[operator.name] = operator
     return registry

@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 def to_bytes(program: Program) -> bytes:
     """The file's content."""
-    from safetensors.numpy import save  # here, as reading needs none of it
+    from safetensors.numpy import save as save_arrays  # here, as reading needs none of it
 
     arrays: dict[str, np.ndarray] = {}
     document = {
@@ -45,7 +45,7 @@ def to_bytes(program: Program) -> bytes:
         "metadata": dict(program.metadata),
     }
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return bytes(save({name: np.ascontiguousarray(a) for name, a in arrays.items()}, {KEY: text}))
+    return bytes(save_arrays({name: np.ascontiguousarray(a) for name, a in arrays.items()}, {KEY: text}))
 
 
 def save(program: Program, path: str | Path) -> None:

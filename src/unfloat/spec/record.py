@@ -19,11 +19,29 @@ else:
         return lambda cls: cls
 
 
+class _Signature:
+    """What `inspect.signature` says of a record: its fields. Made when it is asked for."""
+
+    def __get__(self, instance: object, cls: Any) -> Any:
+        import inspect
+
+        empty = inspect.Parameter.empty
+        parameters = []
+        for own in fields(cls):
+            made = own.default_factory() if own.default_factory is not MISSING else empty
+            default = made if own.default is MISSING else own.default
+            kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+            parameters.append(inspect.Parameter(own.name, kind, default=default, annotation=own.type))
+        return inspect.Signature(parameters, return_annotation=None)
+
+
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 class Record:
     """What derives from it is a dataclass of the fields it annotates, compared by value and never changed."""
 
+    __signature__: ClassVar[Any] = _Signature()
     _names: ClassVar[tuple[str, ...]]
+    _known: ClassVar[frozenset[str]]
     _defaults: ClassVar[dict[str, Any]]
     _factories: ClassVar[dict[str, Callable[[], Any]]]
 
@@ -31,6 +49,7 @@ class Record:
         dataclass(init=False, repr=False, eq=False)(cls)
         own = fields(cls)  # type: ignore[arg-type]  # it is a dataclass since the line above
         cls._names = tuple(f.name for f in own)
+        cls._known = frozenset(cls._names)
         cls._defaults = {f.name: f.default for f in own if f.default is not MISSING}
         cls._factories = {f.name: f.default_factory for f in own if f.default_factory is not MISSING}
 
@@ -43,11 +62,8 @@ class Record:
             if name not in state:
                 state[name] = make()
         given = len(values) + len(named)
-        if (
-            len(state) != len(self._names)
-            or given > len(state)
-            or not named.keys().isdisjoint(self._names[: len(values)])
-        ):
+        twice = not named.keys().isdisjoint(self._names[: len(values)])
+        if state.keys() != self._known or given > len(state) or twice:
             raise TypeError(self._wrong_arguments(values, named))
         self.__post_init__()
 
@@ -67,10 +83,13 @@ class Record:
         raise FrozenInstanceError(f"cannot delete field {name!r}")
 
     def __eq__(self, other: object) -> bool:
-        return self.__dict__ == other.__dict__ if type(self) is type(other) else NotImplemented
+        return self._values() == other._values() if type(self) is type(other) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(tuple(map(self.__dict__.get, self._names)))
+        return hash(self._values())
+
+    def _values(self) -> tuple[Any, ...]:
+        return tuple([self.__dict__[name] for name in self._names])
 
     def __repr__(self) -> str:
         return f"{type(self).__qualname__}({', '.join(f'{name}={self.__dict__[name]!r}' for name in self._names)})"
