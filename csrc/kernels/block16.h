@@ -78,6 +78,8 @@ UF_INLINE uf_bytes uf_clamped(uf_bytes bytes, const uf_block16 *block) {
   return _mm_min_epu8(raised, _mm_set1_epi8((char)block->clamp_max));
 }
 
+UF_INLINE uf_bytes uf_load_bytes(const uint8_t *x) { return _mm_loadu_si128((const __m128i *)x); }
+UF_INLINE uf_bytes uf_load_half(const uint8_t *x) { return _mm_loadl_epi64((const __m128i *)x); }
 UF_INLINE void uf_store_bytes(uint8_t *out, uf_bytes bytes) { _mm_storeu_si128((__m128i *)out, bytes); }
 
 #else
@@ -90,6 +92,8 @@ UF_INLINE uf_bytes uf_clamped(uf_bytes bytes, const uf_block16 *block) {
   return vminq_u8(vmaxq_u8(bytes, vdupq_n_u8(block->clamp_min)), vdupq_n_u8(block->clamp_max));
 }
 
+UF_INLINE uf_bytes uf_load_bytes(const uint8_t *x) { return vld1q_u8(x); }
+UF_INLINE uf_bytes uf_load_half(const uint8_t *x) { return vcombine_u8(vld1_u8(x), vdup_n_u8(0)); }
 UF_INLINE void uf_store_bytes(uint8_t *out, uf_bytes bytes) { vst1q_u8(out, bytes); }
 
 // Four vectors of 32-bit results to bytes, in order. Negative ones become 0, great ones 255.
@@ -124,6 +128,15 @@ UF_INLINE uf_bytes uf_bytes_of_sums(uf_form form, uf_vector low, uf_vector high,
   return uf_clamped(_mm_shuffle_epi32(bytes, _MM_SHUFFLE(3, 1, 2, 0)), block);
 }
 #endif
+
+// Loads the first `count` of a block's bytes; what lies behind them may be another thread's.
+UF_INLINE uf_bytes uf_load_first(const uint8_t *x, int64_t count) {
+  if (count >= UF_BLOCK_CHANNELS) return uf_load_bytes(x);
+  if (count == UF_BLOCK_CHANNELS / 2) return uf_load_half(x);
+  uint8_t all[UF_BLOCK_CHANNELS] = {0};
+  memcpy(all, x, (size_t)count);
+  return uf_load_bytes(all);
+}
 
 // Stores the first `count` of a block's bytes.
 UF_INLINE void uf_store_first(uint8_t *out, uf_bytes bytes, int64_t count) {

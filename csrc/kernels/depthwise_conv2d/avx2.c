@@ -9,13 +9,14 @@ enum { PAIR_WEIGHTS = 2 * UF_BLOCK_CHANNELS, LOWERED = 0, LEAST_WEIGHT = INT8_MI
 
 static int weight_place(int channel, int tap) { return 2 * channel + tap; }
 
-// 16 channels of a pixel, from `channel` on.
-UF_INLINE uf_bytes run_block(const uint8_t *const *taps, int64_t channel, int pairs, const uf_block16 *block) {
+// Up to 16 channels of a pixel, from `channel` on.
+UF_INLINE uf_bytes run_block(const uint8_t *const *taps, int64_t channel, int64_t count, int pairs,
+                             const uf_block16 *block) {
   const __m256i *weights = (const __m256i *)(block + 1);
   __m256i low = _mm256_setzero_si256(), high = low;
   for (int pair = 0; pair < pairs; ++pair, weights += 2) {
-    const __m128i a = _mm_loadu_si128((const __m128i *)(taps[2 * pair] + channel));
-    const __m128i b = _mm_loadu_si128((const __m128i *)(taps[2 * pair + 1] + channel));
+    const __m128i a = uf_load_first(taps[2 * pair] + channel, count);
+    const __m128i b = uf_load_first(taps[2 * pair + 1] + channel, count);
     const __m256i first = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(a, b));
     const __m256i second = _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(a, b));
     low = _mm256_add_epi32(low, _mm256_madd_epi16(first, _mm256_load_si256(weights)));

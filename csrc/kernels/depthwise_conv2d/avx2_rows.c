@@ -94,9 +94,16 @@ typedef struct {
   __m256i low, high;
 } sums16;
 
-UF_INLINE void store_sums(const sums16 *sums, const row_task *task, int32_t at, uf_form form) {
-  const uf_bytes bytes = uf_bytes_of_sums(form, sums->low, sums->high, task->block);
-  uf_store_first(task->out + at * task->out_stride, bytes, task->channels);
+// What loops are compiled for.
+typedef struct {
+  int kernel, stride;
+  uf_form form;      // the block's
+  int64_t channels;  // the task's, at most 16
+} row_kind;
+
+UF_INLINE void store_sums(const sums16 *sums, const row_task *task, const row_kind *kind, int32_t at) {
+  const uf_bytes bytes = uf_bytes_of_sums(kind->form, sums->low, sums->high, task->block);
+  uf_store_first(task->out + at * task->out_stride, bytes, kind->channels);
 }
 
 // The sums of the outputs that share a column, the oldest first. Named ones and constant conditions: gcc keeps these in
@@ -111,18 +118,19 @@ UF_INLINE void add_pair(sums16 *sums, __m256i first, __m256i second, const __m25
 }
 
 // Adds a column of the input, which is the window's column `newest` + stride * (live - 1 - i) for sum i of `live`.
-UF_INLINE void add_column(live_sums *sums, const row_task *task, int32_t column, int kernel_w, int pairs, int live,
-                          int stride, int newest) {
+UF_INLINE void add_column(live_sums *sums, const row_task *task, const row_kind *kind, int32_t column, int live,
+                          int newest) {
+  const int stride = kind->stride;
   const int32_t x = column - task->pad;
   const bool inside = (uint32_t)x < (uint32_t)task->width;
-  for (int pair = 0; pair < pairs; ++pair) {
+  for (int pair = 0; pair < (kind->kernel + 1) / 2; ++pair) {
     const int row = 2 * pair;
     const uint8_t *above = inside ? task->rows[row] + x * task->step[row] : task->outside;
     const uint8_t *below = inside ? task->rows[row + 1] + x * task->step[row + 1] : task->outside;
-    const __m128i a = _mm_loadu_si128((const __m128i *)above), b = _mm_loadu_si128((const __m128i *)below);
+    const __m128i a = uf_load_first(above, kind->channels), b = uf_load_first(below, kind->channels);
     const __m256i first = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(a, b));
     const __m256i second = _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(a, b));
-    const __m256i *weights = (const __m256i *)(task->block + 1) + 2 * pair * kernel_w;
+    const __m256i *weights = (const __m256i *)(task->block + 1) + 2 * pair * kind->kernel;
     add_pair(&sums->s0, first, second, weights + 2 * (newest + stride * (live - 1)));
     if (live > 1) add_pair(&sums->s1, first, second, weights + 2 * (newest + stride * (live - 2)));
     if (live > 2) add_pair(&sums->s2, first, second, weights + 2 * (newest + stride * (live - 3)));
@@ -145,23 +153,28 @@ UF_INLINE void move_up(live_sums *sums, int live) {
   sums->s4 = no_sums();
 }
 
-UF_INLINE void run_form(const row_task *task, int kernel, int stride, uf_form form) {
-  const int pairs = (kernel + 1) / 2, live = (kernel + stride - 1) / stride;
+UF_INLINE void run_kind(const row_task *task, row_kind kind) {
+  const int live = (kind.kernel + kind.stride - 1) / kind.stride;
   live_sums sums = {no_sums(), no_sums(), no_sums(), no_sums(), no_sums()};
   sums16 finished = no_sums();  // stored a step later, so that the rescaling does not wait for a column
   for (int32_t step = 0; step < task->count + live - 1; ++step) {
-    add_column(&sums, task, step * stride, kernel, pairs, live, stride, 0);
-    if (step >= live) store_sums(&finished, task, step - live, form);
+    add_column(&sums, task, &kind, step * kind.stride, live, 0);
+    if (step >= live) store_sums(&finished, task, &kind, step - live);
     finished = sums.s0;
     move_up(&sums, live);
-    if (stride == 2) add_column(&sums, task, step * stride + 1, kernel, pairs, live - 1, stride, 1);
+    if (kind.stride == 2) add_column(&sums, task, &kind, step * 2 + 1, live - 1, 1);
   }
-  store_sums(&finished, task, task->count - 1, form);
+  store_sums(&finished, task, &kind, task->count - 1);
 }
 
 UF_INLINE void run_row(const row_task *task, int kernel, int stride) {
-  const uf_form form = task->block->form;
-  form == UF_ABSORBED ? run_form(task, kernel, stride, UF_ABSORBED) : run_form(task, kernel, stride, form);
+  const bool whole = task->channels >= UF_BLOCK_CHANNELS;
+  if (whole && task->block->form == UF_ABSORBED) {
+    run_kind(task, (row_kind){kernel, stride, UF_ABSORBED, UF_BLOCK_CHANNELS});
+  } else {
+    const int64_t channels = whole ? UF_BLOCK_CHANNELS : task->channels;
+    run_kind(task, (row_kind){kernel, stride, task->block->form, channels});
+  }
 }
 
 static void run_3x3(const row_task *task) { run_row(task, 3, 1); }

@@ -9,16 +9,18 @@ enum { PAIR_WEIGHTS = 2 * UF_BLOCK_CHANNELS, LOWERED = 128, LEAST_WEIGHT = -INT8
 
 static int weight_place(int channel, int tap) { return UF_BLOCK_CHANNELS * tap + channel; }
 
-UF_INLINE int8x16_t signed_bytes(const uint8_t *x) {
-  return vreinterpretq_s8_u8(veorq_u8(vld1q_u8(x), vdupq_n_u8(LOWERED)));
+UF_INLINE int8x16_t signed_bytes(const uint8_t *x, int64_t count) {
+  return vreinterpretq_s8_u8(veorq_u8(uf_load_first(x, count), vdupq_n_u8(LOWERED)));
 }
 
-// 16 channels of a pixel, from `channel` on.
-UF_INLINE uf_bytes run_block(const uint8_t *const *taps, int64_t channel, int pairs, const uf_block16 *block) {
+// Up to 16 channels of a pixel, from `channel` on.
+UF_INLINE uf_bytes run_block(const uint8_t *const *taps, int64_t channel, int64_t count, int pairs,
+                             const uf_block16 *block) {
   const int8_t *weights = (const int8_t *)(block + 1);
   int32x4_t v0 = vdupq_n_s32(0), v1 = v0, v2 = v0, v3 = v0;
   for (int pair = 0; pair < pairs; ++pair, weights += PAIR_WEIGHTS) {
-    const int8x16_t a = signed_bytes(taps[2 * pair] + channel), b = signed_bytes(taps[2 * pair + 1] + channel);
+    const int8x16_t a = signed_bytes(taps[2 * pair] + channel, count);
+    const int8x16_t b = signed_bytes(taps[2 * pair + 1] + channel, count);
     const int8x16_t first = vld1q_s8(weights), second = vld1q_s8(weights + UF_BLOCK_CHANNELS);
     const int16x8_t low = vmlal_s8(vmull_s8(vget_low_s8(a), vget_low_s8(first)), vget_low_s8(b), vget_low_s8(second));
     const int16x8_t high = vmlal_high_s8(vmull_high_s8(a, first), b, second);

@@ -5,7 +5,7 @@
 //   weight_place   (channel, 0 or 1) -> where in a pair of taps a weight lies
 //   LOWERED        what bytes are lowered by before they are multiplied: 0, or 128 to become signed
 //   LEAST_WEIGHT   -128, or -127
-//   run_block      (taps, channel, pairs, block) -> the bytes of 16 channels of a pixel, from `channel` on
+//   run_block      (taps, channel, count, pairs, block) -> the bytes of `count` channels of a pixel, from `channel` on
 //
 // A block is a uf_block16 and its weights [pairs][16][2]. Padding points to zero points.
 
@@ -97,12 +97,14 @@ static void point_at_taps(const depthwise_plan *plan, int64_t pixel, const uint8
   if (plan->taps % 2 != 0) *taps = taps[-1];  // its weights are zero
 }
 
+// Whole blocks, and what is left.
 UF_INLINE void run_pixel(const depthwise_plan *plan, const uint8_t *const *taps, int pairs, const uint8_t *blocks,
                          uint8_t *out) {
-  for (int32_t channel = 0; channel < plan->channels; channel += UF_BLOCK_CHANNELS, blocks += plan->block_bytes) {
-    const uf_bytes bytes = run_block(taps, channel, pairs, (const uf_block16 *)blocks);
-    uf_store_first(out + channel, bytes, plan->channels - channel);
+  const int32_t rest = plan->channels % UF_BLOCK_CHANNELS, end = plan->channels - rest;
+  for (int32_t channel = 0; channel < end; channel += UF_BLOCK_CHANNELS, blocks += plan->block_bytes) {
+    uf_store_bytes(out + channel, run_block(taps, channel, UF_BLOCK_CHANNELS, pairs, (const uf_block16 *)blocks));
   }
+  if (rest > 0) uf_store_first(out + end, run_block(taps, end, rest, pairs, (const uf_block16 *)blocks), rest);
 }
 
 static void run(const uf_node *node, int thread, int threads) {
