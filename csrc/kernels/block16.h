@@ -81,6 +81,7 @@ UF_INLINE uf_bytes uf_clamped(uf_bytes bytes, const uf_block16 *block) {
 UF_INLINE uf_bytes uf_load_bytes(const uint8_t *x) { return _mm_loadu_si128((const __m128i *)x); }
 UF_INLINE uf_bytes uf_load_half(const uint8_t *x) { return _mm_loadl_epi64((const __m128i *)x); }
 UF_INLINE void uf_store_bytes(uint8_t *out, uf_bytes bytes) { _mm_storeu_si128((__m128i *)out, bytes); }
+UF_INLINE void uf_store_half(uint8_t *out, uf_bytes bytes) { _mm_storel_epi64((__m128i *)out, bytes); }
 
 #else
 
@@ -95,6 +96,7 @@ UF_INLINE uf_bytes uf_clamped(uf_bytes bytes, const uf_block16 *block) {
 UF_INLINE uf_bytes uf_load_bytes(const uint8_t *x) { return vld1q_u8(x); }
 UF_INLINE uf_bytes uf_load_half(const uint8_t *x) { return vcombine_u8(vld1_u8(x), vdup_n_u8(0)); }
 UF_INLINE void uf_store_bytes(uint8_t *out, uf_bytes bytes) { vst1q_u8(out, bytes); }
+UF_INLINE void uf_store_half(uint8_t *out, uf_bytes bytes) { vst1_u8(out, vget_low_u8(bytes)); }
 
 // Four vectors of 32-bit results to bytes, in order. Negative ones become 0, great ones 255.
 UF_INLINE uf_bytes uf_narrowed(uf_vector v0, uf_vector v1, uf_vector v2, uf_vector v3) {
@@ -115,17 +117,20 @@ UF_INLINE uf_vector uf_rescaled_as(uf_form form, uf_vector sum, const uf_block16
                          : UF_LANED(qmath_rescale_exact)(started, &block->rescale.exact[vector]);
 }
 
-UF_INLINE uf_vector uf_rescaled(uf_vector sum, const uf_block16 *block, int vector) {
-  return uf_rescaled_as(block->form, sum, block, vector);
+// A pixel's sums to bytes, not clamped: of two vectors, whose halves are brought together, or of four in order.
+#ifdef UF_X86_64
+UF_INLINE uf_bytes uf_bytes_of_sums(uf_form form, uf_vector v0, uf_vector v1, const uf_block16 *block) {
+  const __m256i words = _mm256_packs_epi32(uf_rescaled_as(form, v0, block, 0), uf_rescaled_as(form, v1, block, 1));
+  return _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
 }
 
-#ifdef UF_X86_64
-// The bytes of 16 sums in the channels' order, those of two vectors.
-UF_INLINE uf_bytes uf_bytes_of_sums(uf_form form, uf_vector low, uf_vector high, const uf_block16 *block) {
-  const __m256i first = uf_rescaled_as(form, low, block, 0), second = uf_rescaled_as(form, high, block, 1);
-  const __m256i words = _mm256_packs_epi32(first, second);  // by halves of the vectors
-  const __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
-  return uf_clamped(_mm_shuffle_epi32(bytes, _MM_SHUFFLE(3, 1, 2, 0)), block);
+// The same where the vectors hold the channels in order.
+UF_INLINE uf_bytes uf_in_order(uf_bytes bytes) { return _mm_shuffle_epi32(bytes, _MM_SHUFFLE(3, 1, 2, 0)); }
+#else
+UF_INLINE uf_bytes uf_bytes_of_sums(uf_form form, uf_vector v0, uf_vector v1, uf_vector v2, uf_vector v3,
+                                    const uf_block16 *block) {
+  return uf_narrowed(uf_rescaled_as(form, v0, block, 0), uf_rescaled_as(form, v1, block, 1),
+                     uf_rescaled_as(form, v2, block, 2), uf_rescaled_as(form, v3, block, 3));
 }
 #endif
 
@@ -142,14 +147,12 @@ UF_INLINE uf_bytes uf_load_first(const uint8_t *x, int64_t count) {
 UF_INLINE void uf_store_first(uint8_t *out, uf_bytes bytes, int64_t count) {
   if (count >= UF_BLOCK_CHANNELS) {
     uf_store_bytes(out, bytes);
+  } else if (count == UF_BLOCK_CHANNELS / 2) {
+    uf_store_half(out, bytes);
   } else {
     uint8_t all[UF_BLOCK_CHANNELS];
     uf_store_bytes(all, bytes);
-    if (count == UF_BLOCK_CHANNELS / 2) {
-      memcpy(out, all, UF_BLOCK_CHANNELS / 2);  // frequent, and a single store
-    } else {
-      memcpy(out, all, (size_t)count);
-    }
+    memcpy(out, all, (size_t)count);
   }
 }
 

@@ -13,11 +13,6 @@ typedef struct {
   int64_t negative, positive;
 } uf_weight_sums;
 
-static inline void uf_add_weight(uf_weight_sums *sums, int8_t weight) {
-  sums->negative += weight < 0 ? weight : 0;
-  sums->positive += weight > 0 ? weight : 0;
-}
-
 enum { UF_SUMMED_AT_ONCE = 1 << 16 };  // weights whose sum fits 32 bits, of which a vector holds twice as many as of 64
 
 // Of `count` weights, `stride` apart.

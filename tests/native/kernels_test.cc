@@ -91,10 +91,7 @@ void add_linear(Case *test, const Shape &weight, int64_t outputs) {
 std::vector<int64_t> pair(int64_t a, int64_t b) { return {a, b}; }
 
 // A window of random geometry over an image; returns the output's rows and columns.
-Shape add_window(Case *test, const Shape &image, const Shape &kernel, bool pooling) {
-  auto &attributes = test->instruction.attributes;
-  const int64_t stride[] = {draw(1, 3), draw(1, 3)};
-  const int64_t dilation[] = {pooling ? 1 : draw(1, 2), pooling ? 1 : draw(1, 2)};
+Shape place_window(Case *test, const Shape &image, const Shape &kernel, const Shape &stride, const Shape &dilation) {
   std::vector<int64_t> padding(4);
   Shape places;
   for (size_t axis = 0; axis < 2; ++axis) {
@@ -104,9 +101,18 @@ Shape add_window(Case *test, const Shape &image, const Shape &kernel, bool pooli
     while (image[axis + 1] + padding[axis] + padding[axis + 2] < span) ++padding[axis + 2];
     places.push_back((image[axis + 1] + padding[axis] + padding[axis + 2] - span) / stride[axis] + 1);
   }
+  auto &attributes = test->instruction.attributes;
   attributes["stride"] = pair(stride[0], stride[1]);
   attributes["padding"] = padding;
-  if (!pooling) attributes["dilation"] = pair(dilation[0], dilation[1]);
+  attributes["dilation"] = pair(dilation[0], dilation[1]);
+  return places;
+}
+
+Shape add_window(Case *test, const Shape &image, const Shape &kernel, bool pooling) {
+  const Shape stride = {draw(1, 3), draw(1, 3)};
+  const Shape dilation = {pooling ? 1 : draw(1, 2), pooling ? 1 : draw(1, 2)};
+  const Shape places = place_window(test, image, kernel, stride, dilation);
+  if (pooling) test->instruction.attributes.erase("dilation");
   return places;
 }
 
@@ -174,50 +180,25 @@ Case depthwise_conv2d(int64_t channels) { return depthwise_of(image_of(channels)
 
 Case broad_depthwise_conv2d(int64_t channels) { return depthwise_of({draw(1, 2), 5, draw(20, 70), channels}); }
 
-// 3x3 at stride 2, which has a kernel of its own, on rows of several tiles.
-Case depthwise_stride2(int64_t channels) {
+Case square_depthwise(const Shape &image, int64_t kernel, const Shape &stride, const Shape &dilation) {
   Case test;
   test.is_signed = draw(0, 3) > 0;
-  const Shape image = {draw(1, 3), draw(2, 9), draw(2, 20), channels};
-  Shape places = add_window(&test, image, {3, 3}, false);
-  auto &attributes = test.instruction.attributes;
-  const auto padding = std::get<std::vector<int64_t>>(attributes["padding"]);
-  const int64_t stride[] = {draw(1, 2), 2};
-  attributes["stride"] = pair(stride[0], stride[1]);
-  attributes["dilation"] = pair(1, 1);
-  for (size_t axis = 0; axis < 2; ++axis) {
-    places[axis] = (image[axis + 1] + padding[axis] + padding[axis + 2] - 3) / stride[axis] + 1;
-  }
-  add_linear(&test, {3, 3, channels}, channels);
+  const Shape places = place_window(&test, image, {kernel, kernel}, stride, dilation);
+  add_linear(&test, {kernel, kernel, image[3]}, image[3]);
   test.inputs = {image};
-  test.output = {image[0], places[0], places[1], channels};
+  test.output = {image[0], places[0], places[1], image[3]};
   return test;
+}
+
+// 3x3 at stride 2, which has a kernel of its own, on rows of several tiles.
+Case depthwise_stride2(int64_t channels) {
+  return square_depthwise({draw(1, 3), draw(2, 9), draw(2, 20), channels}, 3, {draw(1, 2), 2}, {1, 1});
 }
 
 // 3x3 and 5x5 whose columns stand side by side, which have kernels of their own: any rows, images below the kernel too.
 Case depthwise_rows(int64_t channels) {
-  Case test;
-  test.is_signed = draw(0, 3) > 0;
-  const int64_t kernel = draw(0, 1) == 0 ? 3 : 5;
-  const Shape image = {draw(1, 3), draw(1, 9), draw(1, 20), channels};
-  const int64_t stride[] = {draw(1, 3), draw(1, 2)}, dilation[] = {draw(1, 3), 1};
-  std::vector<int64_t> padding(4);
-  Shape places;
-  for (size_t axis = 0; axis < 2; ++axis) {
-    const int64_t span = (kernel - 1) * dilation[axis] + 1;
-    padding[axis] = draw(0, kernel - 1);
-    padding[axis + 2] = draw(0, kernel - 1);
-    while (image[axis + 1] + padding[axis] + padding[axis + 2] < span) ++padding[axis + 2];
-    places.push_back((image[axis + 1] + padding[axis] + padding[axis + 2] - span) / stride[axis] + 1);
-  }
-  auto &attributes = test.instruction.attributes;
-  attributes["stride"] = pair(stride[0], stride[1]);
-  attributes["dilation"] = pair(dilation[0], dilation[1]);
-  attributes["padding"] = padding;
-  add_linear(&test, {kernel, kernel, channels}, channels);
-  test.inputs = {image};
-  test.output = {image[0], places[0], places[1], channels};
-  return test;
+  return square_depthwise({draw(1, 3), draw(1, 9), draw(1, 20), channels}, draw(0, 1) == 0 ? 3 : 5,
+                          {draw(1, 3), draw(1, 2)}, {draw(1, 3), 1});
 }
 
 Case fully_connected(int64_t channels) {

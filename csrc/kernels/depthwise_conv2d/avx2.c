@@ -5,7 +5,7 @@
 
 typedef int16_t weight_type;
 
-enum { PAIR_WEIGHTS = 2 * UF_BLOCK_CHANNELS, LOWERED = 0, LEAST_WEIGHT = INT8_MIN };
+enum { LOWERED = 0, LEAST_WEIGHT = INT8_MIN };
 
 static int weight_place(int channel, int tap) { return 2 * channel + tap; }
 
@@ -22,7 +22,7 @@ UF_INLINE uf_bytes run_block(const uint8_t *const *taps, int64_t channel, int64_
     low = _mm256_add_epi32(low, _mm256_madd_epi16(first, _mm256_load_si256(weights)));
     high = _mm256_add_epi32(high, _mm256_madd_epi16(second, _mm256_load_si256(weights + 1)));
   }
-  return uf_bytes_of_sums(block->form, low, high, block);
+  return uf_clamped(uf_in_order(uf_bytes_of_sums(block->form, low, high, block)), block);
 }
 
 #include "pairs.h"

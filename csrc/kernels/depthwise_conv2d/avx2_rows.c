@@ -2,78 +2,35 @@
 //
 // A column of the window, for 16 channels, is interleaved and widened once, two of its rows at a time, and multiplied
 // for each output that it is a column of. So the sums of as many outputs as overlap are under way; the oldest one is
-// finished, and the others take its place. A block is a uf_block16 and its weights [pairs of rows][kernel_w][16][2].
+// finished, and the others take its place. The weights of a block are [pairs of rows][kernel_w][16][2].
 
 #include <string.h>
 
 #include "../block16.h"
 
-enum { MOST_ROWS = 6, PAIR_WEIGHTS = 2 * UF_BLOCK_CHANNELS };
+typedef int16_t weight_type;
 
-typedef struct {
-  const uf_window *window;
-  const uf_tensor *input, *output;
-  int32_t channels, blocks;
-  int32_t pairs;        // of rows of the window
-  size_t margin_bytes;  // of zero points, at the start of the packed memory
-  size_t block_bytes;
-} rows_plan;
+enum { MOST_ROWS = 6, LOWERED = 0, LEAST_WEIGHT = INT8_MIN };
 
-static rows_plan make_plan(const uf_node *node) {
-  const uf_window *window = &node->params.linear.window;
-  rows_plan plan = {.window = window, .input = node->inputs[0], .output = node->output};
-  plan.channels = plan.output->shape[3];
-  plan.blocks = (plan.channels + UF_BLOCK_CHANNELS - 1) / UF_BLOCK_CHANNELS;
-  plan.pairs = (window->kernel_h + 1) / 2;
-  plan.margin_bytes = UF_ALIGNMENT;  // 16 are read, whatever the channel
-  plan.block_bytes = sizeof(uf_block16) + (size_t)(plan.pairs * window->kernel_w) * PAIR_WEIGHTS * sizeof(int16_t);
-  return plan;
+static int weight_place(int channel, int row) { return 2 * channel + row; }
+
+static int32_t row_pairs(const uf_window *window) { return (window->kernel_h + 1) / 2; }
+
+static int32_t pairs_of(const uf_window *window) { return row_pairs(window) * window->kernel_w; }
+
+// A pair is of two rows of a column.
+static int32_t half_of(const uf_window *window, int32_t tap) {
+  const int32_t row = tap / window->kernel_w, column = tap % window->kernel_w;
+  return 2 * (row / 2 * window->kernel_w + column) + row % 2;
 }
+
+#include "packed_pairs.h"
 
 static bool supports(const uf_node *node) {
-  const uf_linear *linear = &node->params.linear;
-  const uf_window *window = &linear->window;
+  const uf_window *window = &node->params.linear.window;
   const int32_t kernel = window->kernel_h, stride = window->stride_w;
-  return linear->weight_zero_point == 0 && node->output->shape[3] == node->inputs[0]->shape[3] &&
-         window->kernel_w == kernel && (kernel == 3 || kernel == 5) && (stride == 1 || stride == 2) &&
+  return is_plain(node) && window->kernel_w == kernel && (kernel == 3 || kernel == 5) && (stride == 1 || stride == 2) &&
          window->dilation_w == 1;
-}
-
-// --- At load. ---
-
-static size_t packed_size(const uf_node *node) {
-  const rows_plan plan = make_plan(node);
-  return plan.margin_bytes + (size_t)plan.blocks * plan.block_bytes;
-}
-
-static int lane_channel(int vector, int lane) { return UF_LANES * vector + lane; }
-
-static void pack_block(const rows_plan *plan, const uf_linear *linear, int32_t block, uint8_t *packed) {
-  const int32_t first = block * UF_BLOCK_CHANNELS, left = plan->channels - first;
-  const int count = left < UF_BLOCK_CHANNELS ? left : UF_BLOCK_CHANNELS;
-  const int32_t kernel_h = plan->window->kernel_h, kernel_w = plan->window->kernel_w;
-  uf_weight_sums sums[UF_BLOCK_CHANNELS];
-  int16_t *weights = (int16_t *)(packed + sizeof(uf_block16));
-  for (int c = 0; c < count; ++c) {
-    const int8_t *weight = linear->weight + first + c;
-    for (int32_t i = 0; i < kernel_h; ++i) {
-      for (int32_t j = 0; j < kernel_w; ++j) {
-        weights[(i / 2 * kernel_w + j) * PAIR_WEIGHTS + 2 * c + i % 2] =
-            weight[(int64_t)(i * kernel_w + j) * plan->channels];
-      }
-    }
-    sums[c] = uf_sum_weights(weight, (int64_t)kernel_h * kernel_w, plan->channels);
-  }
-  uf_pack_block16(linear, first, count, sums, 0, lane_channel, (uf_block16 *)packed);
-}
-
-static void pack(const uf_node *node, void *packed) {
-  const rows_plan plan = make_plan(node);
-  uint8_t *blocks = (uint8_t *)packed + plan.margin_bytes;
-  memset(packed, node->params.linear.input_zero_point, plan.margin_bytes);
-  for (int32_t block = 0; block < plan.blocks; ++block) {
-    pack_block(&plan, &node->params.linear, block, blocks + (size_t)block * plan.block_bytes);
-  }
 }
 
 // --- Running. ---
@@ -102,8 +59,8 @@ typedef struct {
 } row_kind;
 
 UF_INLINE void store_sums(const sums16 *sums, const row_task *task, const row_kind *kind, int32_t at) {
-  const uf_bytes bytes = uf_bytes_of_sums(kind->form, sums->low, sums->high, task->block);
-  uf_store_first(task->out + at * task->out_stride, bytes, kind->channels);
+  const uf_bytes bytes = uf_in_order(uf_bytes_of_sums(kind->form, sums->low, sums->high, task->block));
+  uf_store_first(task->out + at * task->out_stride, uf_clamped(bytes, task->block), kind->channels);
 }
 
 // The sums of the outputs that share a column, the oldest first. Named ones and constant conditions: gcc keeps these in
@@ -183,13 +140,13 @@ static void run_5x5(const row_task *task) { run_row(task, 5, 1); }
 static void run_5x5_stride2(const row_task *task) { run_row(task, 5, 2); }
 
 // Points at the rows under output row `row` of all samples.
-static void point_at_rows(const rows_plan *plan, int64_t row, int32_t channel, row_task *task) {
+static void point_at_rows(const depthwise_plan *plan, int64_t row, int32_t channel, row_task *task) {
   const uf_window *window = plan->window;
   const uf_tensor *input = plan->input;
   const int64_t sample = row / plan->output->shape[1];
   const int64_t first = row % plan->output->shape[1] * window->stride_h - window->pad_top;
   const uint8_t *image = input->data + sample * uf_volume(input, 1, 4) + channel;
-  for (int32_t i = 0; i < 2 * plan->pairs; ++i) {
+  for (int32_t i = 0; i < 2 * row_pairs(window); ++i) {
     const int32_t within = i < window->kernel_h ? i : window->kernel_h - 1;  // the last one's second weights are zero
     const int64_t at = first + (int64_t)within * window->dilation_h;
     const bool inside = at >= 0 && at < input->shape[1];
@@ -200,7 +157,7 @@ static void point_at_rows(const rows_plan *plan, int64_t row, int32_t channel, r
 
 // Threads share rows of blocks.
 static void run(const uf_node *node, int thread, int threads) {
-  const rows_plan plan = make_plan(node);
+  const depthwise_plan plan = make_plan(node);
   const uf_window *window = plan.window;
   const int64_t rows = (int64_t)plan.output->shape[0] * plan.output->shape[1];
   const uf_range share = uf_share(rows * plan.blocks, 1, thread, threads);

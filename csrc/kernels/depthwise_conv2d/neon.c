@@ -5,7 +5,7 @@
 
 typedef int8_t weight_type;
 
-enum { PAIR_WEIGHTS = 2 * UF_BLOCK_CHANNELS, LOWERED = 128, LEAST_WEIGHT = -INT8_MAX };
+enum { LOWERED = 128, LEAST_WEIGHT = -INT8_MAX };
 
 static int weight_place(int channel, int tap) { return UF_BLOCK_CHANNELS * tap + channel; }
 
@@ -18,7 +18,7 @@ UF_INLINE uf_bytes run_block(const uint8_t *const *taps, int64_t channel, int64_
                              const uf_block16 *block) {
   const int8_t *weights = (const int8_t *)(block + 1);
   int32x4_t v0 = vdupq_n_s32(0), v1 = v0, v2 = v0, v3 = v0;
-  for (int pair = 0; pair < pairs; ++pair, weights += PAIR_WEIGHTS) {
+  for (int pair = 0; pair < pairs; ++pair, weights += 2 * UF_BLOCK_CHANNELS) {
     const int8x16_t a = signed_bytes(taps[2 * pair] + channel, count);
     const int8x16_t b = signed_bytes(taps[2 * pair + 1] + channel, count);
     const int8x16_t first = vld1q_s8(weights), second = vld1q_s8(weights + UF_BLOCK_CHANNELS);
@@ -29,9 +29,7 @@ UF_INLINE uf_bytes run_block(const uint8_t *const *taps, int64_t channel, int64_
     v2 = vaddw_s16(v2, vget_low_s16(high));
     v3 = vaddw_high_s16(v3, high);
   }
-  const uf_bytes bytes = uf_narrowed(uf_rescaled(v0, block, 0), uf_rescaled(v1, block, 1), uf_rescaled(v2, block, 2),
-                                     uf_rescaled(v3, block, 3));
-  return uf_clamped(bytes, block);
+  return uf_clamped(uf_bytes_of_sums(block->form, v0, v1, v2, v3, block), block);
 }
 
 #include "pairs.h"

@@ -119,8 +119,7 @@ UF_INLINE void dot_row(row_type *acc, const uint8_t *x, const row_type *weights)
 
 // The 16 bytes of a row, not clamped.
 UF_INLINE uf_bytes row_bytes(const row_type *row, const uf_block16 *block, uf_form form) {
-  return uf_narrowed(uf_rescaled_as(form, row->v0, block, 0), uf_rescaled_as(form, row->v1, block, 1),
-                     uf_rescaled_as(form, row->v2, block, 2), uf_rescaled_as(form, row->v3, block, 3));
+  return uf_bytes_of_sums(form, row->v0, row->v1, row->v2, row->v3, block);
 }
 
 #include "blocks.h"

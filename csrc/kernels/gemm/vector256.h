@@ -84,9 +84,7 @@ UF_INLINE void widen_run(const uint8_t *x, int64_t depth, int16_t *words) {
 
 // The 16 bytes of a row, in the channels' order, not clamped.
 UF_INLINE uf_bytes row_bytes(const row_type *row, const uf_block16 *block, uf_form form) {
-  const __m256i words =
-      _mm256_packs_epi32(uf_rescaled_as(form, row->v0, block, 0), uf_rescaled_as(form, row->v1, block, 1));
-  return _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  return uf_bytes_of_sums(form, row->v0, row->v1, block);
 }
 
 #include "blocks.h"
