@@ -3,6 +3,7 @@
 #ifndef UNFLOAT_ENGINE_BUFFER_H_
 #define UNFLOAT_ENGINE_BUFFER_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -23,7 +24,7 @@ class Buffer {
  public:
   Buffer() = default;
   explicit Buffer(size_t size, size_t more = 0) : size_(size) {
-    size < kHugePage ? allocate(more) : allocate_huge(more);
+    size < kHugePage / 2 ? allocate(more) : allocate_huge(more);
   }
   Buffer(const void *data, size_t size) : Buffer(size) {
     if (size > 0) std::memcpy(bytes_, data, size);
@@ -44,14 +45,17 @@ class Buffer {
   }
 
   // Begins at a huge page's address and lies in such pages where the system has some: fewer misses of the address
-  // cache, and prefetchers, which stop at a page's end, run on. What nobody writes takes no memory.
+  // cache, prefetchers, which stop at a page's end, run on, and first touches of 4 KiB each, which were a tenth of a
+  // start, are few. The last page is a small one's heap where less than half of it would be used. What nobody writes
+  // takes no memory.
   void allocate_huge(size_t more) {
-    memory_.reset(std::calloc(size_ + UF_SLACK + more + kHugePage, 1));
+    const size_t huge = (size_ + UF_SLACK + kHugePage / 2) / kHugePage * kHugePage;
+    memory_.reset(std::calloc(std::max(size_ + UF_SLACK + more, huge) + kHugePage, 1));
     if (memory_ == nullptr) throw std::bad_alloc();
     const auto address = reinterpret_cast<uintptr_t>(memory_.get());
     bytes_ = static_cast<uint8_t *>(memory_.get()) + (kHugePage - address % kHugePage) % kHugePage;
 #ifdef MADV_HUGEPAGE
-    madvise(bytes_, size_ / kHugePage * kHugePage, MADV_HUGEPAGE);  // advice, which may be refused
+    madvise(bytes_, huge, MADV_HUGEPAGE);  // advice, which may be refused
 #endif
   }
 

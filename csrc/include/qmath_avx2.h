@@ -16,9 +16,9 @@
 
 // Constants of 8 channels; 64-bit ones are split into [0] the even lanes and [1] the odd lanes.
 typedef struct {
-  uint32_t factor[8];
-  int32_t addend[8];
+  uint64_t factor[2][4];
   int64_t right[2][4];
+  int32_t addend[8];
   uint32_t bend[8];  // accumulator + offset below it: the accumulator is negative, and bent channels add these
   int32_t bend_offset[8];
   int32_t bend_addend[8];
@@ -36,9 +36,9 @@ typedef struct {
 } qmath_exact8;
 
 static inline void qmath_absorbed8_set(qmath_absorbed8 *lanes, int lane, const qmath_absorbed *absorbed, int bits) {
-  lanes->factor[lane] = (uint32_t)absorbed->factor;
-  lanes->addend[lane] = (int32_t)absorbed->addend;
+  lanes->factor[lane & 1][lane >> 1] = absorbed->factor;
   lanes->right[lane & 1][lane >> 1] = bits;
+  lanes->addend[lane] = (int32_t)absorbed->addend;
   lanes->bend[lane] = (uint32_t)absorbed->offset;
   lanes->bend_offset[lane] = (int32_t)(absorbed->negative_offset - absorbed->offset);
   lanes->bend_addend[lane] = (int32_t)(absorbed->negative_addend - absorbed->addend);
@@ -66,9 +66,8 @@ QMATH_INLINE __m256i qmath_merge8(__m256i even, __m256i odd) {
 // Accumulators that started with `offset` added to 32-bit results, zero point included, not clamped. What is shifted is
 // not negative.
 QMATH_INLINE __m256i qmath_rescale_absorbed8(__m256i accumulator, const qmath_absorbed8 *lanes) {
-  const __m256i factor = qmath_load8(lanes->factor);
-  const __m256i even = _mm256_mul_epu32(accumulator, factor);
-  const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(accumulator, 32), _mm256_srli_epi64(factor, 32));
+  const __m256i even = _mm256_mul_epu32(accumulator, qmath_load8(lanes->factor[0]));
+  const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(accumulator, 32), qmath_load8(lanes->factor[1]));
   const __m256i merged = qmath_merge8(_mm256_srlv_epi64(even, qmath_load8(lanes->right[0])),
                                       _mm256_srlv_epi64(odd, qmath_load8(lanes->right[1])));
   return _mm256_add_epi32(merged, qmath_load8(lanes->addend));

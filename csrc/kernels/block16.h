@@ -36,7 +36,7 @@ typedef struct {
     uf_absorbed_lanes absorbed[UF_BLOCK_VECTORS];
     uf_exact_lanes exact[UF_BLOCK_VECTORS];
   } rescale;
-  _Alignas(UF_ALIGNMENT) uf_form form;
+  _Alignas(UF_ALIGNMENT) uf_form form;  // UF_ABSORBED: and the clamp is that of bytes; or UF_BENT serves
   uint8_t clamp_min, clamp_max;
 } uf_block16;
 
@@ -51,6 +51,8 @@ static inline void uf_pack_block16(const uf_linear *linear, int64_t first, int c
   block->form = uf_absorb_all(channels, count, 0, absorbed);
   block->clamp_min = (uint8_t)linear->output.clamp_min;
   block->clamp_max = (uint8_t)linear->output.clamp_max;
+  const bool clamps = linear->output.clamp_min > 0 || linear->output.clamp_max < UINT8_MAX;
+  if (block->form == UF_ABSORBED && clamps) block->form = UF_BENT;
   for (int i = 0; i < UF_BLOCK_CHANNELS; ++i) {
     const int vector = i / UF_LANES, lane = i % UF_LANES, c = lane_channel(vector, lane);
     if (c >= count) continue;
@@ -73,7 +75,8 @@ UF_INLINE uf_vector uf_started(uf_vector sum, const uf_block16 *block, int vecto
   return _mm256_add_epi32(sum, qmath_load8(block->start[vector]));
 }
 
-UF_INLINE uf_bytes uf_clamped(uf_bytes bytes, const uf_block16 *block) {
+UF_INLINE uf_bytes uf_clamped(uf_form form, uf_bytes bytes, const uf_block16 *block) {
+  if (form == UF_ABSORBED) return bytes;
   const uf_bytes raised = _mm_max_epu8(bytes, _mm_set1_epi8((char)block->clamp_min));
   return _mm_min_epu8(raised, _mm_set1_epi8((char)block->clamp_max));
 }
@@ -89,7 +92,8 @@ UF_INLINE uf_vector uf_started(uf_vector sum, const uf_block16 *block, int vecto
   return vaddq_s32(sum, vld1q_s32(block->start[vector]));
 }
 
-UF_INLINE uf_bytes uf_clamped(uf_bytes bytes, const uf_block16 *block) {
+UF_INLINE uf_bytes uf_clamped(uf_form form, uf_bytes bytes, const uf_block16 *block) {
+  if (form == UF_ABSORBED) return bytes;
   return vminq_u8(vmaxq_u8(bytes, vdupq_n_u8(block->clamp_min)), vdupq_n_u8(block->clamp_max));
 }
 

@@ -22,7 +22,7 @@ UF_INLINE uf_bytes run_block(const uint8_t *const *taps, int64_t channel, int64_
     low = _mm256_add_epi32(low, _mm256_madd_epi16(first, _mm256_load_si256(weights)));
     high = _mm256_add_epi32(high, _mm256_madd_epi16(second, _mm256_load_si256(weights + 1)));
   }
-  return uf_clamped(uf_in_order(uf_bytes_of_sums(block->form, low, high, block)), block);
+  return uf_clamped(block->form, uf_in_order(uf_bytes_of_sums(block->form, low, high, block)), block);
 }
 
 #include "pairs.h"

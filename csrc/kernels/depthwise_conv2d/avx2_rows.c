@@ -10,7 +10,7 @@
 
 typedef int16_t weight_type;
 
-enum { MOST_ROWS = 6, LOWERED = 0, LEAST_WEIGHT = INT8_MIN };
+enum { MOST_ROWS = 5, LOWERED = 0, LEAST_WEIGHT = INT8_MIN };
 
 static int weight_place(int channel, int row) { return 2 * channel + row; }
 
@@ -37,7 +37,7 @@ static bool supports(const uf_node *node) {
 
 // An output row of 16 channels.
 typedef struct {
-  const uint8_t *rows[MOST_ROWS];  // of the input, at its first column, or zero points; an odd one twice
+  const uint8_t *rows[MOST_ROWS];  // of the input, at its first column, or zero points
   int64_t step[MOST_ROWS];         // bytes from one column to the next, 0 for zero points
   const uint8_t *outside;
   int32_t width, pad;  // of the input
@@ -60,7 +60,7 @@ typedef struct {
 
 UF_INLINE void store_sums(const sums16 *sums, const row_task *task, const row_kind *kind, int32_t at) {
   const uf_bytes bytes = uf_in_order(uf_bytes_of_sums(kind->form, sums->low, sums->high, task->block));
-  uf_store_first(task->out + at * task->out_stride, uf_clamped(bytes, task->block), kind->channels);
+  uf_store_first(task->out + at * task->out_stride, uf_clamped(kind->form, bytes, task->block), kind->channels);
 }
 
 // The sums of the outputs that share a column, the oldest first. Named ones and constant conditions: gcc keeps these in
@@ -74,20 +74,38 @@ UF_INLINE void add_pair(sums16 *sums, __m256i first, __m256i second, const __m25
   sums->high = _mm256_add_epi32(sums->high, _mm256_madd_epi16(second, _mm256_load_si256(weights + 1)));
 }
 
+// A row's bytes as pairs of words, the second one 0.
+UF_INLINE void widen_row(const uint8_t *x, int64_t channels, __m256i *first, __m256i *second) {
+  const bool whole = channels == UF_BLOCK_CHANNELS;
+  const __m128i low = whole ? uf_load_half(x) : uf_load_first(x, channels);
+  *first = _mm256_cvtepu8_epi32(low);
+  *second = _mm256_cvtepu8_epi32(whole ? uf_load_half(x + UF_LANES) : _mm_unpackhi_epi64(low, low));
+}
+
+// The bytes of two rows as pairs of words.
+UF_INLINE void interleave_rows(const uint8_t *above, const uint8_t *below, int64_t channels, __m256i *first,
+                               __m256i *second) {
+  const __m128i a = uf_load_first(above, channels), b = uf_load_first(below, channels);
+  *first = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(a, b));
+  *second = _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(a, b));
+}
+
 // Adds a column of the input, which is the window's column `newest` + stride * (live - 1 - i) for sum i of `live`.
 UF_INLINE void add_column(live_sums *sums, const row_task *task, const row_kind *kind, int32_t column, int live,
                           int newest) {
   const int stride = kind->stride;
   const int32_t x = column - task->pad;
   const bool inside = (uint32_t)x < (uint32_t)task->width;
-  for (int pair = 0; pair < (kind->kernel + 1) / 2; ++pair) {
-    const int row = 2 * pair;
+  for (int row = 0; row < kind->kernel; row += 2) {
     const uint8_t *above = inside ? task->rows[row] + x * task->step[row] : task->outside;
-    const uint8_t *below = inside ? task->rows[row + 1] + x * task->step[row + 1] : task->outside;
-    const __m128i a = uf_load_first(above, kind->channels), b = uf_load_first(below, kind->channels);
-    const __m256i first = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(a, b));
-    const __m256i second = _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(a, b));
-    const __m256i *weights = (const __m256i *)(task->block + 1) + 2 * pair * kind->kernel;
+    __m256i first, second;
+    if (row + 1 < kind->kernel) {
+      const uint8_t *below = inside ? task->rows[row + 1] + x * task->step[row + 1] : task->outside;
+      interleave_rows(above, below, kind->channels, &first, &second);
+    } else {
+      widen_row(above, kind->channels, &first, &second);
+    }
+    const __m256i *weights = (const __m256i *)(task->block + 1) + row * kind->kernel;
     add_pair(&sums->s0, first, second, weights + 2 * (newest + stride * (live - 1)));
     if (live > 1) add_pair(&sums->s1, first, second, weights + 2 * (newest + stride * (live - 2)));
     if (live > 2) add_pair(&sums->s2, first, second, weights + 2 * (newest + stride * (live - 3)));
@@ -110,7 +128,8 @@ UF_INLINE void move_up(live_sums *sums, int live) {
   sums->s4 = no_sums();
 }
 
-UF_INLINE void run_kind(const row_task *task, row_kind kind) {
+UF_INLINE void run_kind(const row_task *given, row_kind kind) {
+  const row_task own = *given, *task = &own;  // which no store of bytes can change
   const int live = (kind.kernel + kind.stride - 1) / kind.stride;
   live_sums sums = {no_sums(), no_sums(), no_sums(), no_sums(), no_sums()};
   sums16 finished = no_sums();  // stored a step later, so that the rescaling does not wait for a column
@@ -146,9 +165,8 @@ static void point_at_rows(const depthwise_plan *plan, int64_t row, int32_t chann
   const int64_t sample = row / plan->output->shape[1];
   const int64_t first = row % plan->output->shape[1] * window->stride_h - window->pad_top;
   const uint8_t *image = input->data + sample * uf_volume(input, 1, 4) + channel;
-  for (int32_t i = 0; i < 2 * row_pairs(window); ++i) {
-    const int32_t within = i < window->kernel_h ? i : window->kernel_h - 1;  // the last one's second weights are zero
-    const int64_t at = first + (int64_t)within * window->dilation_h;
+  for (int32_t i = 0; i < window->kernel_h; ++i) {
+    const int64_t at = first + (int64_t)i * window->dilation_h;
     const bool inside = at >= 0 && at < input->shape[1];
     task->rows[i] = inside ? image + at * input->shape[2] * plan->channels : task->outside;
     task->step[i] = inside ? plan->channels : 0;

@@ -29,7 +29,7 @@ UF_INLINE uf_bytes run_block(const uint8_t *const *taps, int64_t channel, int64_
     v2 = vaddw_s16(v2, vget_low_s16(high));
     v3 = vaddw_high_s16(v3, high);
   }
-  return uf_clamped(uf_bytes_of_sums(block->form, v0, v1, v2, v3, block), block);
+  return uf_clamped(block->form, uf_bytes_of_sums(block->form, v0, v1, v2, v3, block), block);
 }
 
 #include "pairs.h"

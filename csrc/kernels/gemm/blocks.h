@@ -137,9 +137,9 @@ UF_INLINE void run_tile(const tile_task *task, int rows, uf_form form) {
 #undef DOT_ROW
     }
   }
-#define STORE_ROW(i)                                                                                               \
-  uf_store_first(task->out + (i) * task->out_stride, uf_clamped(row_bytes(&r##i, task->block, form), task->block), \
-                 task->channels)
+#define STORE_ROW(i)                                 \
+  uf_store_first(task->out + (i) * task->out_stride, \
+                 uf_clamped(form, row_bytes(&r##i, task->block, form), task->block), task->channels)
   EACH_ROW(rows, STORE_ROW);
 #undef STORE_ROW
 }
