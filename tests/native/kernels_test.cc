@@ -150,6 +150,22 @@ Case square_conv2d(const Shape &image, int64_t outputs, int64_t size, int64_t st
 
 Case pointwise_conv2d(const Shape &image, int64_t outputs) { return square_conv2d(image, outputs, 1, 1); }
 
+// Windows of 3x3 at stride 1 under any padding, and depths that Winograd's form takes.
+Case plain_windows(const Shape &image, int64_t outputs) {
+  Case test;
+  test.is_signed = true;
+  const Shape kernel = {3, 3}, places = place_window(&test, image, kernel, {1, 1}, {1, 1});
+  test.instruction.attributes["groups"] = int64_t{1};
+  add_linear(&test, {outputs, kernel[0], kernel[1], image[3]}, outputs);
+  test.inputs = {image};
+  test.output = {image[0], places[0], places[1], outputs};
+  return test;
+}
+
+Case plain_windows(int64_t channels) {
+  return plain_windows({draw(1, 2), draw(5, 14), draw(5, 14), 16 * (channels % 5 + 1)}, draw(16, 70));
+}
+
 // So few pixels and so many channels that threads share the channels.
 Case wide_conv2d(int64_t channels) { return pointwise_conv2d({1, draw(1, 3), draw(1, 3), channels}, draw(520, 600)); }
 
@@ -645,6 +661,16 @@ Case deep_conv2d() {
   return test;
 }
 
+// The greatest sums that Winograd's form may meet.
+Case deep_windows() {
+  Case test = plain_windows({1, 8, 8, 1024}, 64);
+  const Shape weight = test.instruction.constants["weight"].shape;
+  add_constant<int8_t>(&test, "weight", DType::kInt8, weight, INT8_MIN, INT8_MIN);
+  add_constant<int8_t>(&test, "shift", DType::kInt8, {64}, -22, -20);
+  test.least_byte = 250;
+  return test;
+}
+
 Case deep_fully_connected() {
   Case test = deep({1, kDeep});
   test.inputs = {{2, kDeep}};
@@ -661,6 +687,7 @@ const std::vector<std::pair<std::string, std::function<Case(int64_t)>>> kMakers 
     {"conv2d", wide_conv2d},
     {"conv2d", long_conv2d},
     {"conv2d", broad_conv2d},
+    {"conv2d", [](int64_t channels) { return plain_windows(channels); }},
     {"depthwise_conv2d", depthwise_conv2d},
     {"depthwise_conv2d", broad_depthwise_conv2d},
     {"depthwise_conv2d", depthwise_stride2},
@@ -858,9 +885,11 @@ int main(int argc, char **argv) {
       check("fully_connected", on_nibbles(fully_connected(channels)));
       check_residual(conv2d(channels));
       check_residual(wide_conv2d(channels));
+      check_residual(plain_windows(channels));
     }
   }
   check("conv2d", deep_conv2d());
+  check("conv2d", deep_windows());
   check("fully_connected", deep_fully_connected());
   check("conv2d", deep_words(deep_conv2d(), 1));
   check("fully_connected", deep_words(deep_fully_connected(), 1));

@@ -17,6 +17,8 @@
 // A packed block is a uf_block16 and its weights [taps][steps][16 * STEP_DEPTH], depth padded with zeros; blocks begin
 // at multiples of UF_ALIGNMENT.
 
+#include "each_row.h"
+
 #ifdef UF_WIDENS
 enum { ONE_RUN = 1 };  // a row is one run: its taps are joined when they are widened
 #else
@@ -85,17 +87,6 @@ typedef struct {
   uint8_t *out;
   int64_t out_stride, channels;  // channels to be stored
 } tile_task;
-
-// A statement for each row of a tile; the conditions are constants.
-#define EACH_ROW(rows, DO)                  \
-  do {                                      \
-    DO(0);                                  \
-    if (TILE_ROWS > 1 && (rows) > 1) DO(1); \
-    if (TILE_ROWS > 2 && (rows) > 2) DO(2); \
-    if (TILE_ROWS > 3 && (rows) > 3) DO(3); \
-    if (TILE_ROWS > 4 && (rows) > 4) DO(4); \
-    if (TILE_ROWS > 5 && (rows) > 5) DO(5); \
-  } while (0)
 
 UF_INLINE void run_tile(const tile_task *task, int rows, uf_form form) {
   row_type r0 = no_row(), r1 = r0, r2 = r0, r3 = r0, r4 = r0, r5 = r0;

@@ -4,8 +4,8 @@
 // Without UF_DOT4, pairs of 16-bit products are added in 32 bits (products of bytes would be added in 16, which
 // saturate): inputs are widened once for all output channels, weights when they are loaded.
 
-#include "../block16.h"
 #include "gemm.h"
+#include "row256.h"
 
 #ifdef UF_DOT4
 enum { STEP_DEPTH = 4 };
@@ -16,23 +16,7 @@ enum { STEP_DEPTH = 2 };
 
 enum { TILE_ROWS = 6, LOWERED = 0, LEAST_WEIGHT = INT8_MIN };
 
-// Packing two vectors of 32-bit numbers to bytes brings their 128-bit halves together. So the first vector holds the
-// channels 0 to 3 and 8 to 11, the second the others.
-static int lane_channel(int vector, int lane) { return 4 * vector + lane % 4 + lane / 4 * 8; }
-
-static int weight_place(int channel, int k) {
-  const int vector = channel / 4 % 2, lane = channel % 4 + channel / 8 * 4;
-  return (UF_LANES * vector + lane) * STEP_DEPTH + k;
-}
-
-typedef struct {
-  __m256i v0, v1;
-} row_type;
-
-UF_INLINE row_type no_row(void) {
-  const row_type row = {_mm256_setzero_si256(), _mm256_setzero_si256()};
-  return row;
-}
+static int weight_place(int channel, int k) { return channel_lane(channel) * STEP_DEPTH + k; }
 
 UF_INLINE row_type load_weights(const void *w) {
 #ifdef UF_DOT4
@@ -47,21 +31,14 @@ UF_INLINE row_type load_weights(const void *w) {
 
 // One step of a row, whose inputs are at x.
 UF_INLINE void dot_row(row_type *acc, const uint8_t *x, const row_type *weights) {
-  int32_t inputs;
-  memcpy(&inputs, x, sizeof inputs);
-  const __m256i a = _mm256_set1_epi32(inputs);
+  const __m256i inputs = broadcast4(x);
 #ifdef UF_DOT4
-  acc->v0 = UF_DOT4(acc->v0, a, weights->v0);
-  acc->v1 = UF_DOT4(acc->v1, a, weights->v1);
+  acc->v0 = UF_DOT4(acc->v0, inputs, weights->v0);
+  acc->v1 = UF_DOT4(acc->v1, inputs, weights->v1);
 #else
-  acc->v0 = _mm256_add_epi32(acc->v0, _mm256_madd_epi16(a, weights->v0));
-  acc->v1 = _mm256_add_epi32(acc->v1, _mm256_madd_epi16(a, weights->v1));
+  add_pairs(acc, inputs, weights);
 #endif
 }
-
-// Where to read is not known before the accumulator is: gcc would load the inputs of all rows first, and spill
-// accumulators for them.
-#define NEXT_ROW(at, row) __asm__("" : "+r"(at), "+x"((row).v0), "+x"((row).v1))
 
 #ifdef UF_WIDENS
 // Reads up to three bytes behind the run, and writes as many words.
@@ -81,10 +58,5 @@ UF_INLINE void widen_run(const uint8_t *x, int64_t depth, int16_t *words) {
   }
 }
 #endif
-
-// The 16 bytes of a row, in the channels' order, not clamped.
-UF_INLINE uf_bytes row_bytes(const row_type *row, const uf_block16 *block, uf_form form) {
-  return uf_bytes_of_sums(form, row->v0, row->v1, block);
-}
 
 #include "blocks.h"

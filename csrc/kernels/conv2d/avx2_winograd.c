@@ -1,0 +1,404 @@
+// Convolution of 3x3 windows at stride 1 by Winograd's F(2x2, 3x3) (C11, AVX2): 16 multiplications where four outputs
+// take 36, in integers and exact.
+//
+// Of an image's square of 4x4 inputs d and a window's weights g, four outputs are A' [(G g G') * (B' d B)] A, with *
+// element by element,
+//
+//     B' = | 1  0 -1  0 |    2 G = | 2  0  0 |    A' = | 1  1  1  0 |
+//          | 0  1  1  0 |          | 1  1  1 |         | 0  1 -1 -1 |
+//          | 0 -1  1  0 |          | 1 -1  1 |
+//          | 0  1  0 -1 |          | 0  0  2 |
+//
+// Twice G, twice used, makes whole numbers and sums four times as great, which a shift takes back. Words hold both
+// sides: B' d B lies in [-510, 1020], 4 G g G' in [-1152, 1152]. So each of the 16 places of the square is a matrix
+// product of words over the input channels, whose rows are squares.
+//
+// A packed block is a uf_block16 and its weights [16 places][depth / 2][16][2]. Zero points go before the blocks, for
+// padding to point to.
+
+#include <string.h>
+
+#include "../gemm/row256.h"
+
+enum { TILE_ROWS = 6 };
+
+#include "../gemm/each_row.h"
+
+enum {
+  SIDE = 4,  // of a square of inputs
+  PLACES = SIDE * SIDE,
+  OUTPUTS = 2,       // a side of a square of outputs
+  DEPTH_GRAIN = 16,  // input channels that are transformed at once
+  STEP_DEPTH = 2,
+  STEP_WEIGHTS = UF_BLOCK_CHANNELS * STEP_DEPTH,
+  MOST_WEIGHTS = 1 << 16,        // of a place: four times the memory of larger ones would be read for few squares
+  MOST_DEPTH = 1 << 10,          // four times the sums fit 32 bits
+  MOST_SQUARES = 8 * TILE_ROWS,  // that are transformed at once
+  SQUARES_BYTES = 320 << 10,     // which these should not exceed, to stay in the second cache
+};
+
+typedef struct {
+  const uf_window *window;
+  const uf_tensor *input, *output;
+  int64_t depth, channels, blocks;
+  int64_t square_rows, square_columns;  // of an image
+  int64_t row_bytes;                    // of a square's words at a place
+  int64_t squares;                      // that are transformed at once
+  size_t margin_bytes;                  // of zero points, at the start of the packed memory
+  size_t block_bytes;
+} winograd_plan;
+
+static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+static winograd_plan make_plan(const uf_node *node) {
+  winograd_plan plan = {.window = &node->params.linear.window, .input = node->inputs[0], .output = node->output};
+  plan.depth = plan.input->shape[3];
+  plan.channels = plan.output->shape[3];
+  plan.blocks = divide_up(plan.channels, UF_BLOCK_CHANNELS);
+  plan.square_rows = divide_up(plan.output->shape[1], OUTPUTS);
+  plan.square_columns = divide_up(plan.output->shape[2], OUTPUTS);
+  // An odd number of cache lines, lest the rows of a tile share their places.
+  plan.row_bytes = (divide_up(plan.depth * (int64_t)sizeof(int16_t), UF_ALIGNMENT) | 1) * UF_ALIGNMENT;
+  const int64_t fit = SQUARES_BYTES / (PLACES * plan.row_bytes) / TILE_ROWS * TILE_ROWS;
+  plan.squares = fit < TILE_ROWS ? TILE_ROWS : fit > MOST_SQUARES ? MOST_SQUARES : fit;
+  plan.margin_bytes = (size_t)divide_up(plan.depth, UF_ALIGNMENT) * UF_ALIGNMENT;
+  plan.block_bytes = sizeof(uf_block16) + (size_t)(PLACES * plan.depth * UF_BLOCK_CHANNELS) * sizeof(int16_t);
+  return plan;
+}
+
+// --- At load. ---
+
+static bool is_plain(const uf_linear *linear) {
+  const uf_window *window = &linear->window;
+  return linear->groups == 1 && linear->weight_zero_point == 0 && window->kernel_h == 3 && window->kernel_w == 3 &&
+         window->stride_h == 1 && window->stride_w == 1 && window->dilation_h == 1 && window->dilation_w == 1;
+}
+
+// Squares over an image's edges compute outputs that nobody wants, and transforming takes time too.
+static bool pays(const winograd_plan *plan) {
+  const int64_t wanted = (int64_t)plan->output->shape[1] * plan->output->shape[2];
+  const int64_t squares = plan->square_rows * plan->square_columns;
+  return squares >= 2 * TILE_ROWS && 3 * PLACES * squares <= 2 * 9 * wanted;
+}
+
+static bool supports(const uf_node *node) {
+  if (!is_plain(&node->params.linear)) return false;
+  const winograd_plan plan = make_plan(node);
+  return plan.depth % DEPTH_GRAIN == 0 && plan.depth <= MOST_DEPTH && plan.channels >= UF_BLOCK_CHANNELS &&
+         plan.depth * plan.channels <= MOST_WEIGHTS && pays(&plan);
+}
+
+static size_t packed_size(const uf_node *node) {
+  const winograd_plan plan = make_plan(node);
+  return plan.margin_bytes + (size_t)plan.blocks * plan.block_bytes;
+}
+
+// Three weights as four, by 2 G.
+static void transform_three(const int *g, int stride, int *out, int out_stride) {
+  const int sum = g[0] + g[2 * stride], middle = g[stride];
+  out[0] = 2 * g[0];
+  out[out_stride] = sum + middle;
+  out[2 * out_stride] = sum - middle;
+  out[3 * out_stride] = 2 * g[2 * stride];
+}
+
+// The weights of an output channel, [3][3][depth], to its lane.
+static void pack_channel(const int8_t *weight, int64_t depth, int lane, int16_t *packed) {
+  for (int64_t k = 0; k < depth; ++k) {
+    int window[9], columns[4 * 3], all[PLACES];
+    for (int tap = 0; tap < 9; ++tap) window[tap] = weight[tap * depth + k];
+    for (int j = 0; j < 3; ++j) transform_three(window + j, 3, columns + j, 3);
+    for (int i = 0; i < SIDE; ++i) transform_three(columns + 3 * i, 1, all + SIDE * i, 1);
+    int16_t *out = packed + k / STEP_DEPTH * STEP_WEIGHTS + STEP_DEPTH * lane + k % STEP_DEPTH;
+    for (int place = 0; place < PLACES; ++place, out += depth * UF_BLOCK_CHANNELS) *out = (int16_t)all[place];
+  }
+}
+
+static void pack(const uf_node *node, void *packed) {
+  const winograd_plan plan = make_plan(node);
+  const uf_linear *linear = &node->params.linear;
+  memset(packed, linear->input_zero_point, plan.margin_bytes);
+  for (int64_t index = 0; index < plan.blocks; ++index) {
+    uf_block16 *block = (uf_block16 *)((uint8_t *)packed + plan.margin_bytes + (size_t)index * plan.block_bytes);
+    uf_weight_sums sums[UF_BLOCK_CHANNELS];
+    const int64_t first = index * UF_BLOCK_CHANNELS, left = plan.channels - first;
+    const int count = left < UF_BLOCK_CHANNELS ? (int)left : UF_BLOCK_CHANNELS;
+    for (int c = 0; c < count; ++c) {
+      const int8_t *weight = linear->weight + (first + c) * 9 * plan.depth;
+      pack_channel(weight, plan.depth, channel_lane(c), (int16_t *)(block + 1));
+      sums[c] = uf_sum_weights(weight, 9 * plan.depth, 1);
+    }
+    uf_pack_block16(linear, first, count, sums, 0, lane_channel, block);
+  }
+}
+
+static size_t words_bytes(const winograd_plan *plan) { return (size_t)(PLACES * plan->squares * plan->row_bytes); }
+
+// Scratch holds the squares' words, [16 places][squares][row_bytes], and their sums with a block, [16][squares][16].
+static size_t scratch_size(const uf_node *node) {
+  const winograd_plan plan = make_plan(node);
+  return words_bytes(&plan) + (size_t)(PLACES * plan.squares * UF_BLOCK_CHANNELS) * sizeof(int32_t);
+}
+
+// --- Squares. ---
+
+// Where a square's outputs begin.
+typedef struct {
+  int64_t sample;
+  int32_t row, column;
+} square_place;
+
+static square_place place_of(const winograd_plan *plan, int64_t square) {
+  const int64_t row = square / plan->square_columns;
+  const square_place place = {row / plan->square_rows, (int32_t)(row % plan->square_rows) * OUTPUTS,
+                              (int32_t)(square % plan->square_columns) * OUTPUTS};
+  return place;
+}
+
+// Pointers to the inputs of a square, and to zero points where there are none.
+static void point_at_inputs(const winograd_plan *plan, const square_place *place, const uint8_t *outside,
+                            const uint8_t **inputs) {
+  const uf_tensor *image = plan->input;
+  const int64_t first_row = place->row - plan->window->pad_top, first_column = place->column - plan->window->pad_left;
+  for (int64_t i = 0; i < SIDE; ++i) {
+    const int64_t row = first_row + i;
+    const bool inside = row >= 0 && row < image->shape[1];
+    const uint8_t *line = image->data + (place->sample * image->shape[1] + row) * image->shape[2] * plan->depth;
+    for (int64_t j = 0; j < SIDE; ++j) {
+      const int64_t column = first_column + j;
+      *inputs++ = inside && column >= 0 && column < image->shape[2] ? line + column * plan->depth : outside;
+    }
+  }
+}
+
+// Four words of inputs, by B'.
+#define TRANSFORM_FOUR(d0, d1, d2, d3, to0, to1, to2, to3) \
+  do {                                                     \
+    to0 = _mm256_sub_epi16(d0, d2);                        \
+    to1 = _mm256_add_epi16(d1, d2);                        \
+    to2 = _mm256_sub_epi16(d2, d1);                        \
+    to3 = _mm256_sub_epi16(d1, d3);                        \
+  } while (0)
+
+// The words of a square, those of a place `place_bytes` behind the last one's.
+static void transform_square(const uint8_t *const *inputs, int64_t depth, uint8_t *words, int64_t place_bytes) {
+  for (int64_t k = 0; k < depth; k += DEPTH_GRAIN) {
+    __m256i lines[SIDE][SIDE];
+#pragma GCC unroll 4
+    for (int i = 0; i < SIDE; ++i) {
+      __m256i d[SIDE];
+#pragma GCC unroll 4
+      for (int j = 0; j < SIDE; ++j) d[j] = _mm256_cvtepu8_epi16(uf_load_bytes(inputs[SIDE * i + j] + k));
+      TRANSFORM_FOUR(d[0], d[1], d[2], d[3], lines[i][0], lines[i][1], lines[i][2], lines[i][3]);
+    }
+    uint8_t *out = words + k * (int64_t)sizeof(int16_t);
+#pragma GCC unroll 4
+    for (int j = 0; j < SIDE; ++j) {
+      __m256i all[SIDE];
+      TRANSFORM_FOUR(lines[0][j], lines[1][j], lines[2][j], lines[3][j], all[0], all[1], all[2], all[3]);
+#pragma GCC unroll 4
+      for (int i = 0; i < SIDE; ++i) {
+        _mm256_store_si256((__m256i *)(void *)(out + (SIDE * i + j) * place_bytes), all[i]);
+      }
+    }
+  }
+}
+
+// --- Products. ---
+
+// Sums of up to 6 squares with a block at a place.
+typedef struct {
+  const uint8_t *words;  // of the first square
+  int64_t row_bytes, steps;
+  const int16_t *weights;
+  int32_t *sums;  // [squares][16]
+} place_product;
+
+UF_INLINE void multiply(const place_product *product, int rows) {
+  row_type r0 = no_row(), r1 = r0, r2 = r0, r3 = r0, r4 = r0, r5 = r0;
+  const int64_t row_bytes = product->row_bytes;
+  const uint8_t *x0 = product->words, *x1 = x0 + row_bytes, *x2 = x1 + row_bytes, *x3 = x2 + row_bytes;
+  const uint8_t *x4 = x3 + row_bytes, *x5 = x4 + row_bytes;
+  const __m256i *w = (const __m256i *)(const void *)product->weights;
+  const int64_t end = product->steps * STEP_DEPTH * (int64_t)sizeof(int16_t);
+  for (int64_t at = 0; at != end; at += STEP_DEPTH * (int64_t)sizeof(int16_t), w += 2) {
+    const row_type weights = {_mm256_load_si256(w), _mm256_load_si256(w + 1)};
+#define MULTIPLY_ROW(i)                                \
+  do {                                                 \
+    add_pairs(&r##i, broadcast4(x##i + at), &weights); \
+    NEXT_ROW(at, r##i);                                \
+  } while (0)
+    EACH_ROW(rows, MULTIPLY_ROW);
+#undef MULTIPLY_ROW
+  }
+  __m256i *out = (__m256i *)(void *)product->sums;
+#define STORE_ROW(i)                                \
+  do {                                              \
+    _mm256_store_si256(out + 2 * (i), r##i.v0);     \
+    _mm256_store_si256(out + 2 * (i) + 1, r##i.v1); \
+  } while (0)
+  EACH_ROW(rows, STORE_ROW);
+#undef STORE_ROW
+}
+
+// Squares that were transformed, and where what is computed of them goes.
+typedef struct {
+  const winograd_plan *plan;
+  int64_t count;
+  square_place places[MOST_SQUARES];
+  uint8_t *words;
+  int32_t *sums;
+} squares_task;
+
+static void multiply_tile(const place_product *product, int64_t rows) {
+  switch (rows) {
+    case 1:
+      return multiply(product, 1);
+    case 2:
+      return multiply(product, 2);
+    case 3:
+      return multiply(product, 3);
+    case 4:
+      return multiply(product, 4);
+    case 5:
+      return multiply(product, 5);
+    default:
+      return multiply(product, 6);
+  }
+}
+
+// Tiles as even as can be.
+static void multiply_places(const squares_task *task, const uf_block16 *block) {
+  const winograd_plan *plan = task->plan;
+  const int64_t tiles = divide_up(task->count, TILE_ROWS), steps = plan->depth / STEP_DEPTH;
+  const int16_t *weights = (const int16_t *)(const void *)(block + 1);
+  for (int64_t place = 0; place < PLACES; ++place, weights += steps * STEP_WEIGHTS) {
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+      const uf_range rows = uf_share(task->count, 1, (int)tile, (int)tiles);
+      const int64_t row = place * plan->squares + rows.begin;
+      const place_product product = {task->words + row * plan->row_bytes, plan->row_bytes, steps, weights,
+                                     task->sums + row * UF_BLOCK_CHANNELS};
+      multiply_tile(&product, rows.end - rows.begin);
+    }
+  }
+}
+
+// --- Outputs. ---
+
+// Four sums, by A'.
+#define GATHER_FOUR(m0, m1, m2, m3, to0, to1)             \
+  do {                                                    \
+    to0 = _mm256_add_epi32(_mm256_add_epi32(m0, m1), m2); \
+    to1 = _mm256_sub_epi32(_mm256_sub_epi32(m1, m2), m3); \
+  } while (0)
+
+// A vector of the four outputs' sums; `sums` are the square's at the first place.
+UF_INLINE void gather_outputs(const int32_t *sums, int64_t squares, __m256i out[OUTPUTS][OUTPUTS]) {
+  __m256i lines[OUTPUTS][SIDE];
+#pragma GCC unroll 4
+  for (int j = 0; j < SIDE; ++j) {
+    __m256i m[SIDE];
+#pragma GCC unroll 4
+    for (int i = 0; i < SIDE; ++i) {
+      const int32_t *place = sums + (SIDE * i + j) * squares * UF_BLOCK_CHANNELS;
+      m[i] = _mm256_load_si256((const __m256i *)(const void *)place);
+    }
+    GATHER_FOUR(m[0], m[1], m[2], m[3], lines[0][j], lines[1][j]);
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < OUTPUTS; ++i) {
+    GATHER_FOUR(lines[i][0], lines[i][1], lines[i][2], lines[i][3], out[i][0], out[i][1]);
+    out[i][0] = _mm256_srai_epi32(out[i][0], 2);  // 2 G, twice
+    out[i][1] = _mm256_srai_epi32(out[i][1], 2);
+  }
+}
+
+UF_INLINE void store_squares(const squares_task *task, const uf_block16 *block, int64_t channel, uf_form form) {
+  const winograd_plan *plan = task->plan;
+  const uf_tensor *image = plan->output;
+  for (int64_t i = 0; i < task->count; ++i) {
+    const square_place place = task->places[i];
+    const int32_t *sums = task->sums + i * UF_BLOCK_CHANNELS;
+    __m256i first[OUTPUTS][OUTPUTS], second[OUTPUTS][OUTPUTS];
+    gather_outputs(sums, plan->squares, first);
+    gather_outputs(sums + UF_LANES, plan->squares, second);
+    for (int32_t row = place.row; row < place.row + OUTPUTS && row < image->shape[1]; ++row) {
+      for (int32_t column = place.column; column < place.column + OUTPUTS && column < image->shape[2]; ++column) {
+        const int64_t pixel = (place.sample * image->shape[1] + row) * image->shape[2] + column;
+        const row_type sum = {first[row - place.row][column - place.column],
+                              second[row - place.row][column - place.column]};
+        uf_store_first(image->data + pixel * plan->channels + channel,
+                       uf_clamped(form, row_bytes(&sum, block, form), block), plan->channels - channel);
+      }
+    }
+  }
+}
+
+// Lets the follower have whole pixels.
+static void follow(const uf_node *node, const squares_task *task) {
+  if (node->follower == NULL) return;
+  const winograd_plan *plan = task->plan;
+  const uf_tensor *image = plan->output;
+  for (int64_t i = 0; i < task->count; ++i) {
+    const square_place place = task->places[i];
+    const int64_t left = image->shape[2] - place.column, columns = left < OUTPUTS ? left : OUTPUTS;
+    for (int32_t row = place.row; row < place.row + OUTPUTS && row < image->shape[1]; ++row) {
+      const int64_t pixel = (place.sample * image->shape[1] + row) * image->shape[2] + place.column;
+      uf_follow(node, pixel * plan->channels, columns * plan->channels);
+    }
+  }
+}
+
+// --- Running. ---
+
+// Transforms squares of the batch, from `first` on.
+static void transform_squares(const uf_node *node, int64_t first, squares_task *task) {
+  const winograd_plan *plan = task->plan;
+  for (int64_t i = 0; i < task->count; ++i) {
+    const uint8_t *inputs[PLACES];
+    task->places[i] = place_of(plan, first + i);
+    point_at_inputs(plan, &task->places[i], node->packed, inputs);
+    transform_square(inputs, plan->depth, task->words + i * plan->row_bytes, plan->squares * plan->row_bytes);
+  }
+}
+
+static void run_block(const squares_task *task, const uf_block16 *block, int64_t channel) {
+  multiply_places(task, block);
+  if (block->form == UF_ABSORBED) {
+    store_squares(task, block, channel, UF_ABSORBED);
+  } else {
+    store_squares(task, block, channel, block->form);
+  }
+}
+
+// Threads share squares.
+static void run(const uf_node *node, int thread, int threads) {
+  const winograd_plan plan = make_plan(node);
+  const int64_t squares = plan.output->shape[0] * plan.square_rows * plan.square_columns;
+  const uf_range share = uf_share(squares, 1, thread, threads);
+  const int64_t count = share.end - share.begin, chunks = divide_up(count, plan.squares);
+  const uint8_t *blocks = (const uint8_t *)node->packed + plan.margin_bytes;
+  squares_task task = {.plan = &plan, .words = uf_scratch(node, thread)};
+  task.sums = (int32_t *)(void *)(task.words + words_bytes(&plan));
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+    const uf_range part = uf_share(count, 1, (int)chunk, (int)chunks);
+    task.count = part.end - part.begin;
+    transform_squares(node, share.begin + part.begin, &task);
+    for (int64_t index = 0; index < plan.blocks; ++index) {
+      const uf_block16 *block = (const uf_block16 *)(const void *)(blocks + (size_t)index * plan.block_bytes);
+      run_block(&task, block, index * UF_BLOCK_CHANNELS);
+    }
+    follow(node, &task);
+  }
+}
+
+const uf_kernel conv2d__avx2_winograd = {
+    .name = "conv2d__avx2_winograd",
+    .level = UF_AVX2,
+    .supports = supports,
+    .packed_size = packed_size,
+    .pack = pack,
+    .scratch_size = scratch_size,
+    .run = run,
+    .leads = true,
+};
