@@ -28,10 +28,14 @@ typedef struct {
   bool whole_rows;      // runs are kernel rows
   bool same_pixels;     // a pixel of the output is one of the input
   int64_t run;          // bytes of a run, of all groups
-  int64_t row_bytes;    // of a padded row's copy, 0 without whole_rows
+  int64_t row_bytes;    // of a padded row, 0 without whole_rows
+  int64_t copy_bytes;   // of its copy, which is of bytes or of words
   int64_t panel;        // output pixels whose pointers are made at once, and the table's stride
   size_t margin_bytes;  // of the run of zero points at the start of the packed memory
 } conv_plan;
+
+// Of an input in a copy of a row.
+static int64_t input_bytes(void) { return UF_GEMM.widen == NULL ? 1 : (int64_t)sizeof(int16_t); }
 
 static int64_t round_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
 
@@ -69,6 +73,7 @@ static conv_plan make_plan(const uf_node *node) {
   const int64_t last_read = plan.output->shape[2] - 1 + UF_GEMM_GRAIN - 1;
   const int64_t steps = last_read * window->stride_w * depth;
   plan.row_bytes = plan.whole_rows ? round_up(steps + plan.run + UF_SLACK, UF_ALIGNMENT) : 0;
+  plan.copy_bytes = plan.row_bytes * input_bytes();
   plan.margin_bytes = (size_t)round_up(plan.run + UF_SLACK, UF_ALIGNMENT);
   plan.panel = panel_size(&plan);
   return plan;
@@ -99,14 +104,14 @@ static size_t table_bytes(const conv_plan *plan) {
   return (size_t)round_up(plan->shape.taps * plan->panel * (int64_t)sizeof(uint8_t *), UF_ALIGNMENT);
 }
 
-// Scratch holds the table, what the product asks for, and the copies.
+// Scratch holds the table, what the product asks for, the copies, and a row on its way to words.
 static size_t copies_offset(const conv_plan *plan) {
   return table_bytes(plan) + uf_gemm_scratch(&UF_GEMM, &plan->shape);
 }
 
 static size_t scratch_size(const uf_node *node) {
   const conv_plan plan = make_plan(node);
-  return copies_offset(&plan) + (size_t)(plan.row_bytes * plan.window->kernel_h);
+  return copies_offset(&plan) + (size_t)(plan.copy_bytes * plan.window->kernel_h + plan.row_bytes);
 }
 
 // --- Pointers. ---
@@ -168,30 +173,37 @@ static void point_at_windows(const conv_plan *plan, int64_t first, int64_t count
   }
 }
 
-// Copies the input rows under an output row, with zero points to the left and right of the image.
-static void copy_rows(const conv_plan *plan, const conv_segment *segment, uint8_t zero_point, uint8_t *copies) {
-  const uf_window *window = plan->window;
+// Copies an input row, with zero points to the left and right of the image; outside of it there is nothing else.
+static void copy_row(const conv_plan *plan, int64_t sample, int32_t row, uint8_t zero_point, uint8_t *copy) {
   const int64_t depth = plan->input->shape[3], width = plan->input->shape[2];
-  const int64_t padding = window->pad_left * depth;
+  const int64_t padding = plan->window->pad_left * depth;
   const int64_t left = padding < plan->row_bytes ? padding : plan->row_bytes, space = plan->row_bytes - left;
   const int64_t bytes = width * depth < space ? width * depth : space;
-  for (int32_t i = 0; i < window->kernel_h; ++i, copies += plan->row_bytes) {
+  if (row < 0 || row >= plan->input->shape[1]) {
+    memset(copy, zero_point, (size_t)plan->row_bytes);
+    return;
+  }
+  memset(copy, zero_point, (size_t)left);
+  memcpy(copy + left, image_row(plan, sample, row), (size_t)bytes);
+  memset(copy + left + bytes, zero_point, (size_t)(space - bytes));
+}
+
+// Copies the input rows under an output row, as what the product takes.
+static void copy_rows(const conv_plan *plan, const conv_segment *segment, uint8_t zero_point, uint8_t *copies) {
+  const uf_window *window = plan->window;
+  uint8_t *spare = copies + window->kernel_h * plan->copy_bytes;
+  for (int32_t i = 0; i < window->kernel_h; ++i, copies += plan->copy_bytes) {
     const int32_t row = segment->row * window->stride_h - window->pad_top + i * window->dilation_h;
-    if (row < 0 || row >= plan->input->shape[1]) {
-      memset(copies, zero_point, (size_t)plan->row_bytes);
-      continue;
-    }
-    memset(copies, zero_point, (size_t)left);
-    memcpy(copies + left, image_row(plan, segment->sample, row), (size_t)bytes);
-    memset(copies + left + bytes, zero_point, (size_t)(space - bytes));
+    copy_row(plan, segment->sample, row, zero_point, UF_GEMM.widen == NULL ? copies : spare);
+    if (UF_GEMM.widen != NULL) UF_GEMM.widen(spare, plan->row_bytes, (int16_t *)(void *)copies);
   }
 }
 
 // Fills the table of a segment whose rows are in `copies`.
 static void point_at_copies(const conv_plan *plan, const conv_segment *segment, const uint8_t *copies,
                             const uint8_t **table) {
-  const int64_t step = (int64_t)plan->window->stride_w * plan->input->shape[3];
-  for (int64_t tap = 0; tap < plan->shape.taps; ++tap, copies += plan->row_bytes, table += plan->panel) {
+  const int64_t step = (int64_t)plan->window->stride_w * plan->input->shape[3] * input_bytes();
+  for (int64_t tap = 0; tap < plan->shape.taps; ++tap, copies += plan->copy_bytes, table += plan->panel) {
     for (int32_t i = 0; i < segment->count; ++i) table[i] = copies + (segment->column + i) * step;
   }
 }
@@ -260,7 +272,7 @@ static void find_runs_in_copies(const conv_plan *plan, int64_t pixel, int64_t le
   gemm->rows = segment.count;
   if (UF_GEMM.takes_even) {
     gemm->run_stride = (int64_t)plan->window->stride_w * plan->input->shape[3];
-    gemm->tap_stride = plan->row_bytes;
+    gemm->tap_stride = plan->copy_bytes;
     gemm->even = copies + segment.column * gemm->run_stride;
     return;
   }
@@ -294,6 +306,7 @@ static void run(const uf_node *node, int thread, int threads) {
   uf_gemm gemm = {.shape = plan.shape,
                   .table = table,
                   .table_stride = plan.panel,
+                  .words = plan.whole_rows && UF_GEMM.widen != NULL,
                   .out_stride = plan.output->shape[3],
                   .scratch = (uint8_t *)table + table_bytes(&plan)};
   for (int64_t pixel = share.pixels.begin; pixel < share.pixels.end; pixel += gemm.rows) {

@@ -19,12 +19,6 @@
 
 #include "each_row.h"
 
-#ifdef UF_WIDENS
-enum { ONE_RUN = 1 };  // a row is one run: its taps are joined when they are widened
-#else
-enum { ONE_RUN = 0 };
-#endif
-
 enum { STEP_BYTES = UF_BLOCK_CHANNELS * STEP_DEPTH, STEP_INPUT_BYTES = 4 };
 
 static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -92,8 +86,7 @@ UF_INLINE void run_tile(const tile_task *task, int rows, uf_form form) {
   row_type r0 = no_row(), r1 = r0, r2 = r0, r3 = r0, r4 = r0, r5 = r0;
   const uint8_t *w = (const uint8_t *)(task->block + 1);
   const uint8_t *const *x = task->table;
-  const int64_t taps = ONE_RUN ? 1 : task->taps;
-  for (int64_t tap = 0; tap < taps; ++tap, x += task->table_stride) {
+  for (int64_t tap = 0; tap < task->taps; ++tap, x += task->table_stride) {
     int64_t at = task->table_offset;
     const int64_t end = at + STEP_INPUT_BYTES * task->steps;
 #ifdef WIDE_STEPS
@@ -180,7 +173,8 @@ static void run_blocks(const uf_gemm *gemm, uf_range range) {
 
 #ifdef UF_WIDENS
 
-// Bytes become words once for all blocks, in rows of one run, as many at a time as stay in the second cache.
+// Bytes become words once for all blocks, in rows of one run that joins all taps, as many at a time as stay in the
+// second cache.
 enum { WIDENED_BYTES = 128 << 10, WIDENED_ROWS = 8 * TILE_ROWS };
 
 static int64_t words_of_row(const uf_gemm_shape *shape) { return shape->taps * steps(shape) * STEP_DEPTH; }
@@ -212,6 +206,10 @@ static void widen_row(const uf_gemm *gemm, int64_t row, uint8_t *out) {
 
 static void run(const uf_gemm *gemm, uf_range range) {
   if (range.begin == range.end) return;  // a thread too many
+  if (gemm->words) {
+    run_blocks(gemm, range);
+    return;
+  }
   const int64_t bytes = widened_bytes(&gemm->shape), most = widened_rows(&gemm->shape);
   const int64_t chunks = divide_up(gemm->rows, most);
   const uint8_t **table = (const uint8_t **)(gemm->scratch + most * bytes);
@@ -246,5 +244,6 @@ const uf_gemm_level UF_GEMM = {
     .run = run,
 #ifdef UF_WIDENS
     .scratch_size = scratch_size,
+    .widen = widen_run,
 #endif
 };
