@@ -128,9 +128,21 @@ UF_INLINE uf_bytes uf_bytes_of_sums(uf_form form, uf_vector v0, uf_vector v1, co
   return _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
 }
 
-// The same where the vectors hold the channels in order.
+// The 8 bytes of one vector's sums, whose channels are in order.
+UF_INLINE uf_bytes uf_half_bytes_of_sums(uf_form form, uf_vector v0, const uf_block16 *block) {
+  const __m256i scaled = uf_rescaled_as(form, v0, block, 0);
+  const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(scaled), _mm256_extracti128_si256(scaled, 1));
+  return _mm_packus_epi16(words, words);
+}
+
+// Those of two where the vectors hold the channels in order.
 UF_INLINE uf_bytes uf_in_order(uf_bytes bytes) { return _mm_shuffle_epi32(bytes, _MM_SHUFFLE(3, 1, 2, 0)); }
 #else
+UF_INLINE uf_bytes uf_half_bytes_of_sums(uf_form form, uf_vector v0, uf_vector v1, const uf_block16 *block) {
+  const uf_vector low = uf_rescaled_as(form, v0, block, 0), high = uf_rescaled_as(form, v1, block, 1);
+  return uf_narrowed(low, high, low, high);
+}
+
 UF_INLINE uf_bytes uf_bytes_of_sums(uf_form form, uf_vector v0, uf_vector v1, uf_vector v2, uf_vector v3,
                                     const uf_block16 *block) {
   return uf_narrowed(uf_rescaled_as(form, v0, block, 0), uf_rescaled_as(form, v1, block, 1),

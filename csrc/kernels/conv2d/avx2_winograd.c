@@ -223,10 +223,12 @@ UF_INLINE void multiply(const place_product *product, int rows) {
   const int64_t end = product->steps * STEP_DEPTH * (int64_t)sizeof(int16_t);
   for (int64_t at = 0; at != end; at += STEP_DEPTH * (int64_t)sizeof(int16_t), w += 2) {
     const row_type weights = {_mm256_load_si256(w), _mm256_load_si256(w + 1)};
-#define MULTIPLY_ROW(i)                                \
-  do {                                                 \
-    add_pairs(&r##i, broadcast4(x##i + at), &weights); \
-    NEXT_ROW(at, r##i);                                \
+#define MULTIPLY_ROW(i)                               \
+  do {                                                \
+    const __m256i inputs = broadcast4(x##i + at);     \
+    r##i.v0 = add_pairs(r##i.v0, inputs, weights.v0); \
+    r##i.v1 = add_pairs(r##i.v1, inputs, weights.v1); \
+    NEXT_ROW(at, r##i);                               \
   } while (0)
     EACH_ROW(rows, MULTIPLY_ROW);
 #undef MULTIPLY_ROW

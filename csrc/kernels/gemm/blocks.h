@@ -4,15 +4,17 @@
 //   UF_GEMM             the level's name
 //   STEP_DEPTH          weights of a channel in a step: 4, which meet four bytes, or 2, which meet two words
 //   UF_WIDENS           defined where inputs are multiplied as words; with widen_run
-//   weight_place        (channel, k) -> where in a step a weight lies
-//   lane_channel        (vector, lane) -> the channel whose sum is rescaled there
+//   weight_place        (channel, k, half) -> where in a step a weight lies
+//   lane_channel, half_lane_channel  (vector, lane) -> the channel whose sum is rescaled there
 //   LOWERED             what bytes are lowered by before they are multiplied: 0, or 128 to become signed
 //   LEAST_WEIGHT        -128, or -127
 //   TILE_ROWS           rows that are computed together, at most 6
-//   row_type, no_row, load_weights, dot_row, row_bytes
-//   NEXT_ROW            (at, accumulator) a statement between rows
+//   row_type, no_row, load_weights, dot_row, row_bytes, half_row_bytes
+//   NEXT_ROW, NEXT_HALF (at, accumulator) a statement between rows
 //   WIDE_STEPS          4, or undefined: a vector of inputs serves so many steps; with input_type, load_wide, DOT_STEP,
 //                       FOLLOWING
+//
+// A last block of at most 8 channels is a half one: the second half of its lanes is not computed.
 //
 // A packed block is a uf_block16 and its weights [taps][steps][16 * STEP_DEPTH], depth padded with zeros; blocks begin
 // at multiples of UF_ALIGNMENT.
@@ -33,13 +35,15 @@ static size_t packed_size(const uf_gemm_shape *shape) {
   return (size_t)uf_gemm_blocks(&UF_GEMM, shape) * block_size(shape);
 }
 
+static bool is_half(int64_t channels) { return channels <= UF_BLOCK_CHANNELS / 2; }
+
 // --- Packing. ---
 
 // One channel's weights, a step's at a time; `packed` is zeroed.
-static void pack_channel(const int8_t *weight, const uf_gemm_shape *shape, int channel, int8_t *packed) {
+static void pack_channel(const int8_t *weight, const uf_gemm_shape *shape, int channel, bool half, int8_t *packed) {
   const int64_t whole = shape->depth / STEP_DEPTH, rest = shape->depth % STEP_DEPTH;
   int places[STEP_DEPTH];
-  for (int k = 0; k < STEP_DEPTH; ++k) places[k] = weight_place(channel, k);
+  for (int k = 0; k < STEP_DEPTH; ++k) places[k] = weight_place(channel, k, half);
   for (int64_t tap = 0; tap < shape->taps; ++tap) {
     for (int64_t step = 0; step < whole; ++step, weight += STEP_DEPTH, packed += STEP_BYTES) {
       for (int k = 0; k < STEP_DEPTH; ++k) packed[places[k]] = weight[k];
@@ -59,10 +63,11 @@ static void pack_block(const uf_linear *linear, const uf_gemm_shape *shape, int6
   for (int c = 0; c < count; ++c) {
     const int64_t length = shape->taps * shape->depth;
     const int8_t *weight = linear->weight + (begin + c) * length;
-    pack_channel(weight, shape, c, (int8_t *)(packed + sizeof(uf_block16)));
+    pack_channel(weight, shape, c, is_half(count), (int8_t *)(packed + sizeof(uf_block16)));
     sums[c] = uf_sum_weights(weight, length, 1);
   }
-  uf_pack_block16(linear, begin, count, sums, LOWERED, lane_channel, (uf_block16 *)packed);
+  int (*const channel_of_lane)(int, int) = is_half(count) ? half_lane_channel : lane_channel;
+  uf_pack_block16(linear, begin, count, sums, LOWERED, channel_of_lane, (uf_block16 *)packed);
 }
 
 static void pack(const uf_linear *linear, const uf_gemm_shape *shape, int64_t first, void *packed) {
@@ -82,7 +87,7 @@ typedef struct {
   int64_t out_stride, channels;  // channels to be stored
 } tile_task;
 
-UF_INLINE void run_tile(const tile_task *task, int rows, uf_form form) {
+UF_INLINE void run_tile(const tile_task *task, int rows, uf_form form, bool half) {
   row_type r0 = no_row(), r1 = r0, r2 = r0, r3 = r0, r4 = r0, r5 = r0;
   const uint8_t *w = (const uint8_t *)(task->block + 1);
   const uint8_t *const *x = task->table;
@@ -92,10 +97,10 @@ UF_INLINE void run_tile(const tile_task *task, int rows, uf_form form) {
 #ifdef WIDE_STEPS
     for (; end - at >= STEP_INPUT_BYTES * WIDE_STEPS; at += STEP_INPUT_BYTES * WIDE_STEPS) {
 #define LOAD_WIDE(i) x##i = load_wide(x[i] + at)
-#define DOT_WIDE_0(i) DOT_STEP(&r##i, x##i, &weights, 0)
-#define DOT_WIDE_1(i) DOT_STEP(&r##i, x##i, &weights, 1)
-#define DOT_WIDE_2(i) DOT_STEP(&r##i, x##i, &weights, 2)
-#define DOT_WIDE_3(i) DOT_STEP(&r##i, x##i, &weights, 3)
+#define DOT_WIDE_0(i) DOT_STEP(&r##i, x##i, &weights, 0, half)
+#define DOT_WIDE_1(i) DOT_STEP(&r##i, x##i, &weights, 1, half)
+#define DOT_WIDE_2(i) DOT_STEP(&r##i, x##i, &weights, 2, half)
+#define DOT_WIDE_3(i) DOT_STEP(&r##i, x##i, &weights, 3, half)
 #define WIDE_STEP(step)                       \
   do {                                        \
     const row_type weights = load_weights(w); \
@@ -112,25 +117,33 @@ UF_INLINE void run_tile(const tile_task *task, int rows, uf_form form) {
 #endif
     for (; at != end; at += STEP_INPUT_BYTES, w += STEP_BYTES) {
       const row_type weights = load_weights(w);
-#define DOT_ROW(i)                       \
-  do {                                   \
-    dot_row(&r##i, x[i] + at, &weights); \
-    NEXT_ROW(at, r##i);                  \
+#define DOT_ROW(i)                             \
+  do {                                         \
+    dot_row(&r##i, x[i] + at, &weights, half); \
+    if (half) {                                \
+      NEXT_HALF(at, r##i);                     \
+    } else {                                   \
+      NEXT_ROW(at, r##i);                      \
+    }                                          \
   } while (0)
       EACH_ROW(rows, DOT_ROW);
 #undef DOT_ROW
     }
   }
-#define STORE_ROW(i)                                 \
-  uf_store_first(task->out + (i) * task->out_stride, \
-                 uf_clamped(form, row_bytes(&r##i, task->block, form), task->block), task->channels)
+#define STORE_ROW(i)                                                                                              \
+  do {                                                                                                            \
+    const uf_bytes bytes = half ? half_row_bytes(&r##i, task->block, form) : row_bytes(&r##i, task->block, form); \
+    uf_store_first(task->out + (i) * task->out_stride, uf_clamped(form, bytes, task->block), task->channels);     \
+  } while (0)
   EACH_ROW(rows, STORE_ROW);
 #undef STORE_ROW
 }
 
-#define DEFINE_TILE(rows)                                                                       \
-  static void run_absorbed_##rows(const tile_task *task) { run_tile(task, rows, UF_ABSORBED); } \
-  static void run_other_##rows(const tile_task *task) { run_tile(task, rows, task->block->form); }
+#define DEFINE_TILE(rows)                                                                                  \
+  static void run_absorbed_##rows(const tile_task *task) { run_tile(task, rows, UF_ABSORBED, false); }     \
+  static void run_other_##rows(const tile_task *task) { run_tile(task, rows, task->block->form, false); }  \
+  static void run_absorbed_half_##rows(const tile_task *task) { run_tile(task, rows, UF_ABSORBED, true); } \
+  static void run_other_half_##rows(const tile_task *task) { run_tile(task, rows, task->block->form, true); }
 DEFINE_TILE(1)
 DEFINE_TILE(2)
 DEFINE_TILE(3)
@@ -141,9 +154,13 @@ DEFINE_TILE(6)
 
 typedef void (*tile_runner)(const tile_task *task);
 
-static const tile_runner kAbsorbed[] = {run_absorbed_1, run_absorbed_2, run_absorbed_3,
-                                        run_absorbed_4, run_absorbed_5, run_absorbed_6};
-static const tile_runner kOther[] = {run_other_1, run_other_2, run_other_3, run_other_4, run_other_5, run_other_6};
+#define ALL_ROWS(name) {name##_1, name##_2, name##_3, name##_4, name##_5, name##_6}
+
+// Of half blocks or not, absorbed or not, and so many rows.
+static const tile_runner kRunners[2][2][6] = {
+    {ALL_ROWS(run_other), ALL_ROWS(run_absorbed)},
+    {ALL_ROWS(run_other_half), ALL_ROWS(run_absorbed_half)},
+};
 
 // All rows of a block, in tiles as even as can be.
 static void run_block(const uf_gemm *gemm, int64_t block) {
@@ -158,7 +175,7 @@ static void run_block(const uf_gemm *gemm, int64_t block) {
       .out_stride = gemm->out_stride,
       .channels = shape->channels - channel,
   };
-  const tile_runner *runners = task.block->form == UF_ABSORBED ? kAbsorbed : kOther;
+  const tile_runner *runners = kRunners[is_half(task.channels)][task.block->form == UF_ABSORBED];
   for (int64_t tile = 0; tile < tiles; ++tile) {
     const uf_range rows = uf_share(gemm->rows, 1, (int)tile, (int)tiles);
     task.table = gemm->table + rows.begin;

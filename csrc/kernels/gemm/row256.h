@@ -29,14 +29,14 @@ UF_INLINE __m256i broadcast4(const uint8_t *x) {
 }
 
 // Adds the products of two words in every lane.
-UF_INLINE void add_pairs(row_type *acc, __m256i x, const row_type *weights) {
-  acc->v0 = _mm256_add_epi32(acc->v0, _mm256_madd_epi16(x, weights->v0));
-  acc->v1 = _mm256_add_epi32(acc->v1, _mm256_madd_epi16(x, weights->v1));
+UF_INLINE __m256i add_pairs(__m256i acc, __m256i x, __m256i weights) {
+  return _mm256_add_epi32(acc, _mm256_madd_epi16(x, weights));
 }
 
 // Where to read is not known before the accumulator is: gcc would load the inputs of all rows first, and spill
 // accumulators for them.
 #define NEXT_ROW(at, row) __asm__("" : "+r"(at), "+x"((row).v0), "+x"((row).v1))
+#define NEXT_HALF(at, row) __asm__("" : "+r"(at), "+x"((row).v0))
 
 // The 16 bytes of a row, in the channels' order, not clamped.
 UF_INLINE uf_bytes row_bytes(const row_type *row, const uf_block16 *block, uf_form form) {

@@ -25,7 +25,10 @@ enum { LOWERED = 128 };
 
 static int lane_channel(int vector, int lane) { return 4 * vector + lane; }
 
-static int weight_place(int channel, int k) {
+static int half_lane_channel(int vector, int lane) { return lane_channel(vector, lane); }
+
+static int weight_place(int channel, int k, bool half) {
+  (void)half;
 #ifdef UF_DOT4
   return channel * 4 + k;
 #else  // a half of a vector is multiplied at a time: two weights of four channels
@@ -61,12 +64,13 @@ UF_INLINE input_type signs_of(uint8x16_t x) { return vreinterpretq_s8_u8(veorq_u
 #endif
 
 // One step of a row, whose run is at x.
-UF_INLINE void dot_row(row_type *acc, const uint8_t *x, const row_type *weights) {
+UF_INLINE void dot_row(row_type *acc, const uint8_t *x, const row_type *weights, bool half) {
   uint32_t four;
   memcpy(&four, x, sizeof four);
   const input_type a = signs_of(vreinterpretq_u8_u32(vdupq_n_u32(four)));
   acc->v0 = UF_DOT4(acc->v0, vreinterpretq_s8_s32(weights->v0), a);
   acc->v1 = UF_DOT4(acc->v1, vreinterpretq_s8_s32(weights->v1), a);
+  if (half) return;
   acc->v2 = UF_DOT4(acc->v2, vreinterpretq_s8_s32(weights->v2), a);
   acc->v3 = UF_DOT4(acc->v3, vreinterpretq_s8_s32(weights->v3), a);
 }
@@ -83,10 +87,11 @@ UF_INLINE input_type load_wide(const uint8_t *x) { return signs_of(vld1q_u8(x));
   })
 
 // One of a wide input's steps; a macro, because the instruction names its lane.
-#define DOT_STEP(acc, x, weights, step)                                                \
+#define DOT_STEP(acc, x, weights, step, half)                                          \
   do {                                                                                 \
     (acc)->v0 = UF_DOT4_LANE((acc)->v0, vreinterpretq_s8_s32((weights)->v0), x, step); \
     (acc)->v1 = UF_DOT4_LANE((acc)->v1, vreinterpretq_s8_s32((weights)->v1), x, step); \
+    if (half) break;                                                                   \
     (acc)->v2 = UF_DOT4_LANE((acc)->v2, vreinterpretq_s8_s32((weights)->v2), x, step); \
     (acc)->v3 = UF_DOT4_LANE((acc)->v3, vreinterpretq_s8_s32((weights)->v3), x, step); \
   } while (0)
@@ -105,10 +110,11 @@ UF_INLINE int32x4_t dot_vector(int32x4_t acc, int8x8_t first, int8x8_t second, i
 }
 
 // One step of a row, whose run is at x.
-UF_INLINE void dot_row(row_type *acc, const uint8_t *x, const row_type *weights) {
+UF_INLINE void dot_row(row_type *acc, const uint8_t *x, const row_type *weights, bool half) {
   const int8x8_t first = two_bytes(x), second = two_bytes(x + 2);
   acc->v0 = dot_vector(acc->v0, first, second, weights->v0);
   acc->v1 = dot_vector(acc->v1, first, second, weights->v1);
+  if (half) return;
   acc->v2 = dot_vector(acc->v2, first, second, weights->v2);
   acc->v3 = dot_vector(acc->v3, first, second, weights->v3);
 }
@@ -116,10 +122,16 @@ UF_INLINE void dot_row(row_type *acc, const uint8_t *x, const row_type *weights)
 #endif
 
 #define NEXT_ROW(at, acc) (void)0
+#define NEXT_HALF(at, acc) (void)0
 
 // The 16 bytes of a row, not clamped.
 UF_INLINE uf_bytes row_bytes(const row_type *row, const uf_block16 *block, uf_form form) {
   return uf_bytes_of_sums(form, row->v0, row->v1, row->v2, row->v3, block);
+}
+
+// The first 8 of them.
+UF_INLINE uf_bytes half_row_bytes(const row_type *row, const uf_block16 *block, uf_form form) {
+  return uf_half_bytes_of_sums(form, row->v0, row->v1, block);
 }
 
 #include "blocks.h"

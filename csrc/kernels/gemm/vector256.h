@@ -9,14 +9,21 @@
 
 #ifdef UF_DOT4
 enum { STEP_DEPTH = 4 };
+#define UF_DOT UF_DOT4
 #else
 enum { STEP_DEPTH = 2 };
+#define UF_DOT add_pairs
 #define UF_WIDENS
 #endif
 
 enum { TILE_ROWS = 6, LOWERED = 0, LEAST_WEIGHT = INT8_MIN };
 
-static int weight_place(int channel, int k) { return channel_lane(channel) * STEP_DEPTH + k; }
+// A half block fills the first vector, in order.
+static int half_lane_channel(int vector, int lane) { return UF_LANES * vector + lane; }
+
+static int weight_place(int channel, int k, bool half) {
+  return (half ? channel : channel_lane(channel)) * STEP_DEPTH + k;
+}
 
 UF_INLINE row_type load_weights(const void *w) {
 #ifdef UF_DOT4
@@ -30,14 +37,15 @@ UF_INLINE row_type load_weights(const void *w) {
 }
 
 // One step of a row, whose inputs are at x.
-UF_INLINE void dot_row(row_type *acc, const uint8_t *x, const row_type *weights) {
+UF_INLINE void dot_row(row_type *acc, const uint8_t *x, const row_type *weights, bool half) {
   const __m256i inputs = broadcast4(x);
-#ifdef UF_DOT4
-  acc->v0 = UF_DOT4(acc->v0, inputs, weights->v0);
-  acc->v1 = UF_DOT4(acc->v1, inputs, weights->v1);
-#else
-  add_pairs(acc, inputs, weights);
-#endif
+  acc->v0 = UF_DOT(acc->v0, inputs, weights->v0);
+  if (!half) acc->v1 = UF_DOT(acc->v1, inputs, weights->v1);
+}
+
+// The 8 bytes of a row of half a block, not clamped.
+UF_INLINE uf_bytes half_row_bytes(const row_type *row, const uf_block16 *block, uf_form form) {
+  return uf_half_bytes_of_sums(form, row->v0, block);
 }
 
 #ifdef UF_WIDENS
