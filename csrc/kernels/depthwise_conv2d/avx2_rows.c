@@ -56,10 +56,16 @@ typedef struct {
   int kernel, stride;
   uf_form form;      // the block's
   int64_t channels;  // the task's, at most 16
+  bool half;         // at most 8: the high sums are not computed
 } row_kind;
 
+UF_INLINE uf_bytes bytes_of_sums(const sums16 *sums, const uf_block16 *block, const row_kind *kind) {
+  if (kind->half) return uf_half_bytes_of_sums(kind->form, sums->low, block);
+  return uf_in_order(uf_bytes_of_sums(kind->form, sums->low, sums->high, block));
+}
+
 UF_INLINE void store_sums(const sums16 *sums, const row_task *task, const row_kind *kind, int32_t at) {
-  const uf_bytes bytes = uf_in_order(uf_bytes_of_sums(kind->form, sums->low, sums->high, task->block));
+  const uf_bytes bytes = bytes_of_sums(sums, task->block, kind);
   uf_store_first(task->out + at * task->out_stride, uf_clamped(kind->form, bytes, task->block), kind->channels);
 }
 
@@ -69,8 +75,9 @@ typedef struct {
   sums16 s0, s1, s2, s3, s4;
 } live_sums;
 
-UF_INLINE void add_pair(sums16 *sums, __m256i first, __m256i second, const __m256i *weights) {
+UF_INLINE void add_pair(sums16 *sums, __m256i first, __m256i second, const __m256i *weights, bool half) {
   sums->low = _mm256_add_epi32(sums->low, _mm256_madd_epi16(first, _mm256_load_si256(weights)));
+  if (half) return;
   sums->high = _mm256_add_epi32(sums->high, _mm256_madd_epi16(second, _mm256_load_si256(weights + 1)));
 }
 
@@ -106,11 +113,12 @@ UF_INLINE void add_column(live_sums *sums, const row_task *task, const row_kind 
       widen_row(above, kind->channels, &first, &second);
     }
     const __m256i *weights = (const __m256i *)(task->block + 1) + row * kind->kernel;
-    add_pair(&sums->s0, first, second, weights + 2 * (newest + stride * (live - 1)));
-    if (live > 1) add_pair(&sums->s1, first, second, weights + 2 * (newest + stride * (live - 2)));
-    if (live > 2) add_pair(&sums->s2, first, second, weights + 2 * (newest + stride * (live - 3)));
-    if (live > 3) add_pair(&sums->s3, first, second, weights + 2 * (newest + stride * (live - 4)));
-    if (live > 4) add_pair(&sums->s4, first, second, weights + 2 * newest);
+    const bool half = kind->half;
+    add_pair(&sums->s0, first, second, weights + 2 * (newest + stride * (live - 1)), half);
+    if (live > 1) add_pair(&sums->s1, first, second, weights + 2 * (newest + stride * (live - 2)), half);
+    if (live > 2) add_pair(&sums->s2, first, second, weights + 2 * (newest + stride * (live - 3)), half);
+    if (live > 3) add_pair(&sums->s3, first, second, weights + 2 * (newest + stride * (live - 4)), half);
+    if (live > 4) add_pair(&sums->s4, first, second, weights + 2 * newest, half);
   }
 }
 
@@ -144,12 +152,14 @@ UF_INLINE void run_kind(const row_task *given, row_kind kind) {
 }
 
 UF_INLINE void run_row(const row_task *task, int kernel, int stride) {
-  const bool whole = task->channels >= UF_BLOCK_CHANNELS;
-  if (whole && task->block->form == UF_ABSORBED) {
-    run_kind(task, (row_kind){kernel, stride, UF_ABSORBED, UF_BLOCK_CHANNELS});
+  const int64_t channels = task->channels < UF_BLOCK_CHANNELS ? task->channels : UF_BLOCK_CHANNELS;
+  const bool absorbed = task->block->form == UF_ABSORBED;
+  if (channels == UF_BLOCK_CHANNELS && absorbed) {
+    run_kind(task, (row_kind){kernel, stride, UF_ABSORBED, UF_BLOCK_CHANNELS, false});
+  } else if (channels == UF_LANES && absorbed) {
+    run_kind(task, (row_kind){kernel, stride, UF_ABSORBED, UF_LANES, true});
   } else {
-    const int64_t channels = whole ? UF_BLOCK_CHANNELS : task->channels;
-    run_kind(task, (row_kind){kernel, stride, task->block->form, channels});
+    run_kind(task, (row_kind){kernel, stride, task->block->form, channels, false});
   }
 }
 
