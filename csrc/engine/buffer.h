@@ -46,11 +46,11 @@ class Buffer {
 
   // Begins at a huge page's address and lies in such pages where the system has some: fewer misses of the address
   // cache, prefetchers, which stop at a page's end, run on, and first touches of 4 KiB each, which were a tenth of a
-  // start, are few. The last page is a small one's heap where less than half of it would be used. What nobody writes
-  // takes no memory.
+  // start, are few. An end of less than half such a page lies in small ones. What nobody writes takes no memory.
   void allocate_huge(size_t more) {
-    const size_t huge = (size_ + UF_SLACK + kHugePage / 2) / kHugePage * kHugePage;
-    memory_.reset(std::calloc(std::max(size_ + UF_SLACK + more, huge) + kHugePage, 1));
+    const size_t size = size_ + UF_SLACK, rest = size % kHugePage;
+    const size_t huge = size - rest + (rest < kHugePage / 2 ? 0 : kHugePage);
+    memory_.reset(std::calloc(std::max(size + more, huge) + kHugePage, 1));
     if (memory_ == nullptr) throw std::bad_alloc();
     const auto address = reinterpret_cast<uintptr_t>(memory_.get());
     bytes_ = static_cast<uint8_t *>(memory_.get()) + (kHugePage - address % kHugePage) % kHugePage;
