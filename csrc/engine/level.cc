@@ -30,7 +30,13 @@ namespace {
 
 bool always() { return true; }
 
-#ifdef UF_X86_64
+#ifdef UF_EMULATED
+bool has_avx2() { return true; }
+bool has_avxvnni() { return true; }
+bool has_avx512vl() { return true; }
+bool has_avx512vnni() { return true; }
+bool has_amx() { return true; }
+#elif defined(UF_X86_64)
 bool has_avx2() {
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx2");

@@ -18,6 +18,13 @@
 
 enum { QMATH_ABSORBED_BITS = 52 };  // what vpmadd52huq shifts by
 
+// Instructions as assembly: one that adds a product to its first operand, and none, after which the compiler no longer
+// knows where a value came from. Tests put functions in their place for CPUs without AVX-512 (tests/native/emulated).
+#ifndef QMATH_ACCUMULATE
+#define QMATH_ACCUMULATE(instruction, acc, x, w) __asm__(#instruction " %2, %1, %0" : "+v"(acc) : "v"(x), "v"(w))
+#define QMATH_OPAQUE(x) __asm__("" : "+v"(x))
+#endif
+
 // --- Sixteen lanes. ---
 
 // Constants of 16 channels; 64-bit ones are split into [0] the even lanes and [1] the odd lanes.
@@ -60,23 +67,27 @@ static inline void qmath_exact16_set(qmath_exact16 *lanes, int lane, const qmath
   lanes->zero_point[lane] = channel->zero_point;
 }
 
-// Lanes of two vectors that hold results in the low half of each 64-bit element. The empty assembly makes the compiler
-// compute them here: gcc 12 would put the merge off until its use, keep both halves alive and spill a tile of them.
+// Lanes of two vectors that hold results in the low half of each 64-bit element. The compiler is made to compute them
+// here: gcc 12 would put the merge off until its use, keep both halves alive and spill a tile of them.
 QMATH_INLINE __m512i qmath_merge_even_odd(__m512i even, __m512i odd) {
   __m512i merged =
       _mm512_castps_si512(_mm512_mask_moveldup_ps(_mm512_castsi512_ps(even), 0xaaaa, _mm512_castsi512_ps(odd)));
-  __asm__("" : "+v"(merged));
+  QMATH_OPAQUE(merged);
   return merged;
 }
 
 // floor(a * b / 2^52) + addend on unsigned 52-bit numbers. Assembly, so that a file built without AVX-512 IFMA may hold
 // it; qmath_has_absorbed16 says whether this CPU may run it.
 QMATH_INLINE __m512i qmath_multiply_high52(__m512i addend, __m512i a, __m512i b) {
-  __asm__("vpmadd52huq %2, %1, %0" : "+v"(addend) : "v"(a), "v"(b));
+  QMATH_ACCUMULATE(vpmadd52huq, addend, a, b);
   return addend;
 }
 
+#ifdef UF_EMULATED
+static inline bool qmath_has_absorbed16(void) { return true; }
+#else
 static inline bool qmath_has_absorbed16(void) { return __builtin_cpu_supports("avx512ifma"); }
+#endif
 
 // The constants in registers, to be loaded once for several vectors.
 typedef struct {

@@ -85,9 +85,26 @@ static inline void uf_pack_block(const uf_linear *linear, int64_t first, int cou
 
 // acc + four products u8 * s8 in each lane. Assembly because gcc 12 copies the accumulator round _mm512_dpbusd_epi32.
 UF_INLINE __m512i uf_dot4(__m512i acc, __m512i x, __m512i w) {
-  __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(x), "v"(w));
+  QMATH_ACCUMULATE(vpdpbusd, acc, x, w);
   return acc;
 }
+
+#ifdef UF_EMULATED
+
+UF_INLINE void uf_dot4_3(__m512i *acc0, __m512i *acc1, __m512i *acc2, __m512i x0, __m512i w0, __m512i x1, __m512i w1,
+                         __m512i x2, __m512i w2) {
+  *acc0 = uf_dot4(*acc0, x0, w0);
+  *acc1 = uf_dot4(*acc1, x1, w1);
+  *acc2 = uf_dot4(*acc2, x2, w2);
+}
+
+UF_INLINE void uf_dot4_row(uf_row *acc, __m512i x0, __m512i w0, __m512i x1, __m512i w1, __m512i x2, __m512i w2,
+                           __m512i x3, __m512i w3) {
+  uf_dot4_3(&acc->v0, &acc->v1, &acc->v2, x0, w0, x1, w1, x2, w2);
+  acc->v3 = uf_dot4(acc->v3, x3, w3);
+}
+
+#else
 
 // The same three and four times in one statement, which leaves gcc fewer places to put copies.
 UF_INLINE void uf_dot4_3(__m512i *acc0, __m512i *acc1, __m512i *acc2, __m512i x0, __m512i w0, __m512i x1, __m512i w1,
@@ -111,10 +128,12 @@ UF_INLINE void uf_dot4_row(uf_row *acc, __m512i x0, __m512i w0, __m512i x1, __m5
       : "v"(x0), "v"(w0), "v"(x1), "v"(w1), "v"(x2), "v"(w2), "v"(x3), "v"(w3));
 }
 
+#endif
+
 // The same value, but the compiler no longer knows from where. gcc 12 keeps whatever it can compute again out of a
 // loop, for which these loops have no register to spare.
 UF_INLINE __m512i uf_own(__m512i x) {
-  __asm__("" : "+v"(x));
+  QMATH_OPAQUE(x);
   return x;
 }
 

@@ -53,7 +53,7 @@ static inline void uf_pack_words(const uf_linear *linear, int64_t channels, int6
 
 // As an instruction, because gcc 12 copies the accumulators around the intrinsic.
 UF_INLINE __m512i uf_dot2(__m512i sum, __m512i x, __m512i w) {
-  __asm__("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
+  QMATH_ACCUMULATE(vpdpwssd, sum, x, w);
   return sum;
 }
 

@@ -52,11 +52,19 @@ static int check_wide(void) {
   return failures;
 }
 
-int main(void) {
+static bool is_able(void) {
+#ifdef UF_EMULATED
+  return true;
+#else
   __builtin_cpu_init();
-  const bool able = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                    __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-                    __builtin_cpu_supports("avx512vnni");
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vnni");
+#endif
+}
+
+int main(void) {
+  const bool able = is_able();
   if (able && !qmath_has_absorbed16()) printf("absorbed form not run: this CPU has no AVX-512 IFMA\n");
   if (able && check_wide() > 0) return 1;
   if (able) return check_channels(qmath_has_absorbed16());

@@ -1,9 +1,10 @@
-"""The native tests of `tests/native`: built with sanitizers, and built for Arm and run in an emulator."""
+"""The native tests of `tests/native`: built with sanitizers, with all levels of x86, and for Arm in an emulator."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -65,6 +66,42 @@ def test_native_tests_pass_under_sanitizers(tmp_path: Path) -> None:
             assert source.stem in report
 
 
+EMULATED = ("-DUNFLOAT_PYTHON=OFF", "-DUNFLOAT_TESTS=ON", "-DUNFLOAT_EMULATED=ON")
+ALL_X86 = "amx avx512vnni avx512vl avxvnni avx2 scalar"
+
+
+@pytest.fixture(scope="module")
+def x86(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the native tests for x86, what the CPU may lack put in place lane by lane."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        pytest.skip("levels of x86 are emulated on x86")
+    build = tmp_path_factory.mktemp("x86")
+    quick = ("-DCMAKE_BUILD_TYPE=None", "-DCMAKE_C_FLAGS=-O1", "-DCMAKE_CXX_FLAGS=-O1")
+    run(tool("cmake"), "-S", str(ROOT), "-B", str(build), *EMULATED, *quick)
+    run(tool("cmake"), "--build", str(build), "--parallel", "2", "--target", "kernels_test", "qmath_avx512_test")
+    return build
+
+
+def test_kernels_of_all_x86_levels_give_the_same_bits(x86: Path) -> None:
+    """Those that this CPU cannot run included: AVX-512, AVX-VNNI and AMX."""
+    report = run(str(x86 / "kernels_test"), "1")
+    assert f"levels {ALL_X86}: " in report
+    assert re.search(r"\b0 wrong bytes", run(str(x86 / "qmath_avx512_test")))
+
+
+def test_networks_give_the_interpreters_bits_at_all_x86_levels(x86: Path, tmp_path: Path) -> None:
+    write_resnet8(tmp_path / "resnet8.replay")
+    report = run(str(replay.link(x86)), str(tmp_path / "resnet8.replay"), "1", "3").splitlines()
+    assert report == [f"{level} {2 * 3 * 10} 0" for level in ALL_X86.split()]
+
+
+def write_resnet8(path: Path) -> None:
+    """ResNet-8, with its residual additions, and what the interpreter computes."""
+    network = NETWORKS["resnet8"]
+    samples = torch.randn(4, *network.input_shape, generator=torch.Generator().manual_seed(0))
+    replay.write(unfloat.quantize(network.random(seed=1), [samples]), (1, 2), path)
+
+
 ROUNDS = "6"  # of random cases, half of those on this machine: the emulator takes its time
 CORES = {
     "cortex-a53": "neon scalar",
@@ -104,11 +141,7 @@ def test_no_arm_kernel_computes_with_floats(arm: Path) -> None:
 
 @pytest.mark.cross
 def test_arm_networks_give_the_interpreters_bits(arm: Path, tmp_path: Path) -> None:
-    """ResNet-8 with its residual additions, at every level."""
-    network = NETWORKS["resnet8"]
-    samples = torch.randn(4, *network.input_shape, generator=torch.Generator().manual_seed(0))
-    program = unfloat.quantize(network.random(seed=1), [samples])
-    replay.write(program, (1, 2), tmp_path / "resnet8.replay")
+    write_resnet8(tmp_path / "resnet8.replay")
     command = ("qemu-aarch64-static", "-cpu", "max", str(replay.link(arm, arm=True)))
     report = run(*command, str(tmp_path / "resnet8.replay"), "1", "3").splitlines()
     assert report == [f"{level} {2 * 3 * 10} 0" for level in CORES["max"].split()]

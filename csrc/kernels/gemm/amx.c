@@ -64,12 +64,16 @@ static void pack(const uf_linear *linear, const uf_gemm_shape *shape, int64_t fi
 
 // Assembly, as gcc 12's own names do not say that they read memory. Tiles 0 to 3 are sums, 4 and 5 rows, 6 and 7
 // weights.
-#define LOAD_TILE(tile, from, stride) \
+#ifndef UF_LOAD_TILE
+#define UF_LOAD_TILE(tile, from, stride) \
   __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile ::"r"(from), "r"((int64_t)(stride)) : "memory")
-#define STORE_TILE(tile, to, stride) \
+#define UF_STORE_TILE(tile, to, stride) \
   __asm__ volatile("tilestored %%tmm" #tile ", (%0,%1,1)" ::"r"(to), "r"((int64_t)(stride)) : "memory")
-#define ADD_PRODUCTS(sums, rows, weights) \
+#define UF_MULTIPLY_TILES(sums, rows, weights) \
   __asm__ volatile("tdpbusd %%tmm" #weights ", %%tmm" #rows ", %%tmm" #sums ::: "memory")
+#define UF_CONFIGURE_TILES(configuration) __asm__ volatile("ldtilecfg %0" ::"m"(configuration))
+#define UF_RELEASE_TILES() __asm__ volatile("tilerelease" ::: "memory")
+#endif
 
 // What the instruction reads.
 typedef struct {
@@ -84,10 +88,8 @@ static void configure(void) {
     all.row_bytes[i] = UF_ALIGNMENT;
     all.rows[i] = TILE_ROWS;
   }
-  __asm__ volatile("ldtilecfg %0" ::"m"(all));
+  UF_CONFIGURE_TILES(all);
 }
-
-static void release(void) { __asm__ volatile("tilerelease" ::: "memory"); }
 
 // Rows of a group, and sums of theirs with the outputs of a block.
 typedef struct {
@@ -107,24 +109,24 @@ UF_INLINE void multiply(const product *p, int64_t vector, bool pair) {
   const int8_t *w = p->weights + vector * TILE_BYTES;
   const uint8_t *x = p->rows;
   int32_t *sums = p->sums + vector * 16, *sums_below = sums + TILE_ROWS * p->vectors * 16;
-  LOAD_TILE(0, start, 0);  // a stride of 0: the same in every row
-  LOAD_TILE(2, start, 0);
-  if (pair) LOAD_TILE(1, start + 16, 0);
-  if (pair) LOAD_TILE(3, start + 16, 0);
+  UF_LOAD_TILE(0, start, 0);  // a stride of 0: the same in every row
+  UF_LOAD_TILE(2, start, 0);
+  if (pair) UF_LOAD_TILE(1, start + 16, 0);
+  if (pair) UF_LOAD_TILE(3, start + 16, 0);
   for (int64_t step = p->steps; step > 0; --step, x += STEP, w += weight_step) {
-    LOAD_TILE(4, x, p->row_stride);
-    LOAD_TILE(6, w, UF_ALIGNMENT);
-    ADD_PRODUCTS(0, 4, 6);
-    if (pair) LOAD_TILE(7, w + TILE_BYTES, UF_ALIGNMENT);
-    if (pair) ADD_PRODUCTS(1, 4, 7);
-    LOAD_TILE(5, x + below, p->row_stride);
-    ADD_PRODUCTS(2, 5, 6);
-    if (pair) ADD_PRODUCTS(3, 5, 7);
+    UF_LOAD_TILE(4, x, p->row_stride);
+    UF_LOAD_TILE(6, w, UF_ALIGNMENT);
+    UF_MULTIPLY_TILES(0, 4, 6);
+    if (pair) UF_LOAD_TILE(7, w + TILE_BYTES, UF_ALIGNMENT);
+    if (pair) UF_MULTIPLY_TILES(1, 4, 7);
+    UF_LOAD_TILE(5, x + below, p->row_stride);
+    UF_MULTIPLY_TILES(2, 5, 6);
+    if (pair) UF_MULTIPLY_TILES(3, 5, 7);
   }
-  STORE_TILE(0, sums, sums_stride);
-  STORE_TILE(2, sums_below, sums_stride);
-  if (pair) STORE_TILE(1, sums + 16, sums_stride);
-  if (pair) STORE_TILE(3, sums_below + 16, sums_stride);
+  UF_STORE_TILE(0, sums, sums_stride);
+  UF_STORE_TILE(2, sums_below, sums_stride);
+  if (pair) UF_STORE_TILE(1, sums + 16, sums_stride);
+  if (pair) UF_STORE_TILE(3, sums_below + 16, sums_stride);
 }
 
 // --- Rows. ---
@@ -245,7 +247,7 @@ static void run(const uf_gemm *gemm, uf_range blocks) {
       }
     }
   }
-  release();
+  UF_RELEASE_TILES();
 }
 
 const uf_gemm_level uf_gemm__amx = {
