@@ -482,6 +482,7 @@ void define_engine(nb::module_ &m) {
 }  // namespace unfloat
 
 NB_MODULE(_native, m) {
+  nb::set_leak_warnings(false);  // an engine may live as long as its process
   unfloat::define_engine(m);
   unfloat::define_arithmetic(m);
   unfloat::define_training(m);

@@ -19,7 +19,7 @@
 namespace unfloat {
 
 // `size` zeroed bytes, UF_ALIGNMENT-aligned, UF_SLACK readable bytes after them. `more` bytes behind these may be
-// prefetched; nobody reads them, and they take no memory.
+// prefetched; nobody reads them, and but for the end of a page they take no memory.
 class Buffer {
  public:
   Buffer() = default;
@@ -46,7 +46,7 @@ class Buffer {
 
   // Begins at a huge page's address and lies in such pages where the system has some: fewer misses of the address
   // cache, prefetchers, which stop at a page's end, run on, and first touches of 4 KiB each, which were a tenth of a
-  // start, are few. An end of less than half such a page lies in small ones. What nobody writes takes no memory.
+  // start, are few. An end of less than half such a page lies in small ones, so that at most 1 MiB is taken in vain.
   void allocate_huge(size_t more) {
     const size_t size = size_ + UF_SLACK, rest = size % kHugePage;
     const size_t huge = size - rest + (rest < kHugePage / 2 ? 0 : kHugePage);

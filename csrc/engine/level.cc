@@ -30,17 +30,20 @@ namespace {
 
 bool always() { return true; }
 
-#ifdef UF_EMULATED
-bool has_avx2() { return true; }
-bool has_avxvnni() { return true; }
-bool has_avx512vl() { return true; }
-bool has_avx512vnni() { return true; }
-bool has_amx() { return true; }
-#elif defined(UF_X86_64)
+#ifdef UF_X86_64
 bool has_avx2() {
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx2");
 }
+
+#ifdef UF_EMULATED  // by AVX2
+bool has_avxvnni() { return has_avx2(); }
+bool has_avx512vl() { return has_avx2(); }
+bool has_avx512vnni() { return has_avx2(); }
+#ifdef UF_WITH_AMX
+bool has_amx() { return has_avx2(); }
+#endif
+#else
 
 // Asked of the CPU itself, as clang below 18 has no name for it: leaf 7, subleaf 1, bit 4 of EAX.
 bool has_avxvnni() {
@@ -74,6 +77,7 @@ bool has_amx() {
   return false;
 #endif
 }
+#endif
 #endif
 #endif
 

@@ -36,7 +36,7 @@ typedef struct {
     uf_absorbed_lanes absorbed[UF_BLOCK_VECTORS];
     uf_exact_lanes exact[UF_BLOCK_VECTORS];
   } rescale;
-  _Alignas(UF_ALIGNMENT) uf_form form;  // UF_ABSORBED: and the clamp is that of bytes; or UF_BENT serves
+  _Alignas(UF_ALIGNMENT) uf_form form;
   uint8_t clamp_min, clamp_max;
 } uf_block16;
 
@@ -48,11 +48,9 @@ static inline void uf_pack_block16(const uf_linear *linear, int64_t first, int c
   qmath_channel channels[UF_BLOCK_CHANNELS];
   qmath_absorbed absorbed[UF_BLOCK_CHANNELS];
   for (int c = 0; c < count; ++c) channels[c] = uf_channel_of(linear, first + c, &sums[c]);
-  block->form = uf_absorb_all(channels, count, 0, absorbed);
+  block->form = uf_with_clamp(uf_absorb_all(channels, count, 0, absorbed), &linear->output);
   block->clamp_min = (uint8_t)linear->output.clamp_min;
   block->clamp_max = (uint8_t)linear->output.clamp_max;
-  const bool clamps = linear->output.clamp_min > 0 || linear->output.clamp_max < UINT8_MAX;
-  if (block->form == UF_ABSORBED && clamps) block->form = UF_BENT;
   for (int i = 0; i < UF_BLOCK_CHANNELS; ++i) {
     const int vector = i / UF_LANES, lane = i % UF_LANES, c = lane_channel(vector, lane);
     if (c >= count) continue;
@@ -114,7 +112,7 @@ UF_INLINE uf_bytes uf_narrowed(uf_vector v0, uf_vector v1, uf_vector v2, uf_vect
 // without the others.
 UF_INLINE uf_vector uf_rescaled_as(uf_form form, uf_vector sum, const uf_block16 *block, int vector) {
   const uf_vector started = uf_started(sum, block, vector);
-  if (__builtin_expect(form == UF_ABSORBED, 1)) {
+  if (__builtin_expect(form == UF_ABSORBED || form == UF_CLAMPED, 1)) {
     return UF_LANED(qmath_rescale_absorbed)(started, &block->rescale.absorbed[vector]);
   }
   return form == UF_BENT ? UF_LANED(qmath_rescale_bent)(started, &block->rescale.absorbed[vector])

@@ -53,8 +53,9 @@ static inline qmath_channel uf_channel_of(const uf_linear *linear, int64_t chann
   return result;
 }
 
-// How the accumulators of a block become bytes, fastest first (see qmath_absorb.h).
-typedef enum { UF_ABSORBED, UF_BENT, UF_EXACT } uf_form;
+// How the accumulators of a block become bytes, fastest first (see qmath_absorb.h): absorbed, where the clamp is that
+// of bytes; absorbed and clamped; bent in some of the channels; exact. The last two clamp too.
+typedef enum { UF_ABSORBED, UF_CLAMPED, UF_BENT, UF_EXACT } uf_form;
 
 // Absorbs `count` channels, at `bits` or, where that is 0, at each channel's own; the form that serves them all.
 static inline uf_form uf_absorb_all(const qmath_channel *channels, int count, int bits, qmath_absorbed *absorbed) {
@@ -64,6 +65,12 @@ static inline uf_form uf_absorb_all(const qmath_channel *channels, int count, in
     if (form == UF_ABSORBED && qmath_is_bent(&absorbed[c])) form = UF_BENT;
   }
   return form;
+}
+
+// The same with the output's clamp.
+static inline uf_form uf_with_clamp(uf_form form, const uf_output *output) {
+  const bool clamps = output->clamp_min > 0 || output->clamp_max < UINT8_MAX;
+  return form == UF_ABSORBED && clamps ? UF_CLAMPED : form;
 }
 
 #endif  // UNFLOAT_KERNELS_CHANNEL_H_

@@ -25,7 +25,7 @@ typedef struct {
     qmath_absorbed16 absorbed[UF_TILE_VECTORS];
     qmath_exact16 exact[UF_TILE_VECTORS];
   } rescale;
-  _Alignas(UF_ALIGNMENT) uf_form form;  // UF_ABSORBED: and the clamp is that of bytes; or UF_BENT serves
+  _Alignas(UF_ALIGNMENT) uf_form form;  // for UF_CLAMPED, UF_BENT serves
   uint32_t clamp_min, clamp_max;        // four times the same byte
 } uf_block;
 
@@ -65,8 +65,7 @@ static inline void uf_pack_block(const uf_linear *linear, int64_t first, int cou
   block->form = qmath_has_absorbed16() ? uf_absorb_all(channels, count, QMATH_ABSORBED_BITS, absorbed) : UF_EXACT;
   block->clamp_min = 0x01010101u * (uint32_t)linear->output.clamp_min;
   block->clamp_max = 0x01010101u * (uint32_t)linear->output.clamp_max;
-  const bool clamps = linear->output.clamp_min > 0 || linear->output.clamp_max < UINT8_MAX;
-  if (block->form == UF_ABSORBED && clamps) block->form = UF_BENT;
+  if (uf_with_clamp(block->form, &linear->output) == UF_CLAMPED) block->form = UF_BENT;
   for (int lane = 0; lane < map->lanes; ++lane) {
     const int c = map->channel[lane];
     if (c >= count) continue;
@@ -89,7 +88,7 @@ UF_INLINE __m512i uf_dot4(__m512i acc, __m512i x, __m512i w) {
   return acc;
 }
 
-#ifdef UF_EMULATED
+#ifdef UF_EMULATED  // no assembly
 
 UF_INLINE void uf_dot4_3(__m512i *acc0, __m512i *acc1, __m512i *acc2, __m512i x0, __m512i w0, __m512i x1, __m512i w1,
                          __m512i x2, __m512i w2) {

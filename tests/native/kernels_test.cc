@@ -10,11 +10,16 @@
 #include <cstring>
 #include <functional>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "engine/layer.h"
 #include "engine/level.h"
+
+#define UF_KERNEL(family, variant) extern "C" const uf_kernel family##__##variant;
+#include "all_kernels.inc"
+#undef UF_KERNEL
 
 namespace {
 
@@ -151,19 +156,18 @@ Case square_conv2d(const Shape &image, int64_t outputs, int64_t size, int64_t st
 Case pointwise_conv2d(const Shape &image, int64_t outputs) { return square_conv2d(image, outputs, 1, 1); }
 
 // Windows of 3x3 at stride 1 under any padding, and depths that Winograd's form takes.
-Case plain_windows(const Shape &image, int64_t outputs) {
+Case plain_windows(int64_t channels) {
   Case test;
-  test.is_signed = true;
-  const Shape kernel = {3, 3}, places = place_window(&test, image, kernel, {1, 1}, {1, 1});
-  test.instruction.attributes["groups"] = int64_t{1};
+  test.is_signed = draw(0, 3) > 0;
+  const Shape image = {draw(1, 2), draw(5, 14), draw(5, 14), 16 * (channels % 5 + 1)}, kernel = {3, 3};
+  const Shape places = place_window(&test, image, kernel, {1, 1}, {1, 1});
+  const int64_t outputs = draw(16, 70);
   add_linear(&test, {outputs, kernel[0], kernel[1], image[3]}, outputs);
+  if (!test.is_signed) test.instruction.attributes["weight_zero_point"] = int64_t{128};  // as signed ones: 0
+  test.instruction.attributes["groups"] = int64_t{1};
   test.inputs = {image};
   test.output = {image[0], places[0], places[1], outputs};
   return test;
-}
-
-Case plain_windows(int64_t channels) {
-  return plain_windows({draw(1, 2), draw(5, 14), draw(5, 14), 16 * (channels % 5 + 1)}, draw(16, 70));
 }
 
 // So few pixels and so many channels that threads share the channels.
@@ -604,6 +608,18 @@ Case on_words(Case test) {
   return test;
 }
 
+Case softmax_on_words(int64_t channels) {
+  Case test = on_words(softmax(channels));
+  test.instruction.attributes["shift"] = draw(-6, 0);
+  return test;
+}
+
+Case batch_matmul_on_words(int64_t channels) {
+  Case test = on_words(batch_matmul(channels));
+  test.instruction.attributes["rounding"] = std::string("acc64");
+  return test;
+}
+
 // int16 codes to bytes or back.
 Case between_widths(Case test) {
   test.words_out = draw(0, 1) == 1;
@@ -663,7 +679,7 @@ Case deep_conv2d() {
 
 // The greatest sums that Winograd's form may meet.
 Case deep_windows() {
-  Case test = plain_windows({1, 8, 8, 1024}, 64);
+  Case test = square_conv2d({1, 8, 8, 1024}, 64, 3, 1);
   const Shape weight = test.instruction.constants["weight"].shape;
   add_constant<int8_t>(&test, "weight", DType::kInt8, weight, INT8_MIN, INT8_MIN);
   add_constant<int8_t>(&test, "shift", DType::kInt8, {64}, -22, -20);
@@ -687,7 +703,7 @@ const std::vector<std::pair<std::string, std::function<Case(int64_t)>>> kMakers 
     {"conv2d", wide_conv2d},
     {"conv2d", long_conv2d},
     {"conv2d", broad_conv2d},
-    {"conv2d", [](int64_t channels) { return plain_windows(channels); }},
+    {"conv2d", plain_windows},
     {"depthwise_conv2d", depthwise_conv2d},
     {"depthwise_conv2d", broad_depthwise_conv2d},
     {"depthwise_conv2d", depthwise_stride2},
@@ -770,6 +786,25 @@ bool fences_stand(const std::vector<uint8_t> &fenced) {
 }
 
 int checks = 0, failures = 0;
+std::set<std::string> kernels_that_ran;
+
+const uf_kernel *const kKernels[] = {
+#define UF_KERNEL(family, variant) &family##__##variant,
+#include "all_kernels.inc"
+#undef UF_KERNEL
+};
+
+// A kernel that this CPU can run and that no case reached is not known to be right. The scalar ones say what is.
+void require_all_kernels() {
+  std::set<uf_level> levels;
+  for (const std::string &name : unfloat::available_levels()) levels.insert(unfloat::choose_level(name));
+  for (const uf_kernel *kernel : kKernels) {
+    if (kernel->level == UF_SCALAR || levels.count(kernel->level) == 0) continue;
+    if (kernels_that_ran.count(kernel->name) > 0) continue;
+    std::printf("%s: no case reached it\n", kernel->name);
+    ++failures;
+  }
+}
 
 void check(const std::string &op, Case test) {
   test.instruction.op = op;
@@ -796,6 +831,7 @@ void check(const std::string &op, Case test) {
     const auto layer = unfloat::make_layer(test.instruction, tensors);
     Buffer packed;
     prepare(layer.get(), *level, &packed);
+    kernels_that_ran.insert(layer->kernel->name);
     for (const int threads : {1, 2, 3, 7}) {
       const std::vector<uint8_t> found = run(layer.get(), threads, &tensors, batches);
       if (truth.empty()) truth = found;
@@ -874,6 +910,8 @@ int main(int argc, char **argv) {
         if (op != "softmax") check(op, on_words(make(channels)));
       }
       check("batch_matmul", batch_matmul(channels));
+      check("batch_matmul", batch_matmul_on_words(channels));
+      check("softmax", softmax_on_words(channels));
       check("l2_normalization", l2_normalization(channels));
       check("log_softmax", log_softmax(channels));
       check("hard_swish", lookup(channels));
@@ -893,6 +931,7 @@ int main(int argc, char **argv) {
   check("fully_connected", deep_fully_connected());
   check("conv2d", deep_words(deep_conv2d(), 1));
   check("fully_connected", deep_words(deep_fully_connected(), 1));
+  require_all_kernels();
   std::printf("levels");
   for (const std::string &level : unfloat::available_levels()) std::printf(" %s", level.c_str());
   std::printf(": %d checks, %d failures\n", checks, failures);

@@ -18,13 +18,11 @@
 
 #include <string.h>
 
+#include "../gemm/each_row.h"
 #include "../gemm/row256.h"
 
-enum { TILE_ROWS = 6 };
-
-#include "../gemm/each_row.h"
-
 enum {
+  TILE_ROWS = 6,
   SIDE = 4,  // of a square of inputs
   PLACES = SIDE * SIDE,
   OUTPUTS = 2,       // a side of a square of outputs
@@ -34,7 +32,7 @@ enum {
   MOST_WEIGHTS = 1 << 16,        // of a place: four times the memory of larger ones would be read for few squares
   MOST_DEPTH = 1 << 10,          // four times the sums fit 32 bits
   MOST_SQUARES = 8 * TILE_ROWS,  // that are transformed at once
-  SQUARES_BYTES = 320 << 10,     // which these should not exceed, to stay in the second cache
+  SQUARES_BYTES = 320 << 10,     // which these should not exceed: most of a second cache of 512 KiB
 };
 
 typedef struct {
@@ -42,7 +40,7 @@ typedef struct {
   const uf_tensor *input, *output;
   int64_t depth, channels, blocks;
   int64_t square_rows, square_columns;  // of an image
-  int64_t row_bytes;                    // of a square's words at a place
+  int64_t square_bytes;                 // of its words at a place
   int64_t squares;                      // that are transformed at once
   size_t margin_bytes;                  // of zero points, at the start of the packed memory
   size_t block_bytes;
@@ -58,8 +56,8 @@ static winograd_plan make_plan(const uf_node *node) {
   plan.square_rows = divide_up(plan.output->shape[1], OUTPUTS);
   plan.square_columns = divide_up(plan.output->shape[2], OUTPUTS);
   // An odd number of cache lines, lest the rows of a tile share their places.
-  plan.row_bytes = (divide_up(plan.depth * (int64_t)sizeof(int16_t), UF_ALIGNMENT) | 1) * UF_ALIGNMENT;
-  const int64_t fit = SQUARES_BYTES / (PLACES * plan.row_bytes) / TILE_ROWS * TILE_ROWS;
+  plan.square_bytes = (divide_up(plan.depth * (int64_t)sizeof(int16_t), UF_ALIGNMENT) | 1) * UF_ALIGNMENT;
+  const int64_t fit = SQUARES_BYTES / (PLACES * plan.square_bytes) / TILE_ROWS * TILE_ROWS;
   plan.squares = fit < TILE_ROWS ? TILE_ROWS : fit > MOST_SQUARES ? MOST_SQUARES : fit;
   plan.margin_bytes = (size_t)divide_up(plan.depth, UF_ALIGNMENT) * UF_ALIGNMENT;
   plan.block_bytes = sizeof(uf_block16) + (size_t)(PLACES * plan.depth * UF_BLOCK_CHANNELS) * sizeof(int16_t);
@@ -132,9 +130,9 @@ static void pack(const uf_node *node, void *packed) {
   }
 }
 
-static size_t words_bytes(const winograd_plan *plan) { return (size_t)(PLACES * plan->squares * plan->row_bytes); }
+static size_t words_bytes(const winograd_plan *plan) { return (size_t)(PLACES * plan->squares * plan->square_bytes); }
 
-// Scratch holds the squares' words, [16 places][squares][row_bytes], and their sums with a block, [16][squares][16].
+// Scratch holds the squares' words, [16 places][squares][square_bytes], and their sums with a block, [16][squares][16].
 static size_t scratch_size(const uf_node *node) {
   const winograd_plan plan = make_plan(node);
   return words_bytes(&plan) + (size_t)(PLACES * plan.squares * UF_BLOCK_CHANNELS) * sizeof(int32_t);
@@ -163,7 +161,8 @@ static void point_at_inputs(const winograd_plan *plan, const square_place *place
   for (int64_t i = 0; i < SIDE; ++i) {
     const int64_t row = first_row + i;
     const bool inside = row >= 0 && row < image->shape[1];
-    const uint8_t *line = image->data + (place->sample * image->shape[1] + row) * image->shape[2] * plan->depth;
+    const int64_t pixel = (place->sample * image->shape[1] + row) * image->shape[2];
+    const uint8_t *line = inside ? image->data + pixel * plan->depth : NULL;
     for (int64_t j = 0; j < SIDE; ++j) {
       const int64_t column = first_column + j;
       *inputs++ = inside && column >= 0 && column < image->shape[2] ? line + column * plan->depth : outside;
@@ -209,16 +208,16 @@ static void transform_square(const uint8_t *const *inputs, int64_t depth, uint8_
 // Sums of up to 6 squares with a block at a place.
 typedef struct {
   const uint8_t *words;  // of the first square
-  int64_t row_bytes, steps;
+  int64_t square_bytes, steps;
   const int16_t *weights;
   int32_t *sums;  // [squares][16]
 } place_product;
 
 UF_INLINE void multiply(const place_product *product, int rows) {
   row_type r0 = no_row(), r1 = r0, r2 = r0, r3 = r0, r4 = r0, r5 = r0;
-  const int64_t row_bytes = product->row_bytes;
-  const uint8_t *x0 = product->words, *x1 = x0 + row_bytes, *x2 = x1 + row_bytes, *x3 = x2 + row_bytes;
-  const uint8_t *x4 = x3 + row_bytes, *x5 = x4 + row_bytes;
+  const int64_t bytes = product->square_bytes;
+  const uint8_t *x0 = product->words, *x1 = rows > 1 ? x0 + bytes : x0, *x2 = rows > 2 ? x1 + bytes : x0;
+  const uint8_t *x3 = rows > 3 ? x2 + bytes : x0, *x4 = rows > 4 ? x3 + bytes : x0, *x5 = rows > 5 ? x4 + bytes : x0;
   const __m256i *w = (const __m256i *)(const void *)product->weights;
   const int64_t end = product->steps * STEP_DEPTH * (int64_t)sizeof(int16_t);
   for (int64_t at = 0; at != end; at += STEP_DEPTH * (int64_t)sizeof(int16_t), w += 2) {
@@ -228,7 +227,7 @@ UF_INLINE void multiply(const place_product *product, int rows) {
     const __m256i inputs = broadcast4(x##i + at);     \
     r##i.v0 = add_pairs(r##i.v0, inputs, weights.v0); \
     r##i.v1 = add_pairs(r##i.v1, inputs, weights.v1); \
-    NEXT_ROW(at, r##i);                               \
+    NEXT_ROW(at, r##i, false);                        \
   } while (0)
     EACH_ROW(rows, MULTIPLY_ROW);
 #undef MULTIPLY_ROW
@@ -252,22 +251,18 @@ typedef struct {
   int32_t *sums;
 } squares_task;
 
-static void multiply_tile(const place_product *product, int64_t rows) {
-  switch (rows) {
-    case 1:
-      return multiply(product, 1);
-    case 2:
-      return multiply(product, 2);
-    case 3:
-      return multiply(product, 3);
-    case 4:
-      return multiply(product, 4);
-    case 5:
-      return multiply(product, 5);
-    default:
-      return multiply(product, 6);
-  }
-}
+#define DEFINE_MULTIPLY(rows) \
+  static void multiply_##rows(const place_product *product) { multiply(product, rows); }
+DEFINE_MULTIPLY(1)
+DEFINE_MULTIPLY(2)
+DEFINE_MULTIPLY(3)
+DEFINE_MULTIPLY(4)
+DEFINE_MULTIPLY(5)
+DEFINE_MULTIPLY(6)
+#undef DEFINE_MULTIPLY
+
+static void (*const kMultiply[TILE_ROWS])(const place_product *) = {multiply_1, multiply_2, multiply_3,
+                                                                    multiply_4, multiply_5, multiply_6};
 
 // Tiles as even as can be.
 static void multiply_places(const squares_task *task, const uf_block16 *block) {
@@ -278,9 +273,9 @@ static void multiply_places(const squares_task *task, const uf_block16 *block) {
     for (int64_t tile = 0; tile < tiles; ++tile) {
       const uf_range rows = uf_share(task->count, 1, (int)tile, (int)tiles);
       const int64_t row = place * plan->squares + rows.begin;
-      const place_product product = {task->words + row * plan->row_bytes, plan->row_bytes, steps, weights,
+      const place_product product = {task->words + row * plan->square_bytes, plan->square_bytes, steps, weights,
                                      task->sums + row * UF_BLOCK_CHANNELS};
-      multiply_tile(&product, rows.end - rows.begin);
+      kMultiply[rows.end - rows.begin - 1](&product);
     }
   }
 }
@@ -360,7 +355,7 @@ static void transform_squares(const uf_node *node, int64_t first, squares_task *
     const uint8_t *inputs[PLACES];
     task->places[i] = place_of(plan, first + i);
     point_at_inputs(plan, &task->places[i], node->packed, inputs);
-    transform_square(inputs, plan->depth, task->words + i * plan->row_bytes, plan->squares * plan->row_bytes);
+    transform_square(inputs, plan->depth, task->words + i * plan->square_bytes, plan->squares * plan->square_bytes);
   }
 }
 

@@ -74,7 +74,7 @@ static conv_plan make_plan(const uf_node *node) {
   const int64_t steps = last_read * window->stride_w * depth;
   plan.row_bytes = plan.whole_rows ? round_up(steps + plan.run + UF_SLACK, UF_ALIGNMENT) : 0;
   plan.copy_bytes = plan.row_bytes * input_bytes();
-  plan.margin_bytes = (size_t)round_up(plan.run + UF_SLACK, UF_ALIGNMENT);
+  plan.margin_bytes = (size_t)round_up(plan.run * input_bytes() + UF_SLACK, UF_ALIGNMENT);
   plan.panel = panel_size(&plan);
   return plan;
 }
@@ -111,7 +111,8 @@ static size_t copies_offset(const conv_plan *plan) {
 
 static size_t scratch_size(const uf_node *node) {
   const conv_plan plan = make_plan(node);
-  return copies_offset(&plan) + (size_t)(plan.copy_bytes * plan.window->kernel_h + plan.row_bytes);
+  const int64_t spare = UF_GEMM.widen == NULL ? 0 : plan.row_bytes;
+  return copies_offset(&plan) + (size_t)(plan.copy_bytes * plan.window->kernel_h + spare);
 }
 
 // --- Pointers. ---
@@ -173,7 +174,7 @@ static void point_at_windows(const conv_plan *plan, int64_t first, int64_t count
   }
 }
 
-// Copies an input row, with zero points to the left and right of the image; outside of it there is nothing else.
+// Copies an input row, with zero points to the left and right of the image; a row outside of it is nothing but those.
 static void copy_row(const conv_plan *plan, int64_t sample, int32_t row, uint8_t zero_point, uint8_t *copy) {
   const int64_t depth = plan->input->shape[3], width = plan->input->shape[2];
   const int64_t padding = plan->window->pad_left * depth;
@@ -271,7 +272,7 @@ static void find_runs_in_copies(const conv_plan *plan, int64_t pixel, int64_t le
   if (segment.column == 0 || first) copy_rows(plan, &segment, outside[0], copies);
   gemm->rows = segment.count;
   if (UF_GEMM.takes_even) {
-    gemm->run_stride = (int64_t)plan->window->stride_w * plan->input->shape[3];
+    gemm->run_stride = (int64_t)plan->window->stride_w * plan->input->shape[3] * input_bytes();
     gemm->tap_stride = plan->copy_bytes;
     gemm->even = copies + segment.column * gemm->run_stride;
     return;

@@ -56,7 +56,7 @@ typedef struct {
   int kernel, stride;
   uf_form form;      // the block's
   int64_t channels;  // the task's, at most 16
-  bool half;         // at most 8: the high sums are not computed
+  bool half;         // 8: the high sums are not computed
 } row_kind;
 
 UF_INLINE uf_bytes bytes_of_sums(const sums16 *sums, const uf_block16 *block, const row_kind *kind) {
@@ -82,7 +82,7 @@ UF_INLINE void add_pair(sums16 *sums, __m256i first, __m256i second, const __m25
 }
 
 // A row's bytes as pairs of words, the second one 0.
-UF_INLINE void widen_row(const uint8_t *x, int64_t channels, __m256i *first, __m256i *second) {
+UF_INLINE void pair_with_nothing(const uint8_t *x, int64_t channels, __m256i *first, __m256i *second) {
   const bool whole = channels == UF_BLOCK_CHANNELS;
   const __m128i low = whole ? uf_load_half(x) : uf_load_first(x, channels);
   *first = _mm256_cvtepu8_epi32(low);
@@ -110,7 +110,7 @@ UF_INLINE void add_column(live_sums *sums, const row_task *task, const row_kind 
       const uint8_t *below = inside ? task->rows[row + 1] + x * task->step[row + 1] : task->outside;
       interleave_rows(above, below, kind->channels, &first, &second);
     } else {
-      widen_row(above, kind->channels, &first, &second);
+      pair_with_nothing(above, kind->channels, &first, &second);
     }
     const __m256i *weights = (const __m256i *)(task->block + 1) + row * kind->kernel;
     const bool half = kind->half;
@@ -137,7 +137,8 @@ UF_INLINE void move_up(live_sums *sums, int live) {
 }
 
 UF_INLINE void run_kind(const row_task *given, row_kind kind) {
-  const row_task own = *given, *task = &own;  // which no store of bytes can change
+  const row_task own = *given;  // which no store of bytes can change
+  const row_task *const task = &own;
   const int live = (kind.kernel + kind.stride - 1) / kind.stride;
   live_sums sums = {no_sums(), no_sums(), no_sums(), no_sums(), no_sums()};
   sums16 finished = no_sums();  // stored a step later, so that the rescaling does not wait for a column
@@ -153,13 +154,15 @@ UF_INLINE void run_kind(const row_task *given, row_kind kind) {
 
 UF_INLINE void run_row(const row_task *task, int kernel, int stride) {
   const int64_t channels = task->channels < UF_BLOCK_CHANNELS ? task->channels : UF_BLOCK_CHANNELS;
-  const bool absorbed = task->block->form == UF_ABSORBED;
-  if (channels == UF_BLOCK_CHANNELS && absorbed) {
+  const uf_form form = task->block->form;
+  if (channels == UF_BLOCK_CHANNELS && form == UF_ABSORBED) {
     run_kind(task, (row_kind){kernel, stride, UF_ABSORBED, UF_BLOCK_CHANNELS, false});
-  } else if (channels == UF_LANES && absorbed) {
+  } else if (channels == UF_BLOCK_CHANNELS && form == UF_CLAMPED) {
+    run_kind(task, (row_kind){kernel, stride, UF_CLAMPED, UF_BLOCK_CHANNELS, false});
+  } else if (channels == UF_LANES && form == UF_ABSORBED) {
     run_kind(task, (row_kind){kernel, stride, UF_ABSORBED, UF_LANES, true});
   } else {
-    run_kind(task, (row_kind){kernel, stride, task->block->form, channels, false});
+    run_kind(task, (row_kind){kernel, stride, form, channels, false});
   }
 }
 

@@ -4,13 +4,13 @@
 //   UF_GEMM             the level's name
 //   STEP_DEPTH          weights of a channel in a step: 4, which meet four bytes, or 2, which meet two words
 //   UF_WIDENS           defined where inputs are multiplied as words; with widen_run
-//   weight_place        (channel, k, half) -> where in a step a weight lies
+//   weight_place        (channel, k, half) -> where in a step a weight lies: behind that of k - 1, if k is odd
 //   lane_channel, half_lane_channel  (vector, lane) -> the channel whose sum is rescaled there
 //   LOWERED             what bytes are lowered by before they are multiplied: 0, or 128 to become signed
 //   LEAST_WEIGHT        -128, or -127
 //   TILE_ROWS           rows that are computed together, at most 6
 //   row_type, no_row, load_weights, dot_row, row_bytes, half_row_bytes
-//   NEXT_ROW, NEXT_HALF (at, accumulator) a statement between rows
+//   NEXT_ROW            (at, accumulator, half) a statement between rows
 //   WIDE_STEPS          4, or undefined: a vector of inputs serves so many steps; with input_type, load_wide, DOT_STEP,
 //                       FOLLOWING
 //
@@ -39,14 +39,14 @@ static bool is_half(int64_t channels) { return channels <= UF_BLOCK_CHANNELS / 2
 
 // --- Packing. ---
 
-// One channel's weights, a step's at a time; `packed` is zeroed.
+// One channel's weights, a step's at a time and two by two; `packed` is zeroed.
 static void pack_channel(const int8_t *weight, const uf_gemm_shape *shape, int channel, bool half, int8_t *packed) {
   const int64_t whole = shape->depth / STEP_DEPTH, rest = shape->depth % STEP_DEPTH;
   int places[STEP_DEPTH];
   for (int k = 0; k < STEP_DEPTH; ++k) places[k] = weight_place(channel, k, half);
   for (int64_t tap = 0; tap < shape->taps; ++tap) {
     for (int64_t step = 0; step < whole; ++step, weight += STEP_DEPTH, packed += STEP_BYTES) {
-      for (int k = 0; k < STEP_DEPTH; ++k) packed[places[k]] = weight[k];
+      for (int k = 0; k < STEP_DEPTH; k += 2) memcpy(packed + places[k], weight + k, 2);
     }
     if (rest == 0) continue;
     for (int k = 0; k < rest; ++k) packed[places[k]] = weight[k];
@@ -105,7 +105,7 @@ UF_INLINE void run_tile(const tile_task *task, int rows, uf_form form, bool half
   do {                                        \
     const row_type weights = load_weights(w); \
     EACH_ROW(rows, DOT_WIDE_##step);          \
-    w = FOLLOWING(w + STEP_BYTES, r0.v3);     \
+    w = FOLLOWING(w + STEP_BYTES, r0.v1);     \
   } while (0)
       input_type x0, x1, x2, x3, x4, x5;
       EACH_ROW(rows, LOAD_WIDE);
@@ -120,11 +120,7 @@ UF_INLINE void run_tile(const tile_task *task, int rows, uf_form form, bool half
 #define DOT_ROW(i)                             \
   do {                                         \
     dot_row(&r##i, x[i] + at, &weights, half); \
-    if (half) {                                \
-      NEXT_HALF(at, r##i);                     \
-    } else {                                   \
-      NEXT_ROW(at, r##i);                      \
-    }                                          \
+    NEXT_ROW(at, r##i, half);                  \
   } while (0)
       EACH_ROW(rows, DOT_ROW);
 #undef DOT_ROW
@@ -141,6 +137,7 @@ UF_INLINE void run_tile(const tile_task *task, int rows, uf_form form, bool half
 
 #define DEFINE_TILE(rows)                                                                                  \
   static void run_absorbed_##rows(const tile_task *task) { run_tile(task, rows, UF_ABSORBED, false); }     \
+  static void run_clamped_##rows(const tile_task *task) { run_tile(task, rows, UF_CLAMPED, false); }       \
   static void run_other_##rows(const tile_task *task) { run_tile(task, rows, task->block->form, false); }  \
   static void run_absorbed_half_##rows(const tile_task *task) { run_tile(task, rows, UF_ABSORBED, true); } \
   static void run_other_half_##rows(const tile_task *task) { run_tile(task, rows, task->block->form, true); }
@@ -156,10 +153,10 @@ typedef void (*tile_runner)(const tile_task *task);
 
 #define ALL_ROWS(name) {name##_1, name##_2, name##_3, name##_4, name##_5, name##_6}
 
-// Of half blocks or not, absorbed or not, and so many rows.
-static const tile_runner kRunners[2][2][6] = {
-    {ALL_ROWS(run_other), ALL_ROWS(run_absorbed)},
-    {ALL_ROWS(run_other_half), ALL_ROWS(run_absorbed_half)},
+// Of half blocks or not, of a form up to UF_BENT, and so many rows.
+static const tile_runner kRunners[2][UF_BENT + 1][6] = {
+    {ALL_ROWS(run_absorbed), ALL_ROWS(run_clamped), ALL_ROWS(run_other)},
+    {ALL_ROWS(run_absorbed_half), ALL_ROWS(run_other_half), ALL_ROWS(run_other_half)},
 };
 
 // All rows of a block, in tiles as even as can be.
@@ -175,7 +172,8 @@ static void run_block(const uf_gemm *gemm, int64_t block) {
       .out_stride = gemm->out_stride,
       .channels = shape->channels - channel,
   };
-  const tile_runner *runners = kRunners[is_half(task.channels)][task.block->form == UF_ABSORBED];
+  const uf_form form = task.block->form;
+  const tile_runner *runners = kRunners[is_half(task.channels)][form < UF_BENT ? form : UF_BENT];
   for (int64_t tile = 0; tile < tiles; ++tile) {
     const uf_range rows = uf_share(gemm->rows, 1, (int)tile, (int)tiles);
     task.table = gemm->table + rows.begin;

@@ -26,7 +26,7 @@ typedef struct {
   const uint8_t *const *table;
   int64_t table_stride;
   int64_t table_offset;  // added to every pointer
-  bool words;            // runs are of words, which the level's widen() made
+  bool words;            // the table's runs are of words, which the level's widen() made
   // Or, where the level takes them and this is not NULL, even runs: that of row r under tap t is at
   // even + t * tap_stride + r * run_stride, and the table is not read.
   const uint8_t *even;
@@ -50,7 +50,7 @@ typedef struct {
   void (*run)(const uf_gemm *gemm, uf_range blocks);
   size_t (*scratch_size)(const uf_gemm_shape *shape);  // aligned bytes for each thread; NULL: none
   // Where inputs are multiplied as words, what makes such of `count` bytes: runs that overlap are better made words by
-  // the caller. Reads up to three bytes behind them, and writes as many words. NULL: runs are of bytes.
+  // the caller. NULL: runs are of bytes.
   void (*widen)(const uint8_t *bytes, int64_t count, int16_t *words);
   bool (*pays)(const uf_gemm_shape *shape);  // whether the level below would take longer; NULL: always
 } uf_gemm_level;

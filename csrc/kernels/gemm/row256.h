@@ -35,8 +35,11 @@ UF_INLINE __m256i add_pairs(__m256i acc, __m256i x, __m256i weights) {
 
 // Where to read is not known before the accumulator is: gcc would load the inputs of all rows first, and spill
 // accumulators for them.
-#define NEXT_ROW(at, row) __asm__("" : "+r"(at), "+x"((row).v0), "+x"((row).v1))
-#define NEXT_HALF(at, row) __asm__("" : "+r"(at), "+x"((row).v0))
+#define NEXT_ROW(at, row, half)                          \
+  do {                                                   \
+    __asm__("" : "+r"(at), "+x"((row).v0));              \
+    if (!(half)) __asm__("" : "+r"(at), "+x"((row).v1)); \
+  } while (0)
 
 // The 16 bytes of a row, in the channels' order, not clamped.
 UF_INLINE uf_bytes row_bytes(const row_type *row, const uf_block16 *block, uf_form form) {

@@ -121,8 +121,7 @@ UF_INLINE void dot_row(row_type *acc, const uint8_t *x, const row_type *weights,
 
 #endif
 
-#define NEXT_ROW(at, acc) (void)0
-#define NEXT_HALF(at, acc) (void)0
+#define NEXT_ROW(at, acc, half) (void)0
 
 // The 16 bytes of a row, not clamped.
 UF_INLINE uf_bytes row_bytes(const row_type *row, const uf_block16 *block, uf_form form) {

@@ -49,7 +49,6 @@ UF_INLINE uf_bytes half_row_bytes(const row_type *row, const uf_block16 *block, 
 }
 
 #ifdef UF_WIDENS
-// Reads up to three bytes behind the run, and writes as many words.
 UF_INLINE void widen_run(const uint8_t *x, int64_t depth, int16_t *words) {
   int64_t k = 0;
   for (; depth - k >= 16; k += 16) {
@@ -59,11 +58,12 @@ UF_INLINE void widen_run(const uint8_t *x, int64_t depth, int16_t *words) {
   for (; depth - k >= 8; k += 8) {
     _mm_storeu_si128((__m128i *)(words + k), _mm_cvtepu8_epi16(_mm_loadl_epi64((const __m128i *)(x + k))));
   }
-  for (; k < depth; k += 4) {
+  for (; depth - k >= 4; k += 4) {
     int32_t four;
     memcpy(&four, x + k, sizeof four);
     _mm_storel_epi64((__m128i *)(words + k), _mm_cvtepu8_epi16(_mm_cvtsi32_si128(four)));
   }
+  for (; k < depth; ++k) words[k] = x[k];
 }
 #endif
 

@@ -1,6 +1,7 @@
 // AVX-512 VNNI, AVX-VNNI and AMX for CPUs that have AVX2 alone: the intrinsics that the kernels use, lane by lane, so
 // that tests can run every level of x86 anywhere. A build with UNFLOAT_EMULATED=ON finds this file in the compiler's
-// place; the kernels' sources are the same.
+// place; the kernels' sources are the same but for what they write as assembly, whose place functions of this file
+// take.
 //
 // Meanings are those of Intel's manual. Aligned loads and stores check the alignment, masked ones touch no byte more.
 
@@ -129,11 +130,11 @@ EMULATED_BINARY(emulated_mul32, emulated_i64, 8, (int64_t)(int32_t)a.lane[i] * (
 EMULATED_BINARY(emulated_sllv32, emulated_u32, 16, b.lane[i] > 31 ? 0 : a.lane[i] << b.lane[i])
 EMULATED_BINARY(emulated_srav64, emulated_i64, 8, a.lane[i] >> ((uint64_t)b.lane[i] > 63 ? 63 : b.lane[i]))
 
-EMULATED_EACH(emulated_srai32, emulated_i32, 16, (__m512i a, unsigned n),
+EMULATED_EACH(emulated_srai32, emulated_i32, 16, (__m512i a, uint64_t n),
               EMULATED_AS(emulated_i32, a).lane[i] >> (n > 31 ? 31 : n))
 EMULATED_EACH(emulated_srli64, emulated_u64, 8, (__m512i a, unsigned n),
               n > 63 ? 0 : EMULATED_AS(emulated_u64, a).lane[i] >> n)
-#define emulated_sra32(a, n) emulated_srai32(a, (unsigned)_mm_cvtsi128_si32(n))
+#define emulated_sra32(a, n) emulated_srai32(a, (uint64_t)_mm_cvtsi128_si64(n))
 
 EMULATE __mmask8 emulated_less_i64(__m512i va, __m512i vb) {
   const emulated_i64 a = EMULATED_AS(emulated_i64, va), b = EMULATED_AS(emulated_i64, vb);
@@ -171,7 +172,7 @@ EMULATE __m512i emulated_join(__m256i low, __m256i high) {
 EMULATED_EACH(emulated_broadcast_quarter, emulated_quarters, 4, (__m128i x), x)
 #define emulated_insert_half(v, x, which) \
   ((which) ? emulated_join(emulated_half(v, 0), x) : emulated_join(x, emulated_half(v, 1)))
-#define emulated_from_half(x) emulated_join(x, _mm256_setzero_si256())
+#define emulated_from_half(x) emulated_join(x, _mm256_set1_epi8((char)0xa5))  // the manual: undefined
 
 // What AVX2 does in each of two quarters, in four.
 #define EMULATED_BY_HALVES(name, narrow)                                    \
@@ -249,17 +250,41 @@ typedef struct {
 } emulated_tile;
 
 static __thread emulated_tile emulated_tiles[8] __attribute__((unused));
+static __thread uint8_t emulated_configuration[64] __attribute__((unused));
+
+// All tiles are zeroed whenever they are configured or released.
+EMULATE void emulated_configure_tiles(const void *configuration) {
+  memcpy(emulated_configuration, configuration, sizeof emulated_configuration);
+  memset(emulated_tiles, 0, sizeof emulated_tiles);
+}
+
+EMULATE void emulated_release_tiles(void) {
+  const uint8_t none[64] = {0};
+  emulated_configure_tiles(none);
+}
+
+// Tiles are used at their full size alone: palette 1, and 16 rows of 64 bytes.
+EMULATE void emulated_check_tile(int tile) {
+  uint16_t row_bytes;
+  memcpy(&row_bytes, emulated_configuration + 16 + 2 * tile, sizeof row_bytes);
+  if (emulated_configuration[0] != 1 || row_bytes != 64 || emulated_configuration[48 + tile] != 16) __builtin_trap();
+}
 
 EMULATE void emulated_load_tile(int tile, const void *from, int64_t stride) {
+  emulated_check_tile(tile);
   for (int i = 0; i < 16; ++i) memcpy(emulated_tiles[tile].row[i], (const char *)from + i * stride, 64);
 }
 
 EMULATE void emulated_store_tile(int tile, void *to, int64_t stride) {
+  emulated_check_tile(tile);
   for (int i = 0; i < 16; ++i) memcpy((char *)to + i * stride, emulated_tiles[tile].row[i], 64);
 }
 
 // Row k of `weights` holds four weights for each of 16 sums.
-EMULATE void emulated_add_products(int sums, int rows, int weights) {
+EMULATE void emulated_multiply_tiles(int sums, int rows, int weights) {
+  emulated_check_tile(sums);
+  emulated_check_tile(rows);
+  emulated_check_tile(weights);
   for (int i = 0; i < 16; ++i) {
     for (int k = 0; k < 16; ++k) {
       uint32_t x;
@@ -277,13 +302,75 @@ EMULATE void emulated_add_products(int sums, int rows, int weights) {
 #define QMATH_OPAQUE(x) ((void)(x))
 #define UF_LOAD_TILE(tile, from, stride) emulated_load_tile(tile, from, stride)
 #define UF_STORE_TILE(tile, to, stride) emulated_store_tile(tile, to, stride)
-#define UF_MULTIPLY_TILES(sums, rows, weights) emulated_add_products(sums, rows, weights)
-#define UF_CONFIGURE_TILES(configuration) ((void)(configuration))
-#define UF_RELEASE_TILES() ((void)0)
+#define UF_MULTIPLY_TILES(sums, rows, weights) emulated_multiply_tiles(sums, rows, weights)
+#define UF_CONFIGURE_TILES(configuration) emulated_configure_tiles(&(configuration))
+#define UF_RELEASE_TILES() emulated_release_tiles()
 
+// Compilers have some of these as macros.
+#undef _mm256_dpbusd_avx_epi32
 #undef _mm256_dpbusd_epi32
+#undef _mm256_mask_storeu_epi8
+#undef _mm_mask_storeu_epi16
+#undef _mm_mask_storeu_epi8
+#undef _mm512_add_epi32
+#undef _mm512_add_epi64
+#undef _mm512_broadcast_i32x4
+#undef _mm512_castps_si512
+#undef _mm512_castsi256_si512
+#undef _mm512_castsi512_ps
+#undef _mm512_castsi512_si128
+#undef _mm512_castsi512_si256
+#undef _mm512_cmplt_epi64_mask
+#undef _mm512_cmplt_epu32_mask
+#undef _mm512_cvtepi32_epi64
+#undef _mm512_cvtepi64_epi16
+#undef _mm512_dpbusd_epi32
+#undef _mm512_dpwssd_epi32
+#undef _mm512_extracti32x4_epi32
+#undef _mm512_extracti64x4_epi64
+#undef _mm512_i64gather_epi64
+#undef _mm512_inserti64x4
+#undef _mm512_load_si512
+#undef _mm512_loadu_si512
+#undef _mm512_mask_add_epi32
+#undef _mm512_mask_blend_epi32
+#undef _mm512_mask_moveldup_ps
+#undef _mm512_mask_storeu_epi8
+#undef _mm512_mask_sub_epi64
+#undef _mm512_maskz_loadu_epi8
+#undef _mm512_maskz_mov_epi32
+#undef _mm512_max_epi32
+#undef _mm512_max_epi64
+#undef _mm512_max_epu8
+#undef _mm512_min_epi32
+#undef _mm512_min_epi64
+#undef _mm512_min_epu8
+#undef _mm512_mul_epi32
+#undef _mm512_mullo_epi64
+#undef _mm512_packs_epi32
+#undef _mm512_packus_epi16
+#undef _mm512_permutexvar_epi32
+#undef _mm512_set1_epi32
+#undef _mm512_set1_epi64
+#undef _mm512_set1_epi8
 #undef _mm512_setr_epi32
 #undef _mm512_setr_epi64
+#undef _mm512_setzero_si512
+#undef _mm512_shuffle_epi8
+#undef _mm512_sllv_epi32
+#undef _mm512_sra_epi32
+#undef _mm512_srai_epi32
+#undef _mm512_srav_epi64
+#undef _mm512_srli_epi64
+#undef _mm512_store_si512
+#undef _mm512_storeu_si512
+#undef _mm512_sub_epi8
+#undef _mm512_unpackhi_epi16
+#undef _mm512_unpackhi_epi8
+#undef _mm512_unpacklo_epi16
+#undef _mm512_unpacklo_epi8
+#undef _mm512_xor_si512
+
 #define _mm256_dpbusd_avx_epi32 emulated_dot4_256
 #define _mm256_dpbusd_epi32 emulated_dot4_256
 #define _mm256_mask_storeu_epi8 emulated_mask_storeu8_256
