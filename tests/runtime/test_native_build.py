@@ -102,7 +102,7 @@ def write_resnet8(path: Path) -> None:
     replay.write(unfloat.quantize(network.random(seed=1), [samples]), (1, 2), path)
 
 
-ROUNDS = "6"  # of random cases, half of those on this machine: the emulator takes its time
+ROUNDS = "4"  # of random cases, a third of those on this machine: the emulator takes its time
 CORES = {
     "cortex-a53": "neon scalar",
     "cortex-a76": "dotprod neon scalar",
