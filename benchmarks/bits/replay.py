@@ -18,7 +18,9 @@ ROOT = Path(__file__).parents[2]
 DTYPES = {"int8": 0, "uint8": 1, "int32": 2, "int16": 3, "int64": 4}  # DType of csrc/engine/instruction.h
 
 
-def build(folder: Path, arm: bool = False, program: str = "replay", sanitizer: str = "") -> Path:
+def build(
+    folder: Path, arm: bool = False, program: str = "replay", sanitizer: str = "", emulated: bool = False
+) -> Path:
     """Compile the engine and one of the programs beside this file; its path.
 
     Args:
@@ -26,11 +28,13 @@ def build(folder: Path, arm: bool = False, program: str = "replay", sanitizer: s
         arm: For 64-bit Arm instead of this machine.
         program: "replay" or "soak".
         sanitizer: For example "thread" or "address,undefined".
+        emulated: With every level of x86, whatever this machine has.
     """
     prefix = _prefix(arm)
     compilers = [f"-DCMAKE_C_COMPILER={prefix}gcc", f"-DCMAKE_CXX_COMPILER={prefix}g++"]
     target = ["-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64"] if arm else []
     options = ["-DUNFLOAT_PYTHON=OFF", "-DCMAKE_BUILD_TYPE=Release", f"-DUNFLOAT_SANITIZE={sanitizer}"]
+    options += ["-DUNFLOAT_EMULATED=ON"] if emulated else []
     _run("cmake", "-S", str(ROOT), "-B", str(folder), *options, *target, *compilers)
     _run("cmake", "--build", str(folder), "--parallel", "2", "--target", "unfloat_engine")
     return link(folder, arm, program, sanitizer)
