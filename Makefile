@@ -1,6 +1,7 @@
 # The front door: `make demo` and `make test`. Everything lives in .venv; nothing is installed elsewhere.
 PYTHON ?= python3
 FUZZ_SECONDS ?= 120
+FUZZ_JOBS ?= 1
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --constraint constraints.txt
@@ -33,8 +34,8 @@ bench: $(STAMP)-demo           ## speed beside other runtimes, one process each,
 mutate: $(STAMP)-test          ## each of 12 named mutations must turn a test red
 	$(BIN)/python benchmarks/mutate.py
 
-fuzz: $(STAMP)-fuzz            ## hostile files and native Programs, for FUZZ_SECONDS; needs clang
-	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS)
+fuzz: $(STAMP)-fuzz            ## hostile files and native Programs, for FUZZ_SECONDS, FUZZ_JOBS at a time; needs clang
+	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) --jobs $(FUZZ_JOBS)
 
 clean:
 	rm -rf $(VENV) build demo_output

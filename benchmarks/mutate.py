@@ -206,7 +206,7 @@ MUTATIONS = [
     *in_file(
         "csrc/kernels/gemm/avx512vnni.c",
         "hard_cases",
-        ("tail of the depth not read", "return divide_up(shape->depth, 4);", "return (shape->depth + 2) / 4;", ""),
+        ("tail of the depth not read", "return uf_divide_up(shape->depth, 4);", "return (shape->depth + 2) / 4;", ""),
     ),
     *in_file(
         "csrc/kernels/conv2d/indirect.h",

@@ -8,6 +8,8 @@
 
 #define UF_INLINE static inline __attribute__((always_inline))
 
+static inline int64_t uf_divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 // The sums of a channel's negative and positive weights: all that its bounds and its zero point correction depend on.
 typedef struct {
   int64_t negative, positive;

@@ -46,20 +46,18 @@ typedef struct {
   size_t block_bytes;
 } winograd_plan;
 
-static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 static winograd_plan make_plan(const uf_node *node) {
   winograd_plan plan = {.window = &node->params.linear.window, .input = node->inputs[0], .output = node->output};
   plan.depth = plan.input->shape[3];
   plan.channels = plan.output->shape[3];
-  plan.blocks = divide_up(plan.channels, UF_BLOCK_CHANNELS);
-  plan.square_rows = divide_up(plan.output->shape[1], OUTPUTS);
-  plan.square_columns = divide_up(plan.output->shape[2], OUTPUTS);
+  plan.blocks = uf_divide_up(plan.channels, UF_BLOCK_CHANNELS);
+  plan.square_rows = uf_divide_up(plan.output->shape[1], OUTPUTS);
+  plan.square_columns = uf_divide_up(plan.output->shape[2], OUTPUTS);
   // An odd number of cache lines, lest the rows of a tile share their places.
-  plan.square_bytes = (divide_up(plan.depth * (int64_t)sizeof(int16_t), UF_ALIGNMENT) | 1) * UF_ALIGNMENT;
+  plan.square_bytes = (uf_divide_up(plan.depth * (int64_t)sizeof(int16_t), UF_ALIGNMENT) | 1) * UF_ALIGNMENT;
   const int64_t fit = SQUARES_BYTES / (PLACES * plan.square_bytes) / TILE_ROWS * TILE_ROWS;
   plan.squares = fit < TILE_ROWS ? TILE_ROWS : fit > MOST_SQUARES ? MOST_SQUARES : fit;
-  plan.margin_bytes = (size_t)divide_up(plan.depth, UF_ALIGNMENT) * UF_ALIGNMENT;
+  plan.margin_bytes = (size_t)uf_divide_up(plan.depth, UF_ALIGNMENT) * UF_ALIGNMENT;
   plan.block_bytes = sizeof(uf_block16) + (size_t)(PLACES * plan.depth * UF_BLOCK_CHANNELS) * sizeof(int16_t);
   return plan;
 }
@@ -267,7 +265,7 @@ static void (*const kMultiply[TILE_ROWS])(const place_product *) = {multiply_1, 
 // Tiles as even as can be.
 static void multiply_places(const squares_task *task, const uf_block16 *block) {
   const winograd_plan *plan = task->plan;
-  const int64_t tiles = divide_up(task->count, TILE_ROWS), steps = plan->depth / STEP_DEPTH;
+  const int64_t tiles = uf_divide_up(task->count, TILE_ROWS), steps = plan->depth / STEP_DEPTH;
   const int16_t *weights = (const int16_t *)(const void *)(block + 1);
   for (int64_t place = 0; place < PLACES; ++place, weights += steps * STEP_WEIGHTS) {
     for (int64_t tile = 0; tile < tiles; ++tile) {
@@ -373,7 +371,7 @@ static void run(const uf_node *node, int thread, int threads) {
   const winograd_plan plan = make_plan(node);
   const int64_t squares = plan.output->shape[0] * plan.square_rows * plan.square_columns;
   const uf_range share = uf_share(squares, 1, thread, threads);
-  const int64_t count = share.end - share.begin, chunks = divide_up(count, plan.squares);
+  const int64_t count = share.end - share.begin, chunks = uf_divide_up(count, plan.squares);
   const uint8_t *blocks = (const uint8_t *)node->packed + plan.margin_bytes;
   squares_task task = {.plan = &plan, .words = uf_scratch(node, thread)};
   task.sums = (int32_t *)(void *)(task.words + words_bytes(&plan));

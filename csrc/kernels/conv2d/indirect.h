@@ -28,14 +28,15 @@ typedef struct {
   bool whole_rows;      // runs are kernel rows
   bool same_pixels;     // a pixel of the output is one of the input
   int64_t run;          // bytes of a run, of all groups
+  bool words;           // and of words
   int64_t row_bytes;    // of a padded row, 0 without whole_rows
-  int64_t copy_bytes;   // of its copy, which is of bytes or of words
+  int64_t copy_bytes;   // of its copy
   int64_t panel;        // output pixels whose pointers are made at once, and the table's stride
   size_t margin_bytes;  // of the run of zero points at the start of the packed memory
 } conv_plan;
 
-// Of an input in a copy of a row.
-static int64_t input_bytes(void) { return UF_GEMM.widen == NULL ? 1 : (int64_t)sizeof(int16_t); }
+// Of an input in a run.
+static int64_t input_bytes(const conv_plan *plan) { return plan->words ? (int64_t)sizeof(int16_t) : 1; }
 
 static int64_t round_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
 
@@ -62,6 +63,7 @@ static conv_plan make_plan(const uf_node *node) {
   const int64_t depth = plan.input->shape[3] / plan.groups, channels = plan.output->shape[3] / plan.groups;
   const bool shallow = depth < 16 || (UF_GEMM.takes_even && depth <= 64 && channels <= 16);
   plan.whole_rows = plan.groups == 1 && window->dilation_w == 1 && window->kernel_w > 1 && shallow;
+  plan.words = plan.whole_rows && UF_GEMM.widen != NULL;
   const uf_gemm_shape whole = {channels, window->kernel_h, window->kernel_w * depth};
   const uf_gemm_shape single = {channels, (int64_t)window->kernel_h * window->kernel_w, depth};
   plan.shape = plan.whole_rows ? whole : single;
@@ -73,8 +75,8 @@ static conv_plan make_plan(const uf_node *node) {
   const int64_t last_read = plan.output->shape[2] - 1 + UF_GEMM_GRAIN - 1;
   const int64_t steps = last_read * window->stride_w * depth;
   plan.row_bytes = plan.whole_rows ? round_up(steps + plan.run + UF_SLACK, UF_ALIGNMENT) : 0;
-  plan.copy_bytes = plan.row_bytes * input_bytes();
-  plan.margin_bytes = (size_t)round_up(plan.run * input_bytes() + UF_SLACK, UF_ALIGNMENT);
+  plan.copy_bytes = plan.row_bytes * input_bytes(&plan);
+  plan.margin_bytes = (size_t)round_up(plan.run * input_bytes(&plan) + UF_SLACK, UF_ALIGNMENT);
   plan.panel = panel_size(&plan);
   return plan;
 }
@@ -104,14 +106,15 @@ static size_t table_bytes(const conv_plan *plan) {
   return (size_t)round_up(plan->shape.taps * plan->panel * (int64_t)sizeof(uint8_t *), UF_ALIGNMENT);
 }
 
-// Scratch holds the table, what the product asks for, the copies, and a row on its way to words.
+// Scratch holds the table, what the product asks for, which is nothing where it is given words, the copies, and a row
+// on its way to words.
 static size_t copies_offset(const conv_plan *plan) {
-  return table_bytes(plan) + uf_gemm_scratch(&UF_GEMM, &plan->shape);
+  return table_bytes(plan) + (plan->words ? 0 : uf_gemm_scratch(&UF_GEMM, &plan->shape));
 }
 
 static size_t scratch_size(const uf_node *node) {
   const conv_plan plan = make_plan(node);
-  const int64_t spare = UF_GEMM.widen == NULL ? 0 : plan.row_bytes;
+  const int64_t spare = plan.words ? plan.row_bytes : 0;
   return copies_offset(&plan) + (size_t)(plan.copy_bytes * plan.window->kernel_h + spare);
 }
 
@@ -195,15 +198,15 @@ static void copy_rows(const conv_plan *plan, const conv_segment *segment, uint8_
   uint8_t *spare = copies + window->kernel_h * plan->copy_bytes;
   for (int32_t i = 0; i < window->kernel_h; ++i, copies += plan->copy_bytes) {
     const int32_t row = segment->row * window->stride_h - window->pad_top + i * window->dilation_h;
-    copy_row(plan, segment->sample, row, zero_point, UF_GEMM.widen == NULL ? copies : spare);
-    if (UF_GEMM.widen != NULL) UF_GEMM.widen(spare, plan->row_bytes, (int16_t *)(void *)copies);
+    copy_row(plan, segment->sample, row, zero_point, plan->words ? spare : copies);
+    if (plan->words) UF_GEMM.widen(spare, plan->row_bytes, (int16_t *)(void *)copies);
   }
 }
 
 // Fills the table of a segment whose rows are in `copies`.
 static void point_at_copies(const conv_plan *plan, const conv_segment *segment, const uint8_t *copies,
                             const uint8_t **table) {
-  const int64_t step = (int64_t)plan->window->stride_w * plan->input->shape[3] * input_bytes();
+  const int64_t step = (int64_t)plan->window->stride_w * plan->input->shape[3] * input_bytes(plan);
   for (int64_t tap = 0; tap < plan->shape.taps; ++tap, copies += plan->copy_bytes, table += plan->panel) {
     for (int32_t i = 0; i < segment->count; ++i) table[i] = copies + (segment->column + i) * step;
   }
@@ -272,7 +275,7 @@ static void find_runs_in_copies(const conv_plan *plan, int64_t pixel, int64_t le
   if (segment.column == 0 || first) copy_rows(plan, &segment, outside[0], copies);
   gemm->rows = segment.count;
   if (UF_GEMM.takes_even) {
-    gemm->run_stride = (int64_t)plan->window->stride_w * plan->input->shape[3] * input_bytes();
+    gemm->run_stride = (int64_t)plan->window->stride_w * plan->input->shape[3] * input_bytes(plan);
     gemm->tap_stride = plan->copy_bytes;
     gemm->even = copies + segment.column * gemm->run_stride;
     return;
@@ -307,7 +310,7 @@ static void run(const uf_node *node, int thread, int threads) {
   uf_gemm gemm = {.shape = plan.shape,
                   .table = table,
                   .table_stride = plan.panel,
-                  .words = plan.whole_rows && UF_GEMM.widen != NULL,
+                  .words = plan.words,
                   .out_stride = plan.output->shape[3],
                   .scratch = (uint8_t *)table + table_bytes(&plan)};
   for (int64_t pixel = share.pixels.begin; pixel < share.pixels.end; pixel += gemm.rows) {

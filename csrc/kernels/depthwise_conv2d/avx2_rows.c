@@ -14,9 +14,7 @@ enum { MOST_ROWS = 5, LOWERED = 0, LEAST_WEIGHT = INT8_MIN };
 
 static int weight_place(int channel, int row) { return 2 * channel + row; }
 
-static int32_t row_pairs(const uf_window *window) { return (window->kernel_h + 1) / 2; }
-
-static int32_t pairs_of(const uf_window *window) { return row_pairs(window) * window->kernel_w; }
+static int32_t pairs_of(const uf_window *window) { return (window->kernel_h + 1) / 2 * window->kernel_w; }
 
 // A pair is of two rows of a column.
 static int32_t half_of(const uf_window *window, int32_t tap) {

@@ -10,7 +10,7 @@ enum { GROUP = 32, GROUPS = 2, TILE_ROWS = 16, STEP = 64, TILE_BYTES = TILE_ROWS
 
 static int64_t row_bytes_of(const uf_gemm_shape *shape) { return shape->taps * shape->depth; }
 
-static int64_t steps(const uf_gemm_shape *shape) { return divide_up(row_bytes_of(shape), STEP); }
+static int64_t steps(const uf_gemm_shape *shape) { return uf_divide_up(row_bytes_of(shape), STEP); }
 
 // 24 channels are two vectors here.
 static arrangement arrangement_of(const uf_gemm_shape *shape, int64_t block) {
@@ -21,8 +21,8 @@ static arrangement arrangement_of(const uf_gemm_shape *shape, int64_t block) {
 // In cycles of 32 rows: the level below adds 4 products to two vectors of sums a cycle. Tiles add 64 to half a vector,
 // but rows of several runs are copied first, and sums pass through memory; the quarter more is for what is not counted.
 static bool pays(const uf_gemm_shape *shape) {
-  const int64_t vectors = divide_up(shape->channels, 16), runs = shape->taps > 1 ? shape->taps : 0;
-  const int64_t below = shape->taps * divide_up(shape->depth, 4) * vectors / 2 * GROUP;
+  const int64_t vectors = uf_divide_up(shape->channels, 16), runs = shape->taps > 1 ? shape->taps : 0;
+  const int64_t below = shape->taps * uf_divide_up(shape->depth, 4) * vectors / 2 * GROUP;
   const int64_t here = steps(shape) * vectors * GROUP + (4 * runs + 4 * vectors) * GROUP;
   return here + here / 4 < below;
 }
@@ -190,7 +190,7 @@ UF_INLINE void finish_rows(const product *p, const uf_block *block, destination 
 }
 
 UF_INLINE void finish(const product *p, const uf_block *block, const destination *to, arrangement kind) {
-  const int rows = (int)divide_up(to->pixels, row_pixels(kind));
+  const int rows = (int)uf_divide_up(to->pixels, row_pixels(kind));
   destination next = *to;
   int row = 0;
   for (; row + UF_TILE_ROWS <= rows; row += UF_TILE_ROWS) finish_rows(p, block, &next, row, UF_TILE_ROWS, kind);

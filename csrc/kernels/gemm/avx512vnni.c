@@ -3,7 +3,7 @@
 
 #include "rows_avx512.h"
 
-static int64_t steps(const uf_gemm_shape *shape) { return divide_up(shape->depth, 4); }
+static int64_t steps(const uf_gemm_shape *shape) { return uf_divide_up(shape->depth, 4); }
 
 static size_t weights_size(const uf_gemm_shape *shape, arrangement kind) {
   return (size_t)(shape->taps * steps(shape) * weight_vectors(kind)) * UF_ALIGNMENT;
@@ -268,12 +268,12 @@ static void run_block(const uf_gemm *gemm, int64_t block) {
       .ahead_end = ahead + (gemm->ahead == NULL ? 0 : sizeof(uf_block) + weights_size(shape, kind)),
       .to = {gemm->out + channel, gemm->out_stride, shape->channels - channel, gemm->rows},
   };
-  int64_t rows = divide_up(gemm->rows, row_pixels(kind));
+  int64_t rows = uf_divide_up(gemm->rows, row_pixels(kind));
   const int64_t pairs = takes_turns(gemm, task.block) ? rows / (2 * HALF_ROWS) : 0;
   if (pairs > 0) (task.block->form == UF_BENT ? kBentTurns : kTurns)[kind](&task, 2 * pairs);
   rows -= pairs * 2 * HALF_ROWS;
   if (rows == 0) return;
-  const int64_t tiles = divide_up(rows, UF_TILE_ROWS), least = rows / tiles, greater = rows % tiles;
+  const int64_t tiles = uf_divide_up(rows, UF_TILE_ROWS), least = rows / tiles, greater = rows % tiles;
   const tiles_function(*functions)[ARRANGEMENTS] = gemm->even != NULL ? kEvenTiles : kTiles;
   if (greater > 0) functions[least][kind](&task, greater);
   functions[least - 1][kind](&task, tiles - greater);

@@ -23,12 +23,11 @@
 
 enum { STEP_BYTES = UF_BLOCK_CHANNELS * STEP_DEPTH, STEP_INPUT_BYTES = 4 };
 
-static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-static int64_t steps(const uf_gemm_shape *shape) { return divide_up(shape->depth, STEP_DEPTH); }
+static int64_t steps(const uf_gemm_shape *shape) { return uf_divide_up(shape->depth, STEP_DEPTH); }
 
 static size_t block_size(const uf_gemm_shape *shape) {
-  return sizeof(uf_block16) + (size_t)divide_up(shape->taps * steps(shape) * STEP_BYTES, UF_ALIGNMENT) * UF_ALIGNMENT;
+  return sizeof(uf_block16) +
+         (size_t)uf_divide_up(shape->taps * steps(shape) * STEP_BYTES, UF_ALIGNMENT) * UF_ALIGNMENT;
 }
 
 static size_t packed_size(const uf_gemm_shape *shape) {
@@ -162,7 +161,7 @@ static const tile_runner kRunners[2][UF_BENT + 1][6] = {
 // All rows of a block, in tiles as even as can be.
 static void run_block(const uf_gemm *gemm, int64_t block) {
   const uf_gemm_shape *shape = &gemm->shape;
-  const int64_t channel = block * UF_BLOCK_CHANNELS, tiles = divide_up(gemm->rows, TILE_ROWS);
+  const int64_t channel = block * UF_BLOCK_CHANNELS, tiles = uf_divide_up(gemm->rows, TILE_ROWS);
   tile_task task = {
       .block = (const uf_block16 *)(gemm->packed + (size_t)block * block_size(shape)),
       .table_stride = gemm->table_stride,
@@ -196,7 +195,7 @@ static int64_t words_of_row(const uf_gemm_shape *shape) { return shape->taps * s
 
 // With what widen_run writes too much, and an odd number of cache lines, lest the rows of a tile share their places.
 static int64_t widened_bytes(const uf_gemm_shape *shape) {
-  const int64_t lines = divide_up(words_of_row(shape) * (int64_t)sizeof(int16_t) + 8, UF_ALIGNMENT);
+  const int64_t lines = uf_divide_up(words_of_row(shape) * (int64_t)sizeof(int16_t) + 8, UF_ALIGNMENT);
   return (lines | 1) * UF_ALIGNMENT;
 }
 
@@ -226,7 +225,7 @@ static void run(const uf_gemm *gemm, uf_range range) {
     return;
   }
   const int64_t bytes = widened_bytes(&gemm->shape), most = widened_rows(&gemm->shape);
-  const int64_t chunks = divide_up(gemm->rows, most);
+  const int64_t chunks = uf_divide_up(gemm->rows, most);
   const uint8_t **table = (const uint8_t **)(gemm->scratch + most * bytes);
   for (int64_t row = 0; row < most; ++row) table[row] = gemm->scratch + row * bytes;
   uf_gemm words = *gemm;

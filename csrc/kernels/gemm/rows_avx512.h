@@ -7,8 +7,6 @@
 #include "../tile_avx512vnni.h"
 #include "gemm.h"
 
-static inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // How a row of a tile is made of a block's channels. Narrow blocks have several pixels in a row, side by side, so that
 // it fills its vectors all the same. 24 channels, common in mobile networks, are one vector and half of one that two
 // pixels share.
