@@ -88,6 +88,12 @@ UF_INLINE __m512i uf_dot4(__m512i acc, __m512i x, __m512i w) {
   return acc;
 }
 
+// The bytes of a and b, 64 each, that `order` names. Assembly, so that a file built without AVX-512 VBMI may hold it.
+UF_INLINE __m512i uf_permute_bytes(__m512i a, __m512i order, __m512i b) {
+  QMATH_ACCUMULATE(vpermt2b, a, order, b);
+  return a;
+}
+
 #ifdef UF_EMULATED  // no assembly
 
 UF_INLINE void uf_dot4_3(__m512i *acc0, __m512i *acc1, __m512i *acc2, __m512i x0, __m512i w0, __m512i x1, __m512i w1,
@@ -213,7 +219,7 @@ UF_INLINE void uf_rescale_column(uf_tile *tile, const uf_block *block, int colum
 UF_INLINE void uf_rescale_absorbed(uf_tile *tile, const uf_block *block, int rows, int vectors, uf_form form) {
   uf_rescale_column(tile, block, 0, rows, form);
   uf_rescale_column(tile, block, 1, rows, form);
-  uf_rescale_column(tile, block, 2, rows, form);
+  if (vectors > 2) uf_rescale_column(tile, block, 2, rows, form);
   if (vectors > 3) uf_rescale_column(tile, block, 3, rows, form);
 }
 

@@ -226,6 +226,14 @@ Case depthwise_rows(int64_t channels) {
                           {draw(1, 3), draw(1, 2)}, {draw(1, 3), 1});
 }
 
+// 3x3 at stride 1 in blocks of 32 channels, the last one nearly full or nearly empty.
+Case plain_depthwise(int64_t channels) {
+  Case test =
+      square_depthwise({draw(1, 2), draw(1, 9), draw(1, 20), 32 * (channels % 7 + 1) - draw(0, 6)}, 3, {1, 1}, {1, 1});
+  if (!test.is_signed) test.instruction.attributes["weight_zero_point"] = int64_t{128};  // as signed ones: 0
+  return test;
+}
+
 Case fully_connected(int64_t channels) {
   Case test;
   test.is_signed = draw(0, 3) > 0;
@@ -705,6 +713,7 @@ const std::vector<std::pair<std::string, std::function<Case(int64_t)>>> kMakers 
     {"depthwise_conv2d", broad_depthwise_conv2d},
     {"depthwise_conv2d", depthwise_stride2},
     {"depthwise_conv2d", depthwise_rows},
+    {"depthwise_conv2d", plain_depthwise},
     {"fully_connected", fully_connected},
     {"gather", gather},
     {"max_pool2d", pool2d},

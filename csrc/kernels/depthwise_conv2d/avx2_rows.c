@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "../block16.h"
+#include "places.h"
 
 typedef int16_t weight_type;
 
@@ -169,12 +170,11 @@ static void run_3x3_stride2(const row_task *task) { run_row(task, 3, 2); }
 static void run_5x5(const row_task *task) { run_row(task, 5, 1); }
 static void run_5x5_stride2(const row_task *task) { run_row(task, 5, 2); }
 
-// Points at the rows under output row `row` of all samples.
-static void point_at_rows(const depthwise_plan *plan, int64_t row, int32_t channel, row_task *task) {
+// Points at the rows under an output row.
+static void point_at_rows(const depthwise_plan *plan, int64_t sample, int32_t row, int32_t channel, row_task *task) {
   const uf_window *window = plan->window;
   const uf_tensor *input = plan->input;
-  const int64_t sample = row / plan->output->shape[1];
-  const int64_t first = row % plan->output->shape[1] * window->stride_h - window->pad_top;
+  const int64_t first = (int64_t)row * window->stride_h - window->pad_top;
   const uint8_t *image = input->data + sample * uf_volume(input, 1, 4) + channel;
   for (int32_t i = 0; i < window->kernel_h; ++i) {
     const int64_t at = first + (int64_t)i * window->dilation_h;
@@ -188,8 +188,8 @@ static void point_at_rows(const depthwise_plan *plan, int64_t row, int32_t chann
 static void run(const uf_node *node, int thread, int threads) {
   const depthwise_plan plan = make_plan(node);
   const uf_window *window = plan.window;
-  const int64_t rows = (int64_t)plan.output->shape[0] * plan.output->shape[1];
-  const uf_range share = uf_share(rows * plan.blocks, 1, thread, threads);
+  const int32_t rows = plan.output->shape[1];
+  const uf_range share = uf_share((int64_t)plan.output->shape[0] * rows * plan.blocks, 1, thread, threads);
   const uint8_t *outside = node->packed, *blocks = outside + plan.margin_bytes;
   void (*const run_kernel)(const row_task *) = window->kernel_w == 3
                                                    ? (window->stride_w == 1 ? run_3x3 : run_3x3_stride2)
@@ -199,11 +199,12 @@ static void run(const uf_node *node, int thread, int threads) {
                    .pad = window->pad_left,
                    .count = plan.output->shape[2],
                    .out_stride = plan.channels};
-  for (int64_t i = share.begin; i < share.end; ++i) {
-    const int64_t row = i / plan.blocks, block = i % plan.blocks;
-    const int32_t channel = (int32_t)block * UF_BLOCK_CHANNELS;
-    point_at_rows(&plan, row, channel, &task);
-    task.block = (const uf_block16 *)(blocks + (size_t)block * plan.block_bytes);
+  place_type place = place_at(share.begin, rows, plan.blocks);
+  for (int64_t left = share.end - share.begin; left > 0; --left, move_on(&place)) {
+    const int32_t channel = place.block * UF_BLOCK_CHANNELS;
+    const int64_t row = place.sample * rows + place.row;
+    point_at_rows(&plan, place.sample, place.row, channel, &task);
+    task.block = (const uf_block16 *)(blocks + (size_t)place.block * plan.block_bytes);
     task.out = node->output->data + row * task.count * plan.channels + channel;
     task.channels = plan.channels - channel;
     run_kernel(&task);

@@ -14,6 +14,7 @@
 // the stride has planes of its own.
 
 #include "../tile_avx512vnni.h"
+#include "places.h"
 
 enum {
   GROUP = 4,                                   // rows in a step
@@ -467,9 +468,9 @@ static void run(const uf_node *node, int thread, int threads) {
 
   const int32_t rows = plan.output->shape[1], width = plan.output->shape[2], bands = divide_up(rows, plan.band);
   const uf_range share = uf_share((int64_t)plan.output->shape[0] * bands * plan.blocks, 1, thread, threads);
-  for (int64_t item = share.begin; item < share.end; ++item) {
-    depthwise_span span = {.sample = item / plan.blocks / bands, .block = (int32_t)(item % plan.blocks)};
-    span.row = (int32_t)(item / plan.blocks % bands) * plan.band;
+  place_type place = place_at(share.begin, bands, plan.blocks);
+  for (int64_t items = share.end - share.begin; items > 0; --items, move_on(&place)) {
+    depthwise_span span = {.sample = place.sample, .block = place.block, .row = place.row * plan.band};
     const int kind = span.block == plan.blocks - 1;
     const int32_t band = rows - span.row < plan.band ? rows - span.row : plan.band;
     for (; span.column < width; span.column += span.pixels) {

@@ -6,6 +6,7 @@
 // first.
 
 #include "../tile_avx512vnni.h"
+#include "places.h"
 
 enum {
   SIZE = 3,    // of the kernel, both ways
@@ -220,9 +221,10 @@ static void run_rows(const uf_node *node, int64_t sample, int32_t row, int rows,
 static void run(const uf_node *node, int thread, int threads) {
   const int32_t rows = node->output->shape[1], pairs = (rows + 1) / 2, each = blocks(node);
   const uf_range share = uf_share((int64_t)node->output->shape[0] * pairs * each, 1, thread, threads);
-  for (int64_t item = share.begin; item < share.end; ++item) {
-    const int32_t row = (int32_t)(item / each % pairs) * 2;
-    run_rows(node, item / each / pairs, row, rows - row > 1 ? 2 : 1, (int32_t)(item % each));
+  place_type place = place_at(share.begin, pairs, each);
+  for (int64_t left = share.end - share.begin; left > 0; --left, move_on(&place)) {
+    const int32_t row = place.row * 2;
+    run_rows(node, place.sample, row, rows - row > 1 ? 2 : 1, place.block);
   }
 }
 

@@ -195,6 +195,21 @@ EMULATE __m512i emulated_permute32(__m512i index, __m512i v) {
   return EMULATED_VECTOR(r);
 }
 
+EMULATE __m512i emulated_permute64(__m512i index, __m512i v) {
+  const emulated_u64 at = EMULATED_AS(emulated_u64, index), from = EMULATED_AS(emulated_u64, v);
+  emulated_u64 r;
+  for (int i = 0; i < 8; ++i) r.lane[i] = from.lane[at.lane[i] & 7];
+  return EMULATED_VECTOR(r);
+}
+
+EMULATE __m512i emulated_vpermt2b(__m512i va, __m512i index, __m512i vb) {
+  const emulated_u8 a = EMULATED_AS(emulated_u8, va), b = EMULATED_AS(emulated_u8, vb);
+  const emulated_u8 at = EMULATED_AS(emulated_u8, index);
+  emulated_u8 r;
+  for (int i = 0; i < 64; ++i) r.lane[i] = (at.lane[i] & 64 ? b : a).lane[at.lane[i] & 63];
+  return EMULATED_VECTOR(r);
+}
+
 // Even lanes twice, where the mask has a bit; real numbers in name only.
 EMULATE __m512i emulated_mask_moveldup(__m512i from, __mmask16 mask, __m512i v) {
   const emulated_i32 a = EMULATED_AS(emulated_i32, v);
@@ -350,6 +365,7 @@ EMULATE void emulated_multiply_tiles(int sums, int rows, int weights) {
 #undef _mm512_packs_epi32
 #undef _mm512_packus_epi16
 #undef _mm512_permutexvar_epi32
+#undef _mm512_permutexvar_epi64
 #undef _mm512_set1_epi32
 #undef _mm512_set1_epi64
 #undef _mm512_set1_epi8
@@ -414,6 +430,7 @@ EMULATE void emulated_multiply_tiles(int sums, int rows, int weights) {
 #define _mm512_packs_epi32 emulated_packs32
 #define _mm512_packus_epi16 emulated_packus16
 #define _mm512_permutexvar_epi32 emulated_permute32
+#define _mm512_permutexvar_epi64 emulated_permute64
 #define _mm512_set1_epi32 emulated_set32
 #define _mm512_set1_epi64 emulated_set64
 #define _mm512_set1_epi8 emulated_set8
