@@ -5,7 +5,8 @@
 // the band is a one-dimensional convolution over interleaved columns, each of which serves kernel_w pixels. A 3x3
 // kernel leaves a row of the four free, a 5x5 kernel three of eight: where they are enough for the rows under the next
 // output row, a band is two output rows, which see the same input rows through weights shifted by the stride. (Four
-// output rows of a 5x5 kernel were no faster.)
+// output rows of a 5x5 kernel were no faster.) Where the last group has no more than two rows, as under a band of a 5x5
+// kernel, its lanes hold two neighbouring columns of them: three steps do for five columns.
 //
 // Interleaved columns lie in four planes, one for each vector of a row of a tile (tile_avx512vnni.h), so that 64 bytes
 // from any column on are one pixel's 64 channels, or 2, 4 or 8 neighbouring pixels' 32, 16 or 8 channels. A quarter of
@@ -23,6 +24,7 @@ enum {
   KINDS = 2,                                   // of blocks: the last one, and the others
   SCRATCH_STEPS = 64,                          // 16 KiB: leaves half of the first cache to the rest
   PAIRED = 8,                                  // channels of which two pixels fit a quarter of a vector
+  PAIR = 2,                                    // rows of which a step can take two columns
 };
 
 typedef struct {
@@ -31,12 +33,22 @@ typedef struct {
   int32_t channels, blocks;
   int32_t band;      // output rows in a band: 1 or 2
   int32_t groups;    // of four rows
-  int32_t steps;     // for one output row: a column of a group each
+  int32_t single;    // groups whose steps are one column each; there may be one more, of two columns
+  int32_t steps;     // for one output row
   size_t row_bytes;  // weights of one output row of the band
   size_t block_bytes;
 } depthwise_plan;
 
 static int32_t divide_up(int32_t a, int32_t b) { return (a + b - 1) / b; }
+
+// Pairs of columns of the window, of all remainders modulo the stride below `phase`.
+static int32_t pairs_before(const uf_window *window, int32_t phase) {
+  int32_t pairs = 0;
+  for (int32_t i = 0; i < phase && i < window->kernel_w; ++i) {
+    pairs += divide_up(divide_up(window->kernel_w - i, window->stride_w), PAIR);
+  }
+  return pairs;
+}
 
 static depthwise_plan make_plan(const uf_node *node) {
   const uf_window *window = &node->params.linear.window;
@@ -46,7 +58,10 @@ static depthwise_plan make_plan(const uf_node *node) {
   plan.groups = divide_up(window->kernel_h, GROUP);
   const bool spare_rows = window->kernel_h + window->stride_h <= plan.groups * GROUP;
   plan.band = spare_rows && window->dilation_h == 1 ? 2 : 1;
-  plan.steps = window->kernel_w * plan.groups;
+  const int32_t last_rows = window->kernel_h + (plan.band - 1) * window->stride_h - (plan.groups - 1) * GROUP;
+  plan.single = last_rows <= PAIR && window->dilation_w == 1 ? plan.groups - 1 : plan.groups;
+  plan.steps =
+      window->kernel_w * plan.single + (plan.single < plan.groups ? pairs_before(window, window->stride_w) : 0);
   plan.row_bytes = (size_t)plan.steps * STEP_BYTES;
   plan.block_bytes = sizeof(uf_block) + (size_t)plan.band * plan.row_bytes;
   return plan;
@@ -81,12 +96,30 @@ static plane_layout layout_for(const depthwise_plan *plan, int32_t channels) {
   return layout;
 }
 
+// The step, from the first one of a pixel, that a column of a group belongs to: where it finds its columns, and the
+// byte of a lane that the group's first row is in.
+typedef struct {
+  int32_t step;
+  int32_t phase, column;  // the first column: of those with this remainder modulo the stride
+  int32_t byte;
+} step_place;
+
+static step_place find_step(const depthwise_plan *plan, int32_t group, int32_t tap) {
+  const int32_t at = tap * plan->window->dilation_w, stride = plan->window->stride_w;
+  const int32_t phase = at % stride, column = at / stride;
+  if (group < plan->single) return (step_place){tap * plan->single + group, phase, column, 0};
+  const int32_t before = plan->window->kernel_w * plan->single + pairs_before(plan->window, phase);
+  return (step_place){before + column / PAIR, phase, column / PAIR * PAIR, column % PAIR * PAIR};
+}
+
 // Where the steps of a pixel find their columns, from the pixel's first one on.
 static void find_offsets(const depthwise_plan *plan, const plane_layout *layout, size_t *offsets) {
   for (int32_t j = 0; j < plan->window->kernel_w; ++j) {
-    const int32_t column = j * plan->window->dilation_w, stride = plan->window->stride_w;
-    const size_t first = (size_t)(column % stride) * layout->phase + (size_t)(column / stride * layout->channels);
-    for (int32_t group = 0; group < plan->groups; ++group) *offsets++ = first + (size_t)group * layout->group;
+    for (int32_t group = 0; group < plan->groups; ++group) {
+      const step_place place = find_step(plan, group, j);
+      offsets[place.step] = (size_t)group * layout->group + (size_t)place.phase * layout->phase +
+                            (size_t)(place.column * layout->channels);
+    }
   }
 }
 
@@ -115,15 +148,16 @@ static size_t scratch_size(const uf_node *node) {
   return KINDS * offsets_bytes(&plan) + most;
 }
 
-// One lane's weights, for each row of the band: [band][kernel_w][groups][lanes][GROUP].
+// One lane's weights, for each row of the band: [band][steps][lanes][GROUP].
 static void pack_lane(const depthwise_plan *plan, const int8_t *weight, int lane, int8_t *packed) {
   const uf_window *window = plan->window;
   for (int32_t row = 0; row < plan->band; ++row) {
     for (int32_t i = 0; i < window->kernel_h; ++i) {
       for (int32_t j = 0; j < window->kernel_w; ++j) {
         const int32_t below = row * window->stride_h + i;
-        const int32_t step = j * plan->groups + below / GROUP, byte = lane * GROUP + below % GROUP;
-        packed[(size_t)row * plan->row_bytes + (size_t)(step * STEP_BYTES + byte)] =
+        const step_place place = find_step(plan, below / GROUP, j);
+        const int32_t byte = lane * GROUP + place.byte + below % GROUP;
+        packed[(size_t)row * plan->row_bytes + (size_t)(place.step * STEP_BYTES + byte)] =
             weight[(int64_t)(i * window->kernel_w + j) * plan->channels];
       }
     }
@@ -299,6 +333,23 @@ static int32_t columns_before(int32_t left, int32_t bound, int32_t stride, int32
   return left + (count - 1) * stride < bound ? count : divide_up(bound - left, stride);
 }
 
+// Interleaves two rows of columns [begin - 1, end), each beside the same rows of the column behind it. Those before
+// `begin` and from `end` on are outside of the image, where there is none at all if begin == end.
+static void interleave_pairs(const source_row *rows, int32_t begin, int32_t end, interleaver interleave,
+                             const uint8_t *outside, size_t plane, uint8_t *out) {
+  const source_row upper = rows[0], lower = rows[1], padding = {outside, 0};
+  const source_row next_upper = {upper.data + upper.step, upper.step};
+  const source_row next_lower = {lower.data + lower.step, lower.step};
+  const bool any = begin < end;
+  const source_row first[GROUP] = {padding, padding, any ? next_upper : padding, any ? next_lower : padding};
+  const source_row middle[GROUP] = {upper, lower, next_upper, next_lower};
+  const source_row last[GROUP] = {upper, lower, padding, padding};
+  if (begin > 0) interleave(first, begin - 1, begin, plane, out);
+  if (!any) return;
+  interleave(middle, begin, end - 1, plane, out);
+  interleave(last, end - 1, end, plane, out);
+}
+
 // Interleaves one group of rows, the columns of one remainder modulo the stride.
 static void interleave_phase(const depthwise_plan *plan, const plane_layout *layout, const depthwise_span *span,
                              int32_t group, int32_t phase, const uint8_t *outside, uint8_t *out) {
@@ -308,8 +359,14 @@ static void interleave_phase(const depthwise_plan *plan, const plane_layout *lay
   const int32_t end = columns_before(left, plan->input->shape[2], stride, count);
   source_row rows[GROUP];
   find_rows(plan, span, group, left, outside, rows);
-  fill_columns(layout, 0, begin, outside[0], out);
-  interleaver_for(plan, layout->channels)(rows, begin, end, layout->plane, out);
+  const interleaver interleave = interleaver_for(plan, layout->channels);
+  if (group < plan->single) {
+    fill_columns(layout, 0, begin, outside[0], out);
+    interleave(rows, begin, end, layout->plane, out);
+  } else {
+    fill_columns(layout, 0, begin - 1, outside[0], out);
+    interleave_pairs(rows, begin, end, interleave, outside, layout->plane, out);
+  }
   fill_columns(layout, end, count, outside[0], out);
 }
 
