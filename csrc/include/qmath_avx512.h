@@ -1,9 +1,10 @@
 // Vector forms of qmath.h and qmath_add.h for AVX-512 VNNI (C11): rescaling 16 accumulators to bytes, with the bits of
 // qmath_requantize, and adding 16 pairs of bytes.
 //
-// Rescaling has two forms. The *exact* form follows the definition with 64-bit products, and takes any multiplier and
+// Rescaling has three forms. The *exact* form follows the definition with 64-bit products, and takes any multiplier and
 // shift. The *absorbed* form costs a third of it and is what kernels run nearly always: the roundings and the zero
-// point vanish into the accumulator's start value and one added constant, found at load (see qmath_absorb).
+// point vanish into the accumulator's start value and one added constant, found at load (see qmath_absorb). It takes
+// AVX-512 IFMA; CPUs that have only VNNI run the *shifted* form, which is the same at each channel's own shift.
 
 #ifndef UNFLOAT_QMATH_AVX512_H_
 #define UNFLOAT_QMATH_AVX512_H_
@@ -27,14 +28,26 @@ enum { QMATH_ABSORBED_BITS = 52 };  // what vpmadd52huq shifts by
 
 // --- Sixteen lanes. ---
 
+// What negative accumulators of 16 channels take besides: nothing, where a channel is straight.
+typedef struct {
+  uint32_t below[16];  // an accumulator whose sum with its offset is below it is negative
+  int32_t offset[16];
+  int32_t addend[16];
+} qmath_bend16;
+
 // Constants of 16 channels; 64-bit ones are split into [0] the even lanes and [1] the odd lanes.
 typedef struct {
   uint64_t factor[2][8];
   int64_t addend[2][8];
-  uint32_t bend[16];  // accumulator + offset below it: the accumulator is negative, and bent channels add these
-  int32_t bend_offset[16];
-  int32_t bend_addend[16];
+  qmath_bend16 bend;
 } qmath_absorbed16;
+
+typedef struct {
+  uint64_t factor[2][8];
+  int64_t right[2][8];
+  int32_t addend[16];
+  qmath_bend16 bend;
+} qmath_shifted16;
 
 typedef struct {
   int32_t multiplier[16];
@@ -47,12 +60,24 @@ typedef struct {
   int32_t zero_point[16];
 } qmath_exact16;
 
+static inline void qmath_bend16_set(qmath_bend16 *bend, int lane, const qmath_absorbed *absorbed) {
+  bend->below[lane] = (uint32_t)absorbed->offset;
+  bend->offset[lane] = (int32_t)(absorbed->negative_offset - absorbed->offset);
+  bend->addend[lane] = (int32_t)(absorbed->negative_addend - absorbed->addend);
+}
+
 static inline void qmath_absorbed16_set(qmath_absorbed16 *lanes, int lane, const qmath_absorbed *absorbed) {
   lanes->factor[lane & 1][lane >> 1] = absorbed->factor;
   lanes->addend[lane & 1][lane >> 1] = absorbed->addend;
-  lanes->bend[lane] = (uint32_t)absorbed->offset;
-  lanes->bend_offset[lane] = (int32_t)(absorbed->negative_offset - absorbed->offset);
-  lanes->bend_addend[lane] = (int32_t)(absorbed->negative_addend - absorbed->addend);
+  qmath_bend16_set(&lanes->bend, lane, absorbed);
+}
+
+// `bits` is the shift that the channel was absorbed at.
+static inline void qmath_shifted16_set(qmath_shifted16 *lanes, int lane, const qmath_absorbed *absorbed, int bits) {
+  lanes->factor[lane & 1][lane >> 1] = absorbed->factor;
+  lanes->right[lane & 1][lane >> 1] = bits;
+  lanes->addend[lane] = (int32_t)absorbed->addend;
+  qmath_bend16_set(&lanes->bend, lane, absorbed);
 }
 
 static inline void qmath_exact16_set(qmath_exact16 *lanes, int lane, const qmath_channel *channel) {
@@ -84,7 +109,7 @@ QMATH_INLINE __m512i qmath_multiply_high52(__m512i addend, __m512i a, __m512i b)
 }
 
 #ifdef UF_EMULATED
-static inline bool qmath_has_absorbed16(void) { return true; }
+static inline bool qmath_has_absorbed16(void) { return emulated_has_ifma(); }
 #else
 static inline bool qmath_has_absorbed16(void) { return __builtin_cpu_supports("avx512ifma"); }
 #endif
@@ -109,14 +134,32 @@ QMATH_INLINE __m512i qmath_rescale_absorbed16(__m512i accumulator, const qmath_a
                               qmath_multiply_high52(lanes->addend_odd, odd, lanes->factor_odd));
 }
 
+QMATH_INLINE __mmask16 qmath_negative16(__m512i accumulator, const qmath_bend16 *bend) {
+  return _mm512_cmplt_epu32_mask(accumulator, _mm512_load_si512(bend->below));
+}
+
+QMATH_INLINE __m512i qmath_add_where16(__m512i x, __mmask16 where, const int32_t *more) {
+  return _mm512_mask_add_epi32(x, where, x, _mm512_load_si512(more));
+}
+
 // The same where some of the channels are bent.
 QMATH_INLINE __m512i qmath_rescale_bent16(__m512i accumulator, const qmath_absorbed16_registers *lanes,
-                                          const qmath_absorbed16 *bends) {
-  const __mmask16 negative = _mm512_cmplt_epu32_mask(accumulator, _mm512_load_si512(bends->bend));
-  const __m512i moved =
-      _mm512_mask_add_epi32(accumulator, negative, accumulator, _mm512_load_si512(bends->bend_offset));
-  const __m512i result = qmath_rescale_absorbed16(moved, lanes);
-  return _mm512_mask_add_epi32(result, negative, result, _mm512_load_si512(bends->bend_addend));
+                                          const qmath_bend16 *bend) {
+  const __mmask16 negative = qmath_negative16(accumulator, bend);
+  const __m512i moved = qmath_add_where16(accumulator, negative, bend->offset);
+  return qmath_add_where16(qmath_rescale_absorbed16(moved, lanes), negative, bend->addend);
+}
+
+// The same, bent or not, where each channel is shifted by as much as its own multiplier asks for.
+QMATH_INLINE __m512i qmath_rescale_shifted16(__m512i accumulator, const qmath_shifted16 *lanes) {
+  const __mmask16 negative = qmath_negative16(accumulator, &lanes->bend);
+  const __m512i moved = qmath_add_where16(accumulator, negative, lanes->bend.offset);
+  const __m512i even = _mm512_mul_epu32(moved, _mm512_load_si512(lanes->factor[0]));
+  const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(moved, 32), _mm512_load_si512(lanes->factor[1]));
+  const __m512i merged = qmath_merge_even_odd(_mm512_srlv_epi64(even, _mm512_load_si512(lanes->right[0])),
+                                              _mm512_srlv_epi64(odd, _mm512_load_si512(lanes->right[1])));
+  const __m512i result = _mm512_add_epi32(merged, _mm512_load_si512(lanes->addend));
+  return qmath_add_where16(result, negative, lanes->bend.addend);
 }
 
 QMATH_INLINE __m512i qmath_rescale_exact8(__m512i accumulator, __m512i multiplier, const qmath_exact16 *lanes,

@@ -23,6 +23,7 @@ typedef struct {
   _Alignas(UF_ALIGNMENT) int32_t start[UF_TILE_CHANNELS];  // bias, input zero point and offset
   union {
     qmath_absorbed16 absorbed[UF_TILE_VECTORS];
+    qmath_shifted16 shifted[UF_TILE_VECTORS];
     qmath_exact16 exact[UF_TILE_VECTORS];
   } rescale;
   _Alignas(UF_ALIGNMENT) uf_form form;  // for UF_CLAMPED, UF_BENT serves
@@ -62,19 +63,23 @@ static inline void uf_pack_block(const uf_linear *linear, int64_t first, int cou
   qmath_channel channels[UF_TILE_CHANNELS];
   qmath_absorbed absorbed[UF_TILE_CHANNELS];
   for (int c = 0; c < count; ++c) channels[c] = uf_channel_of(linear, first + c, &sums[c]);
-  block->form = qmath_has_absorbed16() ? uf_absorb_all(channels, count, QMATH_ABSORBED_BITS, absorbed) : UF_EXACT;
+  const bool has_absorbed = qmath_has_absorbed16();
+  block->form = uf_absorb_all(channels, count, has_absorbed ? QMATH_ABSORBED_BITS : 0, absorbed);
   block->clamp_min = 0x01010101u * (uint32_t)linear->output.clamp_min;
   block->clamp_max = 0x01010101u * (uint32_t)linear->output.clamp_max;
   if (uf_with_clamp(block->form, &linear->output) == UF_CLAMPED) block->form = UF_BENT;
+  if (block->form != UF_EXACT && !has_absorbed) block->form = UF_SHIFTED;
   for (int lane = 0; lane < map->lanes; ++lane) {
     const int c = map->channel[lane];
     if (c >= count) continue;
     const int64_t start = uf_start_of(linear, first + c, &sums[c]);
+    const int64_t offset = block->form == UF_EXACT ? 0 : absorbed[c].offset;
+    block->start[lane] = (int32_t)(uint32_t)(start + offset);
     if (block->form == UF_EXACT) {
-      block->start[lane] = (int32_t)(uint32_t)start;
       qmath_exact16_set(&block->rescale.exact[lane / 16], lane % 16, &channels[c]);
+    } else if (block->form == UF_SHIFTED) {
+      qmath_shifted16_set(&block->rescale.shifted[lane / 16], lane % 16, &absorbed[c], qmath_own_bits(&channels[c]));
     } else {
-      block->start[lane] = (int32_t)(uint32_t)(start + absorbed[c].offset);
       qmath_absorbed16_set(&block->rescale.absorbed[lane / 16], lane % 16, &absorbed[c]);
     }
   }
@@ -191,7 +196,8 @@ UF_INLINE uf_tile uf_start_tile(const uf_block *block, int vectors) {
 
 UF_INLINE __m512i uf_rescale_vector(__m512i acc, const qmath_absorbed16_registers *registers,
                                     const qmath_absorbed16 *lanes, uf_form form) {
-  return form == UF_BENT ? qmath_rescale_bent16(acc, registers, lanes) : qmath_rescale_absorbed16(acc, registers);
+  return form == UF_BENT ? qmath_rescale_bent16(acc, registers, &lanes->bend)
+                         : qmath_rescale_absorbed16(acc, registers);
 }
 
 // One vector of every row. Its constants stay in registers: gcc 12 would load them again for each row.
@@ -227,18 +233,20 @@ typedef struct {
   _Alignas(UF_ALIGNMENT) int32_t lane[UF_TILE_ROWS][UF_TILE_CHANNELS];
 } uf_spilled;
 
-// The rare form takes the way through memory: registers would not hold its constants.
+// Forms whose constants registers would not hold take the way through memory.
 static __attribute__((noinline)) void uf_rescale_spilled(uf_spilled *spilled, const uf_block *block, int rows,
                                                          int vectors) {
   for (int v = 0; v < vectors; ++v) {
     for (int r = 0; r < rows; ++r) {
       int32_t *lanes = spilled->lane[r] + 16 * v;
-      _mm512_store_si512(lanes, qmath_rescale_exact16(_mm512_load_si512(lanes), &block->rescale.exact[v]));
+      const __m512i sums = _mm512_load_si512(lanes);
+      _mm512_store_si512(lanes, block->form == UF_SHIFTED ? qmath_rescale_shifted16(sums, &block->rescale.shifted[v])
+                                                          : qmath_rescale_exact16(sums, &block->rescale.exact[v]));
     }
   }
 }
 
-UF_INLINE void uf_rescale_exact(uf_tile *tile, const uf_block *block, int rows, int vectors) {
+UF_INLINE void uf_rescale_in_memory(uf_tile *tile, const uf_block *block, int rows, int vectors) {
   uf_spilled spilled;
 #define UF_SPILL(i) uf_store_row(spilled.lane[i], &tile->r##i)
 #define UF_FILL(i) tile->r##i = uf_load_row(spilled.lane[i], vectors)
@@ -249,12 +257,28 @@ UF_INLINE void uf_rescale_exact(uf_tile *tile, const uf_block *block, int rows, 
 #undef UF_FILL
 }
 
+// The same in registers, for functions of this form alone: beside another one, it makes gcc 12 copy accumulators.
+UF_INLINE void uf_rescale_shifted(uf_tile *tile, const uf_block *block, int rows, int vectors) {
+  const qmath_shifted16 *lanes = block->rescale.shifted;
+#define UF_SHIFT(n, i) tile->r##i.v##n = qmath_rescale_shifted16(tile->r##i.v##n, &lanes[n])
+#define UF_SHIFT_ROW(i)              \
+  do {                               \
+    UF_SHIFT(0, i);                  \
+    UF_SHIFT(1, i);                  \
+    if (vectors > 2) UF_SHIFT(2, i); \
+    if (vectors > 3) UF_SHIFT(3, i); \
+  } while (0)
+  UF_EACH_ROW(rows, UF_SHIFT_ROW);
+#undef UF_SHIFT_ROW
+#undef UF_SHIFT
+}
+
 // The forms that are not UF_ABSORBED.
 UF_INLINE void uf_rescale_other_forms(uf_tile *tile, const uf_block *block, int rows, int vectors) {
   if (block->form == UF_BENT) {
     uf_rescale_absorbed(tile, block, rows, vectors, UF_BENT);
   } else {
-    uf_rescale_exact(tile, block, rows, vectors);
+    uf_rescale_in_memory(tile, block, rows, vectors);
   }
 }
 

@@ -1,4 +1,4 @@
-// Depthwise 3x3 convolution at stride 1 (C11, AVX-512 VNNI and VBMI).
+// Depthwise 3x3 convolution at stride 1 (C11, AVX-512 VNNI).
 //
 // Two output rows at a time see four input rows, whose bytes in one column make one channel's lane: the upper row's
 // weights end with a zero, the lower row's begin with one. Columns pass through registers, 32 channels at a time: each
@@ -23,8 +23,9 @@ static int32_t blocks(const uf_node *node) { return (node->output->shape[3] + CH
 
 // --- At load. ---
 
+// CPUs with the 52-bit products of IFMA have the permutations of VBMI too, unless someone hides them.
 #ifdef UF_EMULATED
-static bool has_byte_permutation(void) { return true; }
+static bool has_byte_permutation(void) { return qmath_has_absorbed16(); }
 #else
 static bool has_byte_permutation(void) { return __builtin_cpu_supports("avx512vbmi"); }
 #endif
@@ -36,7 +37,8 @@ static bool supports(const uf_node *node) {
   const bool size = window->kernel_h == SIZE && window->kernel_w == SIZE && window->dilation_h == 1 &&
                     window->dilation_w == 1 && window->stride_h == 1 && window->stride_w == 1;
   const int32_t channels = node->output->shape[3], empty = blocks(node) * CHANNELS - channels;
-  return size && has_byte_permutation() && linear->weight_zero_point == 0 && channels == node->inputs[0]->shape[3] &&
+  const bool able = has_byte_permutation() || !qmath_has_absorbed16();
+  return size && able && linear->weight_zero_point == 0 && channels == node->inputs[0]->shape[3] &&
          empty * 5 <= channels;
 }
 
@@ -104,13 +106,20 @@ typedef struct {
   __m512i v0, v1;
 } column_type;
 
-// Which bytes of two rows of 32 channels, and of two rows more, make a lane.
+// Which bytes of two rows of 32 channels, and of two rows more, make the lanes of a column.
 #define LANE(channel) (0x60402000 + 0x01010101 * (channel))
 #define LANES(c) LANE(c), LANE(c + 1), LANE(c + 2), LANE(c + 3)
-_Alignas(UF_ALIGNMENT) static const int32_t kOrder[VECTORS][16] = {{LANES(0), LANES(8), LANES(16), LANES(24)},
+_Alignas(UF_ALIGNMENT) static const int32_t kBytes[VECTORS][16] = {{LANES(0), LANES(8), LANES(16), LANES(24)},
                                                                    {LANES(4), LANES(12), LANES(20), LANES(28)}};
 #undef LANE
 #undef LANES
+
+// Where bytes cannot go so far: which four of them come into each quarter, row by row.
+#define QUARTER(q, v) 2 * q + v, 8 + 2 * q + v, 16 + 2 * q + v, 24 + 2 * q + v
+_Alignas(UF_ALIGNMENT) static const int32_t kQuarters[VECTORS][16] = {
+    {QUARTER(0, 0), QUARTER(1, 0), QUARTER(2, 0), QUARTER(3, 0)},
+    {QUARTER(0, 1), QUARTER(1, 1), QUARTER(2, 1), QUARTER(3, 1)}};
+#undef QUARTER
 
 UF_INLINE __m512i load_two(const uint8_t *upper, const uint8_t *lower) {
   const __m256i half = _mm256_loadu_si256((const void *)upper);
@@ -118,7 +127,8 @@ UF_INLINE __m512i load_two(const uint8_t *upper, const uint8_t *lower) {
 }
 
 typedef struct {
-  __m512i order0, order1;
+  bool by_bytes;
+  __m512i order0, order1;      // kBytes, or kQuarters
   uf_row left, middle, right;  // weights
 } band_constants;
 
@@ -128,10 +138,21 @@ UF_INLINE uf_row load_weights(const uf_block *block, int tap) {
   return own;
 }
 
-UF_INLINE band_constants load_constants(const uf_block *block) {
-  const band_constants constants = {uf_own(_mm512_load_si512(kOrder[0])), uf_own(_mm512_load_si512(kOrder[1])),
-                                    load_weights(block, 0), load_weights(block, 1), load_weights(block, 2)};
+UF_INLINE band_constants load_constants(const uf_block *block, bool by_bytes) {
+  const int32_t(*order)[16] = by_bytes ? kBytes : kQuarters;
+  const band_constants constants = {by_bytes,
+                                    uf_own(_mm512_load_si512(order[0])),
+                                    uf_own(_mm512_load_si512(order[1])),
+                                    load_weights(block, 0),
+                                    load_weights(block, 1),
+                                    load_weights(block, 2)};
   return constants;
+}
+
+UF_INLINE __m512i interleave(__m512i above, __m512i below, __m512i order, bool by_bytes) {
+  if (by_bytes) return uf_permute_bytes(above, order, below);
+  const __m128i turned = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);  // channel by channel
+  return _mm512_shuffle_epi8(_mm512_permutex2var_epi32(above, order, below), _mm512_broadcast_i32x4(turned));
 }
 
 // A column of the image in the lanes of two vectors.
@@ -140,8 +161,8 @@ UF_INLINE column_type load_column(const band_task *task, const band_constants *c
 #define AT(i) (inside ? task->rows[i] + x * task->step[i] : task->outside)
   const __m512i above = load_two(AT(0), AT(1)), below = load_two(AT(2), AT(3));
 #undef AT
-  const column_type column = {uf_permute_bytes(above, constants->order0, below),
-                              uf_permute_bytes(above, constants->order1, below)};
+  const column_type column = {interleave(above, below, constants->order0, constants->by_bytes),
+                              interleave(above, below, constants->order1, constants->by_bytes)};
   return column;
 }
 
@@ -159,10 +180,12 @@ UF_INLINE uf_row start_sums(const uf_block *block) {
 // Rescales a pixel's sums and stores it in both rows.
 UF_INLINE void finish_pixel(band_task *task, const uf_row *sums, uf_form form) {
   uf_tile tile = {.r0 = {.v0 = sums->v0, .v1 = sums->v1}, .r1 = {.v0 = sums->v2, .v1 = sums->v3}};
-  if (form == UF_EXACT) {
-    uf_rescale_exact(&tile, task->block, BAND, VECTORS);
-  } else {
+  if (form == UF_ABSORBED || form == UF_BENT) {
     uf_rescale_absorbed(&tile, task->block, BAND, VECTORS, form);
+  } else if (form == UF_SHIFTED) {
+    uf_rescale_shifted(&tile, task->block, BAND, VECTORS);
+  } else {
+    uf_rescale_in_memory(&tile, task->block, BAND, VECTORS);
   }
   const uf_row row = {tile.r0.v0, tile.r0.v1, tile.r1.v0, tile.r1.v1};
   const uf_clamp clamp = uf_load_clamp(task->block);
@@ -176,7 +199,7 @@ UF_INLINE void finish_pixel(band_task *task, const uf_row *sums, uf_form form) {
 
 UF_INLINE void run_band(const band_task *task, uf_form form) {
   band_task own = *task;  // which no store can change
-  const band_constants constants = load_constants(own.block);
+  const band_constants constants = load_constants(own.block, form == UF_ABSORBED || form == UF_BENT);
   int32_t x = -own.pad;
   const column_type first = load_column(&own, &constants, x), second = load_column(&own, &constants, x + 1);
   uf_row oldest = start_sums(own.block), older = oldest;
@@ -198,7 +221,11 @@ UF_INLINE void run_band(const band_task *task, uf_form form) {
 
 static void run_absorbed(const band_task *task) { run_band(task, UF_ABSORBED); }
 static void run_bent(const band_task *task) { run_band(task, UF_BENT); }
+static void run_shifted(const band_task *task) { run_band(task, UF_SHIFTED); }
 static void run_exact(const band_task *task) { run_band(task, UF_EXACT); }
+
+// By form; a clamped block is a bent one.
+static void (*const kBands[])(const band_task *) = {run_absorbed, run_bent, run_bent, run_shifted, run_exact};
 
 // Points at the rows under two output rows.
 static void point_at_rows(const uf_node *node, int64_t sample, int32_t row, int32_t channel, band_task *task) {
@@ -232,8 +259,7 @@ static void run(const uf_node *node, int thread, int threads) {
     task.out[1] = task.out[0] + (int64_t)width * channels;
     task.channels[0] = (__mmask32)uf_first_bytes(channels - channel);
     task.channels[1] = row + 1 < height ? task.channels[0] : 0;
-    const uf_form form = task.block->form;
-    (form == UF_ABSORBED ? run_absorbed : form == UF_BENT ? run_bent : run_exact)(&task);
+    kBands[task.block->form](&task);
   }
 }
 

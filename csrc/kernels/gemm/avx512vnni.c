@@ -162,7 +162,7 @@ enum { HALF_ROWS = 3, LEAST_STEPS = UF_TILE_VECTORS, MOST_STEPS = 32 };
 
 static bool takes_turns(const uf_gemm *gemm, const uf_block *block) {
   const int64_t all = gemm->shape.taps * steps(&gemm->shape);
-  return gemm->even != NULL && LEAST_STEPS <= all && all <= MOST_STEPS && block->form != UF_EXACT;
+  return gemm->even != NULL && LEAST_STEPS <= all && all <= MOST_STEPS && block->form <= UF_BENT;
 }
 
 UF_INLINE void dot_half(uf_tile *half, const uint8_t *run, int64_t stride, const int8_t *w, arrangement kind) {

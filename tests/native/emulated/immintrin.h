@@ -10,6 +10,7 @@
 
 #include_next <immintrin.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define EMULATE static __attribute__((noinline, unused))  // in line, a kernel would take minutes to compile
@@ -54,6 +55,9 @@ EMULATED_LANES(emulated_halves, __m256i, 2);
     for (int i = 0; i < count; ++i) r.lane[i] = (expression);   \
     return EMULATED_VECTOR(r);                                  \
   }
+
+// Whether the CPU in question has 52-bit products and permutations of bytes: CPUs came with VNNI and neither.
+EMULATE int emulated_has_ifma(void) { return getenv("UNFLOAT_EMULATED_WITHOUT_IFMA") == NULL; }
 
 EMULATE void emulated_check(const void *p) {
   if ((uintptr_t)p % 64 != 0) __builtin_trap();
@@ -127,7 +131,9 @@ EMULATED_BINARY(emulated_max_u8, emulated_u8, 64, a.lane[i] > b.lane[i] ? a.lane
 EMULATED_BINARY(emulated_min_u8, emulated_u8, 64, a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i])
 EMULATED_BINARY(emulated_mullo64, emulated_u64, 8, a.lane[i] * b.lane[i])
 EMULATED_BINARY(emulated_mul32, emulated_i64, 8, (int64_t)(int32_t)a.lane[i] * (int32_t)b.lane[i])
+EMULATED_BINARY(emulated_mulu32, emulated_u64, 8, (uint64_t)(uint32_t)a.lane[i] * (uint32_t)b.lane[i])
 EMULATED_BINARY(emulated_sllv32, emulated_u32, 16, b.lane[i] > 31 ? 0 : a.lane[i] << b.lane[i])
+EMULATED_BINARY(emulated_srlv64, emulated_u64, 8, b.lane[i] > 63 ? 0 : a.lane[i] >> b.lane[i])
 EMULATED_BINARY(emulated_srav64, emulated_i64, 8, a.lane[i] >> ((uint64_t)b.lane[i] > 63 ? 63 : b.lane[i]))
 
 EMULATED_EACH(emulated_srai32, emulated_i32, 16, (__m512i a, uint64_t n),
@@ -199,6 +205,14 @@ EMULATE __m512i emulated_permute64(__m512i index, __m512i v) {
   const emulated_u64 at = EMULATED_AS(emulated_u64, index), from = EMULATED_AS(emulated_u64, v);
   emulated_u64 r;
   for (int i = 0; i < 8; ++i) r.lane[i] = from.lane[at.lane[i] & 7];
+  return EMULATED_VECTOR(r);
+}
+
+EMULATE __m512i emulated_permute32_of2(__m512i va, __m512i index, __m512i vb) {
+  const emulated_u32 a = EMULATED_AS(emulated_u32, va), b = EMULATED_AS(emulated_u32, vb);
+  const emulated_u32 at = EMULATED_AS(emulated_u32, index);
+  emulated_u32 r;
+  for (int i = 0; i < 16; ++i) r.lane[i] = (at.lane[i] & 16 ? b : a).lane[at.lane[i] & 15];
   return EMULATED_VECTOR(r);
 }
 
@@ -361,9 +375,11 @@ EMULATE void emulated_multiply_tiles(int sums, int rows, int weights) {
 #undef _mm512_min_epi64
 #undef _mm512_min_epu8
 #undef _mm512_mul_epi32
+#undef _mm512_mul_epu32
 #undef _mm512_mullo_epi64
 #undef _mm512_packs_epi32
 #undef _mm512_packus_epi16
+#undef _mm512_permutex2var_epi32
 #undef _mm512_permutexvar_epi32
 #undef _mm512_permutexvar_epi64
 #undef _mm512_set1_epi32
@@ -378,6 +394,7 @@ EMULATE void emulated_multiply_tiles(int sums, int rows, int weights) {
 #undef _mm512_srai_epi32
 #undef _mm512_srav_epi64
 #undef _mm512_srli_epi64
+#undef _mm512_srlv_epi64
 #undef _mm512_store_si512
 #undef _mm512_storeu_si512
 #undef _mm512_sub_epi8
@@ -426,9 +443,11 @@ EMULATE void emulated_multiply_tiles(int sums, int rows, int weights) {
 #define _mm512_min_epi64 emulated_min_i64
 #define _mm512_min_epu8 emulated_min_u8
 #define _mm512_mul_epi32 emulated_mul32
+#define _mm512_mul_epu32 emulated_mulu32
 #define _mm512_mullo_epi64 emulated_mullo64
 #define _mm512_packs_epi32 emulated_packs32
 #define _mm512_packus_epi16 emulated_packus16
+#define _mm512_permutex2var_epi32 emulated_permute32_of2
 #define _mm512_permutexvar_epi32 emulated_permute32
 #define _mm512_permutexvar_epi64 emulated_permute64
 #define _mm512_set1_epi32 emulated_set32
@@ -443,6 +462,7 @@ EMULATE void emulated_multiply_tiles(int sums, int rows, int weights) {
 #define _mm512_srai_epi32 emulated_srai32
 #define _mm512_srav_epi64 emulated_srav64
 #define _mm512_srli_epi64 emulated_srli64
+#define _mm512_srlv_epi64 emulated_srlv64
 #define _mm512_store_si512 emulated_store
 #define _mm512_storeu_si512 emulated_storeu
 #define _mm512_sub_epi8 emulated_sub8
