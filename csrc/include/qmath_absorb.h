@@ -4,8 +4,8 @@
 //
 // equals qmath_requantize, zero point and clamp on every accumulator that a channel can have. One multiplication and no
 // rounding: the roundings and the zero point vanish into the accumulator's start value and one added constant. `bits`
-// is what a level's multiplication shifts by for nothing: 52 with AVX-512 IFMA, 32 where the high half of a product is
-// taken.
+// is what the multiplication shifts by for nothing with AVX-512 IFMA: 52. Elsewhere each channel has its own, at which
+// the factor is its multiplier.
 
 #ifndef UNFLOAT_QMATH_ABSORB_H_
 #define UNFLOAT_QMATH_ABSORB_H_

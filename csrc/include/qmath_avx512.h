@@ -4,7 +4,8 @@
 // Rescaling has three forms. The *exact* form follows the definition with 64-bit products, and takes any multiplier and
 // shift. The *absorbed* form costs a third of it and is what kernels run nearly always: the roundings and the zero
 // point vanish into the accumulator's start value and one added constant, found at load (see qmath_absorb). It takes
-// AVX-512 IFMA; CPUs that have only VNNI run the *shifted* form, which is the same at each channel's own shift.
+// AVX-512 IFMA; CPUs that have only VNNI run the *shifted* form: the same at each channel's own shift, as AVX2 and NEON
+// absorb.
 
 #ifndef UNFLOAT_QMATH_AVX512_H_
 #define UNFLOAT_QMATH_AVX512_H_

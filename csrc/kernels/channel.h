@@ -55,10 +55,15 @@ static inline qmath_channel uf_channel_of(const uf_linear *linear, int64_t chann
   return result;
 }
 
-// How the accumulators of a block become bytes, fastest first (see qmath_absorb.h): absorbed, where the clamp is that
-// of bytes; absorbed and clamped; bent in some of the channels; exact. The last two clamp too, as does AVX-512's form
-// for CPUs without IFMA.
-typedef enum { UF_ABSORBED, UF_CLAMPED, UF_BENT, UF_SHIFTED, UF_EXACT } uf_form;
+// How the accumulators of a block become bytes, fastest first (see qmath_absorb.h). All but the first clamp. Tables are
+// indexed by it.
+typedef enum {
+  UF_ABSORBED,  // where the clamp is that of bytes
+  UF_CLAMPED,   // absorbed too
+  UF_BENT,      // in some of the channels
+  UF_SHIFTED,   // absorbed, bent or not: AVX-512 without IFMA
+  UF_EXACT,
+} uf_form;
 
 // Absorbs `count` channels, at `bits` or, where that is 0, at each channel's own; the form that serves them all.
 static inline uf_form uf_absorb_all(const qmath_channel *channels, int count, int bits, qmath_absorbed *absorbed) {

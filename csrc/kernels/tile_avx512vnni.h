@@ -257,7 +257,7 @@ UF_INLINE void uf_rescale_in_memory(uf_tile *tile, const uf_block *block, int ro
 #undef UF_FILL
 }
 
-// The same in registers, for functions of this form alone: beside another one, it makes gcc 12 copy accumulators.
+// The shifted form in registers, for functions compiled for it alone: beside others gcc 12 would copy accumulators.
 UF_INLINE void uf_rescale_shifted(uf_tile *tile, const uf_block *block, int rows, int vectors) {
   const qmath_shifted16 *lanes = block->rescale.shifted;
 #define UF_SHIFT(n, i) tile->r##i.v##n = qmath_rescale_shifted16(tile->r##i.v##n, &lanes[n])

@@ -6,7 +6,7 @@
 // kernel leaves a row of the four free, a 5x5 kernel three of eight: where they are enough for the rows under the next
 // output row, a band is two output rows, which see the same input rows through weights shifted by the stride. (Four
 // output rows of a 5x5 kernel were no faster.) Where the last group has no more than two rows, as under a band of a 5x5
-// kernel, its lanes hold two neighbouring columns of them: three steps do for five columns.
+// kernel at stride 1, its lanes hold two neighbouring columns of them: three steps do for five columns.
 //
 // Interleaved columns lie in four planes, one for each vector of a row of a tile (tile_avx512vnni.h), so that 64 bytes
 // from any column on are one pixel's 64 channels, or 2, 4 or 8 neighbouring pixels' 32, 16 or 8 channels. A quarter of
@@ -334,7 +334,7 @@ static int32_t columns_before(int32_t left, int32_t bound, int32_t stride, int32
 }
 
 // Interleaves two rows of columns [begin - 1, end), each beside the same rows of the column behind it. Those before
-// `begin` and from `end` on are outside of the image, where there is none at all if begin == end.
+// `begin` and from `end` on are outside of the image, or meet no weight; all are if begin == end.
 static void interleave_pairs(const source_row *rows, int32_t begin, int32_t end, interleaver interleave,
                              const uint8_t *outside, size_t plane, uint8_t *out) {
   const source_row upper = rows[0], lower = rows[1], padding = {outside, 0};

@@ -30,7 +30,7 @@ static bool has_byte_permutation(void) { return qmath_has_absorbed16(); }
 static bool has_byte_permutation(void) { return __builtin_cpu_supports("avx512vbmi"); }
 #endif
 
-// Where more than a fifth of the lanes would be empty, kernels for narrow blocks are faster.
+// Where more than a sixth of the lanes would be empty, kernels for narrow blocks are faster.
 static bool supports(const uf_node *node) {
   const uf_linear *linear = &node->params.linear;
   const uf_window *window = &linear->window;
@@ -39,7 +39,7 @@ static bool supports(const uf_node *node) {
   const int32_t channels = node->output->shape[3], empty = blocks(node) * CHANNELS - channels;
   const bool able = has_byte_permutation() || !qmath_has_absorbed16();
   return size && able && linear->weight_zero_point == 0 && channels == node->inputs[0]->shape[3] &&
-         empty * 5 <= channels;
+         empty * 6 <= blocks(node) * CHANNELS;
 }
 
 static size_t packed_size(const uf_node *node) { return MARGIN_BYTES + (size_t)blocks(node) * BLOCK_BYTES; }
@@ -114,7 +114,7 @@ _Alignas(UF_ALIGNMENT) static const int32_t kBytes[VECTORS][16] = {{LANES(0), LA
 #undef LANE
 #undef LANES
 
-// Where bytes cannot go so far: which four of them come into each quarter, row by row.
+// Without VBMI: which four bytes of each row come into a quarter.
 #define QUARTER(q, v) 2 * q + v, 8 + 2 * q + v, 16 + 2 * q + v, 24 + 2 * q + v
 _Alignas(UF_ALIGNMENT) static const int32_t kQuarters[VECTORS][16] = {
     {QUARTER(0, 0), QUARTER(1, 0), QUARTER(2, 0), QUARTER(3, 0)},
@@ -180,7 +180,7 @@ UF_INLINE uf_row start_sums(const uf_block *block) {
 // Rescales a pixel's sums and stores it in both rows.
 UF_INLINE void finish_pixel(band_task *task, const uf_row *sums, uf_form form) {
   uf_tile tile = {.r0 = {.v0 = sums->v0, .v1 = sums->v1}, .r1 = {.v0 = sums->v2, .v1 = sums->v3}};
-  if (form == UF_ABSORBED || form == UF_BENT) {
+  if (form <= UF_BENT) {
     uf_rescale_absorbed(&tile, task->block, BAND, VECTORS, form);
   } else if (form == UF_SHIFTED) {
     uf_rescale_shifted(&tile, task->block, BAND, VECTORS);
@@ -198,8 +198,8 @@ UF_INLINE void finish_pixel(band_task *task, const uf_row *sums, uf_form form) {
 }
 
 UF_INLINE void run_band(const band_task *task, uf_form form) {
-  band_task own = *task;  // which no store can change
-  const band_constants constants = load_constants(own.block, form == UF_ABSORBED || form == UF_BENT);
+  band_task own = *task;                                                        // which no store can change
+  const band_constants constants = load_constants(own.block, form <= UF_BENT);  // which take IFMA, and so VBMI
   int32_t x = -own.pad;
   const column_type first = load_column(&own, &constants, x), second = load_column(&own, &constants, x + 1);
   uf_row oldest = start_sums(own.block), older = oldest;
@@ -256,7 +256,7 @@ static void run(const uf_node *node, int thread, int threads) {
     task.block = (const uf_block *)(packed + (size_t)place.block * BLOCK_BYTES);
     point_at_rows(node, place.sample, row, channel, &task);
     task.out[0] = output->data + (place.sample * height + row) * width * channels + channel;
-    task.out[1] = task.out[0] + (int64_t)width * channels;
+    task.out[1] = row + 1 < height ? task.out[0] + (int64_t)width * channels : task.out[0];
     task.channels[0] = (__mmask32)uf_first_bytes(channels - channel);
     task.channels[1] = row + 1 < height ? task.channels[0] : 0;
     kBands[task.block->form](&task);

@@ -10,8 +10,9 @@
 
 #include_next <immintrin.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "cpu.h"
 
 #define EMULATE static __attribute__((noinline, unused))  // in line, a kernel would take minutes to compile
 
@@ -55,9 +56,6 @@ EMULATED_LANES(emulated_halves, __m256i, 2);
     for (int i = 0; i < count; ++i) r.lane[i] = (expression);   \
     return EMULATED_VECTOR(r);                                  \
   }
-
-// Whether the CPU in question has 52-bit products and permutations of bytes: CPUs came with VNNI and neither.
-EMULATE int emulated_has_ifma(void) { return getenv("UNFLOAT_EMULATED_WITHOUT_IFMA") == NULL; }
 
 EMULATE void emulated_check(const void *p) {
   if ((uintptr_t)p % 64 != 0) __builtin_trap();
@@ -217,6 +215,7 @@ EMULATE __m512i emulated_permute32_of2(__m512i va, __m512i index, __m512i vb) {
 }
 
 EMULATE __m512i emulated_vpermt2b(__m512i va, __m512i index, __m512i vb) {
+  if (!emulated_has_ifma()) __builtin_trap();
   const emulated_u8 a = EMULATED_AS(emulated_u8, va), b = EMULATED_AS(emulated_u8, vb);
   const emulated_u8 at = EMULATED_AS(emulated_u8, index);
   emulated_u8 r;
@@ -262,11 +261,16 @@ EMULATED_EACH(emulated_vpdpbusd, emulated_u32, 16, (__m512i acc, __m512i x, __m5
 EMULATED_EACH(emulated_vpdpwssd, emulated_u32, 16, (__m512i acc, __m512i x, __m512i w),
               EMULATED_AS(emulated_u32, acc).lane[i] +
                   emulated_dot2(EMULATED_AS(emulated_u32, x).lane[i], EMULATED_AS(emulated_u32, w).lane[i]))
-EMULATED_EACH(emulated_vpmadd52huq, emulated_u64, 8, (__m512i acc, __m512i x, __m512i y),
-              EMULATED_AS(emulated_u64, acc).lane[i] +
-                  (uint64_t)((unsigned __int128)(EMULATED_AS(emulated_u64, x).lane[i] & (((uint64_t)1 << 52) - 1)) *
-                                 (EMULATED_AS(emulated_u64, y).lane[i] & (((uint64_t)1 << 52) - 1)) >>
-                             52))
+EMULATE __m512i emulated_vpmadd52huq(__m512i acc, __m512i vx, __m512i vy) {
+  const emulated_u64 x = EMULATED_AS(emulated_u64, vx), y = EMULATED_AS(emulated_u64, vy);
+  const uint64_t low52 = ((uint64_t)1 << 52) - 1;
+  emulated_u64 r = EMULATED_AS(emulated_u64, acc);
+  if (!emulated_has_ifma()) __builtin_trap();
+  for (int i = 0; i < 8; ++i) {
+    r.lane[i] += (uint64_t)((unsigned __int128)(x.lane[i] & low52) * (y.lane[i] & low52) >> 52);
+  }
+  return EMULATED_VECTOR(r);
+}
 
 EMULATE __m256i emulated_dot4_256(__m256i acc, __m256i x, __m256i w) {
   return emulated_half(emulated_vpdpbusd(emulated_from_half(acc), emulated_from_half(x), emulated_from_half(w)), 0);
