@@ -19,7 +19,7 @@ enum {
   MARGIN_BYTES = UF_ALIGNMENT,  // of zero points, read in place of a pixel outside of the image
 };
 
-static int32_t blocks(const uf_node *node) { return (node->output->shape[3] + CHANNELS - 1) / CHANNELS; }
+static int32_t blocks(const uf_node *node) { return (int32_t)uf_divide_up(node->output->shape[3], CHANNELS); }
 
 // --- At load. ---
 
@@ -198,8 +198,9 @@ UF_INLINE void finish_pixel(band_task *task, const uf_row *sums, uf_form form) {
 }
 
 UF_INLINE void run_band(const band_task *task, uf_form form) {
-  band_task own = *task;                                                        // which no store can change
-  const band_constants constants = load_constants(own.block, form <= UF_BENT);  // which take IFMA, and so VBMI
+  band_task own = *task;                  // which no store can change
+  const bool by_bytes = form <= UF_BENT;  // these forms take IFMA, and where that is there is VBMI
+  const band_constants constants = load_constants(own.block, by_bytes);
   int32_t x = -own.pad;
   const column_type first = load_column(&own, &constants, x), second = load_column(&own, &constants, x + 1);
   uf_row oldest = start_sums(own.block), older = oldest;
@@ -243,7 +244,7 @@ static void run(const uf_node *node, int thread, int threads) {
   const uint8_t *outside = node->packed, *packed = outside + MARGIN_BYTES;
   const uf_tensor *output = node->output;
   const int32_t height = output->shape[1], width = output->shape[2], channels = output->shape[3];
-  const int32_t bands = (height + BAND - 1) / BAND, each = blocks(node);
+  const int32_t bands = (int32_t)uf_divide_up(height, BAND), each = blocks(node);
   band_task task = {.outside = outside,
                     .width = node->inputs[0]->shape[2],
                     .pad = node->params.linear.window.pad_left,
@@ -256,9 +257,10 @@ static void run(const uf_node *node, int thread, int threads) {
     task.block = (const uf_block *)(packed + (size_t)place.block * BLOCK_BYTES);
     point_at_rows(node, place.sample, row, channel, &task);
     task.out[0] = output->data + (place.sample * height + row) * width * channels + channel;
-    task.out[1] = row + 1 < height ? task.out[0] + (int64_t)width * channels : task.out[0];
+    const bool has_lower = row + 1 < height;
+    task.out[1] = has_lower ? task.out[0] + (int64_t)width * channels : task.out[0];
     task.channels[0] = (__mmask32)uf_first_bytes(channels - channel);
-    task.channels[1] = row + 1 < height ? task.channels[0] : 0;
+    task.channels[1] = has_lower ? task.channels[0] : 0;
     kBands[task.block->form](&task);
   }
 }
