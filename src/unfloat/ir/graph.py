@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 from types import MappingProxyType
 from typing import Any
 
@@ -76,8 +75,8 @@ class Node(Record):
     op: str
     inputs: tuple[str, ...]
     shape: Shape
-    attributes: Attributes = field(default_factory=lambda: EMPTY)
-    params: Mapping[str, Param] = field(default_factory=lambda: EMPTY)
+    attributes: Attributes = EMPTY
+    params: Mapping[str, Param] = EMPTY
     norm: Norm | None = None
     clamp: Clamp | None = None
     source: str = ""
@@ -124,7 +123,7 @@ class Graph(Record):
     inputs: tuple[Port, ...]
     nodes: tuple[Node, ...]
     outputs: tuple[Port, ...]
-    constants: Mapping[str, np.ndarray] = field(default_factory=lambda: EMPTY)
+    constants: Mapping[str, np.ndarray] = EMPTY
     structure: Any = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Graph:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 
 import numpy as np
 
@@ -43,6 +42,6 @@ class Instruction(Record):
     op: str
     name: str
     inputs: tuple[str, ...]
-    attributes: Attributes = field(default_factory=lambda: EMPTY)
-    constants: Mapping[str, np.ndarray] = field(default_factory=lambda: EMPTY)
-    labels: Mapping[str, QParams] = field(default_factory=lambda: EMPTY)
+    attributes: Attributes = EMPTY
+    constants: Mapping[str, np.ndarray] = EMPTY
+    labels: Mapping[str, QParams] = EMPTY

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,8 +35,8 @@ class Quantization(Record):
     """
 
     labels: Mapping[str, QParams]
-    weights: Mapping[str, WeightRule] = field(default_factory=lambda: EMPTY)
-    extras: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=lambda: EMPTY)
+    weights: Mapping[str, WeightRule] = EMPTY
+    extras: Mapping[str, Mapping[str, np.ndarray]] = EMPTY
     rounding: str = "double"
 
 

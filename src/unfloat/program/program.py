@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from unfloat.ir.graph import EMPTY, Port, Shape
@@ -35,7 +34,7 @@ class Program(Record):
     tensors: Mapping[str, Tensor]
     instructions: tuple[Instruction, ...]
     structure: Any = None
-    metadata: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    metadata: Mapping[str, Any] = EMPTY
 
     def shapes(self) -> dict[str, Shape]:
         """The shape of every tensor."""

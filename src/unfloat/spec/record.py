@@ -1,13 +1,14 @@
-"""Records: frozen dataclasses whose methods are shared.
+"""Records: what frozen dataclasses are, with methods that all of them share.
 
-`dataclass(frozen=True)` writes and compiles seven methods for each class. For the classes that a process needs to run a
-Program that was a quarter of its start, beside NumPy's own (docs/results/start.md).
+`dataclass(frozen=True)` writes and compiles seven methods for each class, and its module takes a millisecond to import.
+For the classes that a process needs to run a Program that was a quarter of its start, beside NumPy's own
+(docs/results/start.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, FrozenInstanceError, dataclass, field, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 if TYPE_CHECKING:
@@ -22,64 +23,82 @@ else:
 class _Signature:
     """What `inspect.signature` says of a record: its fields. Made when it is asked for."""
 
-    def __get__(self, instance: object, cls: Any) -> Any:
-        import inspect
+    def __get__(self, instance: object, cls: type[Record]) -> Any:
+        from inspect import Parameter, Signature
 
-        empty = inspect.Parameter.empty
-        parameters = []
-        for own in fields(cls):
-            made = own.default_factory() if own.default_factory is not MISSING else empty
-            default = made if own.default is MISSING else own.default
-            kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-            parameters.append(inspect.Parameter(own.name, kind, default=default, annotation=own.type))
-        return inspect.Signature(parameters, return_annotation=None)
+        parameters = [
+            Parameter(
+                name, Parameter.POSITIONAL_OR_KEYWORD, default=cls._defaults.get(name, Parameter.empty), annotation=kind
+            )
+            for name, kind in cls._types.items()
+        ]
+        return Signature(parameters, return_annotation=None)
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+class _Fields:
+    """What `dataclasses.replace` and its like ask a record for. Made when it is asked for."""
+
+    def __get__(self, instance: object, cls: type[Record]) -> Any:
+        from dataclasses import field, make_dataclass
+
+        own = []
+        for name, kind in cls._types.items():
+            made = partial(cls._defaults.__getitem__, name)  # a plain default would have to be hashable
+            own.append((name, kind, field(default_factory=made) if name in cls._defaults else field()))
+        dataclass: Any = make_dataclass(cls.__name__, own, init=False, repr=False, eq=False)
+        return dataclass.__dataclass_fields__
+
+
+@dataclass_transform(frozen_default=True)
 class Record:
-    """What derives from it is a dataclass of the fields it annotates, compared by value and never changed."""
+    """What derives from it has the fields it annotates, is compared by value and never changed.
+
+    A default belongs to all instances, so that it must be one that never changes either.
+    """
 
     __signature__: ClassVar[Any] = _Signature()
-    _names: ClassVar[tuple[str, ...]]
-    _known: ClassVar[frozenset[str]]
-    _defaults: ClassVar[dict[str, Any]]
-    _factories: ClassVar[dict[str, Callable[[], Any]]]
+    __dataclass_fields__: ClassVar[Any] = _Fields()
+    __match_args__: ClassVar[tuple[str, ...]] = ()
+    _types: ClassVar[dict[str, Any]] = {}
+    _known: ClassVar[frozenset[str]] = frozenset()
+    _defaults: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls) -> None:
-        dataclass(init=False, repr=False, eq=False)(cls)
-        own = fields(cls)  # type: ignore[arg-type]  # it is a dataclass since the line above
-        cls._names = tuple(f.name for f in own)
-        cls._known = frozenset(cls._names)
-        cls._defaults = {f.name: f.default for f in own if f.default is not MISSING}
-        cls._factories = {f.name: f.default_factory for f in own if f.default_factory is not MISSING}
+        cls._types = {**cls._types, **cls.__annotations__}
+        cls.__match_args__ = tuple(cls._types)  # type: ignore[misc]  # which takes it to be fixed once and for all
+        cls._known = frozenset(cls.__match_args__)
+        cls._defaults = {name: getattr(cls, name) for name in cls.__match_args__ if hasattr(cls, name)}
 
     def __init__(self, *values: Any, **named: Any) -> None:
         state = self.__dict__  # which `__setattr__` does not guard
-        state.update(self._defaults)
-        state.update(zip(self._names, values, strict=False))
-        state.update(named)
-        for name, make in self._factories.items():
-            if name not in state:
-                state[name] = make()
-        given = len(values) + len(named)
-        twice = not named.keys().isdisjoint(self._names[: len(values)])
-        if state.keys() != self._known or given > len(state) or twice:
-            raise TypeError(self._wrong_arguments(values, named))
+        if named or len(values) != len(self.__match_args__):
+            state.update(self._defaults)
+            state.update(named)
+            self._require_each_once(values, named)
+        state.update(zip(self.__match_args__, values, strict=False))
         self.__post_init__()
 
-    def _wrong_arguments(self, values: tuple[Any, ...], named: dict[str, Any]) -> str:
-        return (
-            f"{type(self).__qualname__}() takes {', '.join(self._names)}, each once, those with defaults if need be; "
-            f"found {len(values)} values and {', '.join(named) or 'no names'}"
-        )
+    def _require_each_once(self, values: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """Raise TypeError unless every field has been given, or has a default."""
+        placed = self.__match_args__[: len(values)]
+        twice = not named.keys().isdisjoint(placed)
+        if twice or len(values) > len(placed) or self.__dict__.keys() | placed != self._known:
+            raise TypeError(
+                f"{type(self).__qualname__}() takes {', '.join(self.__match_args__)}, each once, those with defaults if need "
+                f"be; found {len(values)} values and {', '.join(named) or 'no names'}"
+            )
 
     def __post_init__(self) -> None:
         """Refuse what the record may not hold; for those that have such rules."""
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
+        from dataclasses import FrozenInstanceError
+
         raise FrozenInstanceError(f"cannot assign to field {name!r}")
 
     def __delattr__(self, name: str) -> NoReturn:
+        from dataclasses import FrozenInstanceError
+
         raise FrozenInstanceError(f"cannot delete field {name!r}")
 
     def __eq__(self, other: object) -> bool:
@@ -89,7 +108,9 @@ class Record:
         return hash(self._values())
 
     def _values(self) -> tuple[Any, ...]:
-        return tuple([self.__dict__[name] for name in self._names])
+        return tuple([self.__dict__[name] for name in self.__match_args__])
 
     def __repr__(self) -> str:
-        return f"{type(self).__qualname__}({', '.join(f'{name}={self.__dict__[name]!r}' for name in self._names)})"
+        return (
+            f"{type(self).__qualname__}({', '.join(f'{name}={self.__dict__[name]!r}' for name in self.__match_args__)})"
+        )
