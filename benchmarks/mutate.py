@@ -144,7 +144,7 @@ MUTATIONS = [
         ("channel axis", "-1 if d == self.axis else 1", "-1 if d == rank - 1 else 1", ""),
     ),
     *in_file(
-        "src/unfloat/spec/backend.py",
+        "src/unfloat/spec/numpy_backend.py",
         "backend",
         ("dilation: rows for columns", "i * dilation[0], j * dilation[1]", "i * dilation[1], j * dilation[0]", ""),
     ),

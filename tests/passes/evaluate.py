@@ -8,7 +8,7 @@ import numpy as np
 
 from unfloat.ir.graph import EMPTY, Clamp, Graph, Node, Norm, Param, Port, Shape
 from unfloat.ops import REGISTRY
-from unfloat.spec.backend import NumpyBackend
+from unfloat.spec.numpy_backend import NumpyBackend
 
 Arrays = Mapping[str, np.ndarray]
 

@@ -13,8 +13,8 @@ from unfloat.ir.instruction import Tensor
 from unfloat.ops import REGISTRY
 from unfloat.program.certificate import verify
 from unfloat.program.program import Program
-from unfloat.spec.backend import NumpyBackend
 from unfloat.spec.errors import InvalidProgramError
+from unfloat.spec.numpy_backend import NumpyBackend
 from unfloat.spec.qparams import STORAGE, QParams, positive_scale
 
 

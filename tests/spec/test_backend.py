@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from unfloat.quant.backend import FLOAT32_EXACT, TorchBackend
 from unfloat.spec import fixedpoint as fp
-from unfloat.spec.backend import Backend, NumpyBackend
+from unfloat.spec.backend import Backend
+from unfloat.spec.numpy_backend import NumpyBackend
 
 NUMPY, TORCH = NumpyBackend(), TorchBackend()
 BACKENDS = [pytest.param(NUMPY, id="numpy"), pytest.param(TORCH, id="torch")]

@@ -17,7 +17,7 @@ from unfloat.ops import REGISTRY
 from unfloat.ops._operator import Case, Operator
 from unfloat.program.interpret import interpret
 from unfloat.program.program import Program
-from unfloat.spec.backend import NumpyBackend
+from unfloat.spec.numpy_backend import NumpyBackend
 from unfloat.spec.qparams import QParams
 
 CASES = [pytest.param(o, case, draw, id=f"{o.name}: {case.label}-{draw.name}") for o, case, draw in drawn_cases()]

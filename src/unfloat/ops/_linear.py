@@ -187,7 +187,7 @@ def linear_factors(input_scale: float, scales: np.ndarray, output: QParams, chan
 def derive_linear(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> dict[str, Any]:
     """`M[c]` as multipliers and shifts, and the three zero points."""
     label, channels = instruction.labels["weight"], instruction.constants["bias"].shape[0]
-    factors = linear_factors(scale_of(inputs[0]), np.asarray(label.scale, np.float64), output.qparams, channels)
+    factors = linear_factors(scale_of(inputs[0]), label.exact, output.qparams, channels)
     multiplier, shift = quantize_multipliers(factors, WIDE_SHIFT_MAX if is_wide(inputs[0].qparams) else SHIFT_MAX)
     return {
         "multiplier": multiplier,

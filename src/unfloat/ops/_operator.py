@@ -6,7 +6,7 @@ An operator family is one file of this folder. It defines `OPERATORS`, and `ops/
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import field
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -49,7 +49,7 @@ class Domain(Record):
         return isinstance(value, tuple) and self.length in (None, len(value)) and all(map(self._holds, value))
 
     def _holds(self, value: object) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high
+        return type(value) is int and self.low <= value <= self.high  # a bool is no int here
 
     def __str__(self) -> str:
         """The domain in words, for messages."""
@@ -73,7 +73,7 @@ class QuantRecord(Record):
     """
 
     output: str = "observed"
-    fixed: Mapping[str, QParams] = field(default_factory=lambda: EMPTY)
+    fixed: Mapping[str, QParams] = EMPTY
     weight_axis: int | None = None
     indices: frozenset[int] = frozenset()
 
@@ -120,8 +120,8 @@ class Case(Record):
 
     label: str
     inputs: tuple[Shape, ...]
-    attributes: Attributes = field(default_factory=lambda: EMPTY)
-    params: Mapping[str, Shape] = field(default_factory=lambda: EMPTY)
+    attributes: Attributes = EMPTY
+    params: Mapping[str, Shape] = EMPTY
     clamp: Clamp | None = None
     constants: frozenset[int] = frozenset()
 
@@ -196,16 +196,16 @@ class Operator(Record):
     float_meaning: Callable[[Backend, Attributes, Sequence[Array], Params], Array]
     integer_meaning: Callable[[Backend, Attributes, Params, Sequence[Array]], Array] | None
     cases: Callable[[], Iterable[Case]]
-    attributes: Mapping[str, Domain] = field(default_factory=lambda: EMPTY)
-    optional: Mapping[str, Domain] = field(default_factory=lambda: EMPTY)
-    fields: Mapping[str, Domain] = field(default_factory=lambda: EMPTY)
+    attributes: Mapping[str, Domain] = EMPTY
+    optional: Mapping[str, Domain] = EMPTY
+    fields: Mapping[str, Domain] = EMPTY
     constants: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     slots: frozenset[str] = frozenset()
     own_bias: bool = False
     states: Callable[[Instruction, Tensor], Mapping[str, State]] | None = None
     step: Callable[[Backend, Attributes, Params, Sequence[Array], States | None], tuple[Array, States]] | None = None
-    quant: QuantRecord = field(default_factory=QuantRecord)
+    quant: QuantRecord = QuantRecord()
     lower: Callable[[Request], tuple[dict[str, Any], dict[str, np.ndarray], dict[str, QParams]]] = _attributes_only
     derive: Callable[[Instruction, Sequence[Tensor], Tensor], dict[str, Any]] = _nothing_derived
     accumulators: Callable[[Instruction, Sequence[Tensor]], tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None
@@ -220,6 +220,26 @@ class Operator(Record):
     in_place: bool = False
     vanishes: bool = False
     macs: Callable[[Instruction, Sequence[Shape], Shape], int] = lambda instruction, inputs, output: 0
+
+    @cached_property
+    def domains(self) -> Mapping[str, Domain]:
+        """Of each attribute that an instruction must have."""
+        return {**self.attributes, **self.fields}
+
+    @cached_property
+    def roles(self) -> frozenset[str]:
+        """Of an instruction's constants."""
+        return frozenset(self.constants)
+
+    @cached_property
+    def labelled(self) -> frozenset[str]:
+        """Those of an instruction's constants and states that have a label."""
+        return self.roles & {"weight"} | frozenset(self.labels)
+
+    @cached_property
+    def storable(self) -> frozenset[str]:
+        """What its operands and its output may be stored as."""
+        return frozenset(self.storages)
 
 
 # Domains that several families share.

@@ -10,7 +10,7 @@ import numpy as np
 from unfloat.ir.graph import EMPTY, Graph, Node, Param
 from unfloat.ops import REGISTRY
 from unfloat.passes._edit import fresh, is_constant, viewed
-from unfloat.spec.backend import NumpyBackend
+from unfloat.spec.numpy_backend import NumpyBackend
 
 
 def run(graph: Graph) -> Graph:

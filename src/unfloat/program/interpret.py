@@ -11,8 +11,8 @@ from unfloat.ir.instruction import Instruction
 from unfloat.ops import REGISTRY
 from unfloat.program.program import Program
 from unfloat.program.states import kept_states
-from unfloat.spec.backend import NumpyBackend
 from unfloat.spec.errors import InputError, InvalidProgramError
+from unfloat.spec.numpy_backend import NumpyBackend
 from unfloat.spec.qparams import STORAGE
 
 Memory: TypeAlias = dict[str, Mapping[str, np.ndarray]]  # by instruction, its states' codes by role
