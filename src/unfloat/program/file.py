@@ -1,6 +1,6 @@
 """The `.unfloat` file: safetensors with one metadata key, canonical JSON. The same Program gives the same bytes.
 
-A file is untrusted. safetensors bounds every array; the JSON is read field by field into typed records; and
+A file is untrusted. `container` bounds every array; the JSON is read field by field into typed records; and
 `verify` re-derives the rest before a Program is handed out.
 """
 
@@ -10,14 +10,14 @@ import contextlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from unfloat.ir.graph import Port
 from unfloat.ir.instruction import Instruction, Tensor
+from unfloat.program import container
 from unfloat.program.program import VERSION, Program
 from unfloat.program.verify import check
 from unfloat.spec.errors import ExportError, InvalidProgramError, NumericDomainError
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 KEY = "unfloat"
 T = TypeVar("T")
+Kinds = Mapping[str, "type | None"]
 
 
 def to_bytes(program: Program) -> bytes:
@@ -124,17 +125,17 @@ def load(path: str | Path) -> Program:
     name = str(path)
     require_file(path)
     try:
-        with safe_open(name, framework="numpy") as file:  # mapped: the file's bytes are copied once, into the arrays
-            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # it is no dict
-            text = (file.metadata() or {})[KEY]
-    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+        with open(path, "rb") as file:
+            arrays, metadata = container.read(file)
+        text = metadata[KEY]
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise InvalidProgramError(f"{name} is not a whole .unfloat file: {error}") from error
     return _checked(text, arrays, name)
 
 
 def _checked(text: str, arrays: dict[str, np.ndarray], name: str) -> Program:
     try:
-        document = json.loads(text, object_pairs_hook=_once_each)
+        document = json.loads(text, object_pairs_hook=container.once_each)
     except (ValueError, TypeError, RecursionError) as error:
         raise InvalidProgramError(f"{name} is not a whole .unfloat file: {error}") from error
     try:
@@ -146,14 +147,6 @@ def _checked(text: str, arrays: dict[str, np.ndarray], name: str) -> Program:
     with naming(name):
         check(program)
     return program
-
-
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, none of whose names occurs twice: readers would differ on which counts."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError(f"two fields of the same name among {sorted(found)[:8]}")
-    return found
 
 
 def _port(port: Port) -> dict[str, Any]:
@@ -187,21 +180,32 @@ def _instruction(instruction: Instruction, arrays: dict[str, np.ndarray]) -> dic
     }  # fmt: skip
 
 
+_PROGRAM: Kinds = {
+    "version": int, "inputs": list, "outputs": list, "tensors": list, "instructions": list, "structure": None,
+    "metadata": dict,
+}  # fmt: skip
+_PORT: Kinds = {"name": str, "value": str, "shape": list, "permutation": list}
+_QPARAMS: Kinds = {"scale": None, "zero_point": int, "dtype": str, "bits": int, "axis": None, "narrow": bool}
+_TENSOR: Kinds = {"name": str, "shape": list, "qparams": dict, "constant": bool}
+_INSTRUCTION: Kinds = {"op": str, "name": str, "inputs": list, "attributes": dict, "constants": list, "labels": dict}
+"""The fields of each record of the document, and their types; None where a reader looks by itself."""
+
+
 def _program(document: Any, arrays: dict[str, np.ndarray]) -> Program:
-    record = _fields(document, {"version", "inputs", "outputs", "tensors", "instructions", "structure", "metadata"})
-    if record["version"] != VERSION:
-        raise ValueError(f"version {record['version']!r}; this Unfloat reads version {VERSION}")
-    tensors = [_read_tensor(t, arrays) for t in _list(record["tensors"], dict)]
-    names = [t.name for t in tensors]
-    if len(set(names)) != len(names):
+    version, inputs, outputs, tensor_records, instructions, structure, metadata = _fields(document, _PROGRAM)
+    if version != VERSION:
+        raise ValueError(f"version {version!r}; this Unfloat reads version {VERSION}")
+    tensors = [_read_tensor(record, arrays) for record in tensor_records]
+    by_name = {tensor.name: tensor for tensor in tensors}
+    if len(by_name) != len(tensors):
         raise ValueError("two tensors of the same name")
     return Program(
-        tuple(_read_port(p) for p in _list(record["inputs"], dict)),
-        tuple(_read_port(p) for p in _list(record["outputs"], dict)),
-        dict(zip(names, tensors, strict=True)),
-        tuple(_read_instruction(i, arrays) for i in _list(record["instructions"], dict)),
-        _read_structure(record["structure"], len(record["outputs"])),
-        _typed(record["metadata"], dict),
+        tuple([_read_port(record) for record in inputs]),
+        tuple([_read_port(record) for record in outputs]),
+        by_name,
+        tuple([_read_instruction(record, arrays) for record in instructions]),
+        _read_structure(structure, len(outputs)),
+        metadata,
     )
 
 
@@ -218,57 +222,54 @@ def _list(value: Any, kind: type[T]) -> list[T]:
     return elements
 
 
-def _fields(value: Any, names: set[str]) -> dict[str, Any]:
+def _fields(value: Any, kinds: Kinds) -> list[Any]:
+    """The values of a record's fields, in the order of `kinds`."""
     record = _typed(value, dict)
-    if record.keys() != names:
-        raise ValueError(f"required the fields {sorted(names)}, found {sorted(record)}")
-    return record
+    if record.keys() != kinds.keys():
+        raise ValueError(f"required the fields {sorted(kinds)}, found {sorted(record)}")
+    values = [record[name] for name in kinds]
+    for found, (name, kind) in zip(values, kinds.items(), strict=True):
+        if type(found) is not kind and kind is not None:
+            raise TypeError(f"required {kind.__name__} as {name}, found {found!r:.60}")
+    return values
 
 
-def _read_port(value: dict[str, Any]) -> Port:
-    record = _fields(value, {"name", "value", "shape", "permutation"})
-    shape, permutation = tuple(_list(record["shape"], int)), tuple(_list(record["permutation"], int))
-    return Port(_typed(record["name"], str), _typed(record["value"], str), shape, permutation)
+def _read_port(record: Any) -> Port:
+    name, value, shape, permutation = _fields(record, _PORT)
+    return Port(name, value, tuple(_list(shape, int)), tuple(_list(permutation, int)))
 
 
-def _read_qparams(value: dict[str, Any], arrays: dict[str, np.ndarray]) -> QParams:
-    record = _fields(value, {"scale", "zero_point", "dtype", "bits", "axis", "narrow"})
-    axis = record["axis"] if record["axis"] is None else _typed(record["axis"], int)
+def _read_qparams(record: Any, arrays: dict[str, np.ndarray]) -> QParams:
+    scale, zero_point, dtype, bits, axis, narrow = _fields(record, _QPARAMS)
     if axis is None:
-        scale: tuple[float, ...] = (_typed(record["scale"], float),)
-    else:
-        array = arrays.pop(_typed(record["scale"], str))
-        if array.dtype != np.float32 or array.ndim != 1:
-            raise TypeError(f"scales must be float32 in one dimension, found {array.dtype} {array.shape}")
-        scale = tuple(array.tolist())
-    return QParams(
-        scale, _typed(record["zero_point"], int), _typed(record["dtype"], str),
-        _typed(record["bits"], int), axis, _typed(record["narrow"], bool),
+        return QParams((_typed(scale, float),), zero_point, dtype, bits, None, narrow)
+    array = arrays.pop(_typed(scale, str))
+    if array.dtype != np.float32 or array.ndim != 1:
+        raise TypeError(f"scales must be float32 in one dimension, found {array.dtype} {array.shape}")
+    return QParams.per_channel(array, zero_point, dtype, bits, _typed(axis, int), narrow)
+
+
+def _read_tensor(record: Any, arrays: dict[str, np.ndarray]) -> Tensor:
+    name, shape, qparams, constant = _fields(record, _TENSOR)
+    data = arrays.pop(f"{name}/codes") if constant else None
+    return Tensor(name, tuple(_list(shape, int)), _read_qparams(qparams, arrays), data)
+
+
+def _read_instruction(record: Any, arrays: dict[str, np.ndarray]) -> Instruction:
+    op, name, inputs, attributes, roles, labels = _fields(record, _INSTRUCTION)
+    constants = {role: arrays.pop(f"{name}/{role}") for role in _list(roles, str)}
+    return Instruction(
+        op, name, tuple(_list(inputs, str)), {key: _attribute(a) for key, a in attributes.items()}, constants,
+        {role: _read_qparams(label, arrays) for role, label in labels.items()},
     )  # fmt: skip
 
 
-def _read_tensor(value: dict[str, Any], arrays: dict[str, np.ndarray]) -> Tensor:
-    record = _fields(value, {"name", "shape", "qparams", "constant"})
-    name = _typed(record["name"], str)
-    data = arrays.pop(f"{name}/codes") if _typed(record["constant"], bool) else None
-    return Tensor(name, tuple(_list(record["shape"], int)), _read_qparams(record["qparams"], arrays), data)
-
-
-def _read_instruction(value: dict[str, Any], arrays: dict[str, np.ndarray]) -> Instruction:
-    record = _fields(value, {"op", "name", "inputs", "attributes", "constants", "labels"})
-    name = _typed(record["name"], str)
-    constants = {role: arrays.pop(f"{name}/{role}") for role in _list(record["constants"], str)}
-    labels = {role: _read_qparams(q, arrays) for role, q in _typed(record["labels"], dict).items()}
-    attributes = {key: _attribute(a) for key, a in _typed(record["attributes"], dict).items()}
-    return Instruction(
-        _typed(record["op"], str), name, tuple(_list(record["inputs"], str)), attributes, constants, labels
-    )
-
-
 def _attribute(value: Any) -> int | str | tuple[int, ...]:
-    if isinstance(value, list):
+    if type(value) is int or type(value) is str:
+        return value
+    if type(value) is list:
         return tuple(_list(value, int))
-    return value if isinstance(value, str) else _typed(value, int)
+    raise TypeError(f"required int, str or list as an attribute, found {value!r:.60}")
 
 
 def _read_structure(value: Any, outputs: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,8 @@ STORAGE: dict[str, np.dtype[Any]] = {
 }
 BITS_MIN, BITS_MAX = 2, 8
 WIDE_BITS = 16  # of int16 codes, whose zero point is 0
-TINY = float(np.finfo(np.float32).tiny)  # the smallest normal float32: a scale below it would lose bits
-LARGEST = float(np.finfo(np.float32).max)
+TINY = 2.0**-126  # the smallest normal float32: a scale below it would lose bits
+LARGEST = (2 - 2.0**-23) * 2.0**127  # float32; NumPy would take longer to say these two than to read a network
 
 
 def float32(x: float) -> float:
@@ -65,15 +66,30 @@ class QParams(Record):
             scale = self.scale[0]  # of most labels, and an array costs more than all else
             if isinstance(scale, float) and 0 < scale <= LARGEST and float32(scale) == scale:
                 return
-        scales = np.asarray(self.scale, np.float64)
+        scales = self.exact
         if scales.ndim != 1 or not scales.size or (self.axis is None and scales.size != 1):
             raise NumericDomainError(
                 f"a scale per tensor is one number, per channel one for each; found {scales.size}, axis {self.axis}"
             )
-        if not (np.isfinite(scales).all() and (scales > 0).all() and (scales.astype(np.float32) == scales).all()):
+        if not (scales.min() > 0 and scales.max() <= LARGEST and (scales.astype(np.float32) == scales).all()):
             raise NumericDomainError(
                 f"a scale must be a positive, finite float32, found {scales.min()} to {scales.max()}"
             )
+
+    @classmethod
+    def per_channel(
+        cls, scales: np.ndarray, zero_point: int, dtype: str, bits: int, axis: int, narrow: bool
+    ) -> QParams:
+        """The QParams of these scales, an array in one dimension, which `exact` need not make again."""
+        label = cls.__new__(cls)
+        label.__dict__["exact"] = scales.astype(np.float64)
+        QParams.__init__(label, tuple(scales.tolist()), zero_point, dtype, bits, axis, narrow)
+        return label
+
+    @cached_property
+    def exact(self) -> np.ndarray:
+        """The scales as float64, in one dimension."""
+        return np.asarray(self.scale, np.float64)
 
     @property
     def qmin(self) -> int:
