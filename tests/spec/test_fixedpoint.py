@@ -324,6 +324,23 @@ def test_multiplier_may_have_another_limit() -> None:
         fp.quantize_multiplier(2.0**31, most=31)
 
 
+@pytest.mark.parametrize("exponent", [-33, -32, -31, 6, 7, 29, 30])
+def test_multipliers_at_the_ends_of_their_shifts(exponent: int) -> None:
+    """Where a factor is flushed, carried to the next shift, or too large: alone and beside others."""
+    limit, most = 2.0 ** max(exponent, 0), max(exponent, 0)
+    for near in (2.0**exponent, 2.0**exponent * (1 - 2.0**-32), 2.0**exponent * (1 - 2.0**-33)):
+        for real in (math.nextafter(near, 0.0), near, math.nextafter(near, math.inf)):
+            fits = math.frexp(real)[1] + (math.frexp(real)[0] >= 1 - 2.0**-32) <= most
+            for reals in ([real], [real, limit / 4], [limit / 4, real]):
+                if fits:
+                    multiplier, shift = fp.quantize_multipliers(np.array(reals), most)
+                    found = list(zip(multiplier.tolist(), shift.tolist(), strict=True))
+                    assert found == [oracle.quantize_multiplier(one) for one in reals]
+                else:
+                    with pytest.raises(NumericDomainError, match="too small"):
+                        fp.quantize_multipliers(np.array(reals), most)
+
+
 def test_multipliers_have_the_types_of_a_program() -> None:
     multiplier, shift = fp.quantize_multipliers(np.array([0.0, 0.3, 4.0, 2.0**-32]))
     assert (multiplier.dtype, shift.dtype) == (np.int32, np.int8)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from bisect import insort
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -38,18 +37,16 @@ class Plan(Record):
 
     offsets: Mapping[str, int]
     size: int
-    lives: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    scratch: Mapping[str, int] = field(default_factory=dict)
+    lives: Mapping[str, tuple[int, int]] = EMPTY
+    scratch: Mapping[str, int] = EMPTY
     alignment: int = ALIGNMENT
 
 
-@dataclass
 class _Buffer:
-    """Tensors that share bytes because one is computed in place of another."""
+    """Tensors that share bytes because one is computed in place of another: how many, first and last instruction."""
 
-    size: int
-    first: int
-    last: int
+    def __init__(self, size: int, first: int, last: int) -> None:
+        self.size, self.first, self.last = size, first, last
 
 
 def plan(program: Program, alignment: int = ALIGNMENT, scratch: Mapping[str, int] = EMPTY) -> Plan:
@@ -154,10 +151,10 @@ def check(program: Program, candidate: Plan, scratch: Mapping[str, int] = EMPTY)
         name: _cells(candidate, name, candidate.offsets[name], _sample_bytes(program, name)) for name in activations
     }
     number = {name: i for i, name in enumerate(activations)}  # NumPy drops zeros at a name's end when it compares
-    writer = np.full(candidate.size // candidate.alignment, NOBODY)
+    writer = np.full(candidate.size // candidate.alignment, NOBODY, np.int32)
 
     def require_whole(name: str, reader: str) -> None:
-        if not (writer[cells[name]] == number[name]).all():
+        if np.count_nonzero(writer[cells[name]] != number[name]):
             raise InvalidProgramError(f"memory plan: {name} is overwritten before {reader} reads it")
 
     for port in program.inputs:

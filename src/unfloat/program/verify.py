@@ -64,15 +64,15 @@ def check(program: Program) -> None:
     _require(count <= MAX_INSTRUCTIONS, "program", f"at most {MAX_INSTRUCTIONS} instructions", count)
     _check_tensors(program)
     _check_ports(program)
-    known = {port.value for port in program.inputs} | {n for n, t in program.tensors.items() if t.data is not None}
-    for instruction in program.instructions:
-        _check_wiring(program, instruction, known)
-        _check_instruction(program, instruction)
-        known.add(instruction.name)
-    for port in program.outputs:
-        _require(port.value in known, f"output {port.name}", "a tensor that an instruction makes", port.value)
-    unmade = set(program.tensors) - known
-    _require(not unmade, "program", "every activation to be made by an instruction", sorted(unmade)[:3])
+    _check_wiring(program)
+    places = [
+        (REGISTRY[i.op], i, [program.tensors[name] for name in i.inputs], program.tensors[i.name])
+        for i in program.instructions
+    ]
+    # Rule by rule, each relying on those before: a rule's code stays in the processor's caches for all instructions.
+    for rule in (_check_fields, _check_shapes, _check_storages, _check_labels, _check_derived, _check_accumulators):
+        for place in places:
+            rule(*place)
 
 
 def accumulator_bounds(program: Program) -> tuple[LayerBound, ...]:
@@ -90,34 +90,43 @@ def accumulator_bounds(program: Program) -> tuple[LayerBound, ...]:
     return tuple(bounds)
 
 
-def _require(condition: bool, where: str, required: str, found: object) -> None:
+def _require(condition: bool, where: str | Tensor | Instruction, required: str, found: object, *by: object) -> None:
+    """Raise unless the condition holds. `required` is a template of `by`, as words that nobody reads take longest."""
     if not condition:
-        raise InvalidProgramError(f"{where}: required {required}, found {found}")
+        raise InvalidProgramError(f"{_place(where)}: required {required.format(*by)}, found {found}")
+
+
+def _place(where: str | Tensor | Instruction) -> str:
+    if isinstance(where, Instruction):
+        return f"instruction {where.name} ({where.op})"
+    return f"tensor {where.name}" if isinstance(where, Tensor) else where
 
 
 def _check_tensors(program: Program) -> None:
     for name, tensor in program.tensors.items():
-        where = f"tensor {name}"
-        _require(name == tensor.name and bool(name), where, "its own name as its key", tensor.name)
-        _require(1 <= len(tensor.shape) <= MAX_RANK, where, f"1 to {MAX_RANK} dimensions", tensor.shape)
-        sizes = tensor.shape if tensor.data is not None else tensor.shape[1:]
+        shape = tensor.shape
+        _require(name == tensor.name and bool(name), f"tensor {name}", "its own name as its key", tensor.name)
+        _require(1 <= len(shape) <= MAX_RANK, tensor, "1 to {} dimensions", shape, MAX_RANK)
+        sizes = shape if tensor.data is not None else shape[1:]
         fits = all(isinstance(s, int) and s > 0 for s in sizes) and math.prod(sizes) <= MAX_ELEMENTS
-        _require(fits, where, "positive sizes whose product fits int32", tensor.shape)
-        _require(tensor.qparams.axis is None, where, "QParams per tensor", f"axis {tensor.qparams.axis}")
+        _require(fits, tensor, "positive sizes whose product fits int32", shape)
+        _require(tensor.qparams.axis is None, tensor, "QParams per tensor, not along an axis", tensor.qparams.axis)
         if tensor.data is None:
-            _require(tensor.shape[0] == BATCH, where, "the batch as dimension 0", tensor.shape)
+            _require(shape[0] == BATCH, tensor, "the batch as dimension 0", shape)
         else:
-            _require(tensor.data.shape == tensor.shape, where, f"codes of shape {tensor.shape}", tensor.data.shape)
-            _check_codes(where, tensor.data, tensor)
+            _require(tensor.data.shape == shape, tensor, "codes of shape {}", tensor.data.shape, shape)
+            dtype = STORAGE[tensor.qparams.dtype]
+            _require(tensor.data.dtype == dtype, tensor, "codes of {}", tensor.data.dtype, dtype)
+            _check_codes(tensor.data, tensor.qparams, "", tensor)
 
 
-def _check_codes(where: str, codes: np.ndarray, tensor: Tensor) -> None:
-    label = tensor.qparams
-    _require(codes.dtype == STORAGE[label.dtype], where, f"codes of {label.dtype}", codes.dtype)
-    low, high = int(codes.min()), int(codes.max())
-    _require(
-        label.qmin <= low and high <= label.qmax, where, f"codes in [{label.qmin}, {label.qmax}]", f"[{low}, {high}]"
-    )
+def _check_codes(codes: np.ndarray, label: QParams, role: str, where: Tensor | Instruction) -> None:
+    """Codes that their storage can hold and their label does not allow are looked for where there are any."""
+    ends = np.iinfo(codes.dtype)
+    low = label.qmin if label.qmin <= ends.min else int(codes.min())
+    high = label.qmax if label.qmax >= ends.max else int(codes.max())
+    fits = label.qmin <= low and high <= label.qmax
+    _require(fits, where, "{}codes in [{}, {}]", [low, high], role, label.qmin, label.qmax)
 
 
 def _check_ports(program: Program) -> None:
@@ -138,94 +147,83 @@ def _check_ports(program: Program) -> None:
             _require(whole, where, "a permutation that keeps the batch in front", port.permutation)
 
 
-def _check_wiring(program: Program, instruction: Instruction, known: set[str]) -> None:
-    where = f"instruction {instruction.name} ({instruction.op})"
+def _check_wiring(program: Program) -> None:
+    """Every tensor is made once, before it is read, by an operator that exists."""
+    known = {port.value for port in program.inputs} | {n for n, t in program.tensors.items() if t.data is not None}
+    for instruction in program.instructions:
+        _check_operands(instruction, known)
+        _require(instruction.name in program.tensors, instruction, "an output tensor of its own name", "none")
+        _require(instruction.name not in known, instruction, "an output that nothing else makes", instruction.name)
+        known.add(instruction.name)
+    for port in program.outputs:
+        _require(port.value in known, f"output {port.name}", "a tensor that an instruction makes", port.value)
+    unmade = set(program.tensors) - known
+    _require(not unmade, "program", "every activation to be made by an instruction", sorted(unmade)[:3])
+
+
+def _check_operands(instruction: Instruction, known: set[str]) -> None:
     operator = REGISTRY.get(instruction.op)
     if operator is None or operator.integer_meaning is None:
-        raise InvalidProgramError(f"{where}: required an integer operator, found {instruction.op!r}")
+        raise InvalidProgramError(f"{_place(instruction)}: required an integer operator, found {instruction.op!r}")
     least, most = operator.arity
     count = len(instruction.inputs)
-    _require(least <= count <= (most or count), where, f"{least} to {most or 'any number of'} operands", count)
+    enough = least <= count <= (most or count)
+    _require(enough, instruction, "{} to {} operands", count, least, most or "any number of")
     for name in instruction.inputs:
-        _require(name in known, where, "operands that are already known", repr(name))
-    _require(instruction.name in program.tensors, where, "an output tensor of its own name", "none")
-    _require(instruction.name not in known, where, "an output that nothing else makes", instruction.name)
+        _require(name in known, instruction, "operands that are already known", repr(name))
 
 
-def _check_instruction(program: Program, instruction: Instruction) -> None:
-    operator = REGISTRY[instruction.op]
-    where = f"instruction {instruction.name} ({instruction.op})"
-    inputs = [program.tensors[name] for name in instruction.inputs]
-    output = program.tensors[instruction.name]
-    _check_fields(operator, instruction, where)
-    _check_shapes(operator, instruction, inputs, output, where)
-    _check_storages(operator, instruction, inputs, output, where)
-    _check_labels(operator, inputs, output, where)
-    _check_derived(operator, instruction, inputs, output, where)
-    if "clamp_min" in operator.fields:
-        low, high = instruction.attributes["clamp_min"], instruction.attributes["clamp_max"]
-        inside = output.qparams.qmin <= low <= high <= output.qparams.qmax
-        _require(
-            inside, where, f"clamp codes in order inside [{output.qparams.qmin}, {output.qparams.qmax}]", (low, high)
-        )
-    _check_accumulators(operator, instruction, inputs, where)
-
-
-def _check_fields(operator: Operator, instruction: Instruction, where: str) -> None:
-    given = {name: domain for name, domain in operator.optional.items() if name in instruction.attributes}
-    domains = {**operator.attributes, **operator.fields, **given}
-    if domains.keys() != instruction.attributes.keys():  # asked first, as below: saying what was required takes longer
-        _require(False, where, f"attributes {sorted(domains)}", sorted(instruction.attributes))
+def _check_fields(operator: Operator, instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> None:
+    attributes, constants = instruction.attributes, instruction.constants
+    domains = operator.domains
+    if operator.optional:
+        domains = {**domains, **{name: d for name, d in operator.optional.items() if name in attributes}}
+    if domains.keys() != attributes.keys():
+        _require(False, instruction, "attributes {}", sorted(attributes), sorted(domains))
     for name, domain in domains.items():
-        value = instruction.attributes[name]
-        if not domain.allows(value):
-            _require(False, where, f"{name} to be {domain}", repr(value))
-    _require(
-        set(operator.constants) == set(instruction.constants),
-        where,
-        f"constants {operator.constants}",
-        sorted(instruction.constants),
-    )
+        if not domain.allows(attributes[name]):
+            _require(False, instruction, "{} to be {}", repr(attributes[name]), name, domain)
+    found = constants.keys()
+    _require(found == operator.roles, instruction, "constants {}", tuple(found), operator.constants)
     dtypes = _WIDE_DTYPES if _is_wide(instruction) else _CONSTANT_DTYPES
-    for role, array in instruction.constants.items():
+    for role, array in constants.items():
         label = instruction.labels.get(role)
         dtype = STORAGE[label.dtype] if label else dtypes.get(role)
-        if array.dtype != dtype:  # NumPy takes longer to name a dtype than to read the file
-            _require(False, where, f"{role} of {dtype}", array.dtype)
-        _require(array.size > 0, where, f"{role} not to be empty", array.shape)
-    labelled = {"weight"} & set(operator.constants) | set(operator.labels)
-    _require(set(instruction.labels) == labelled, where, f"labels for {sorted(labelled)}", sorted(instruction.labels))
+        _require(array.dtype == dtype, instruction, "{} of {}", array.dtype, role, dtype)
+        _require(array.size > 0, instruction, "{} not to be empty", array.shape, role)
+    labelled = instruction.labels.keys()
+    _require(labelled == operator.labelled, instruction, "labels for {}", tuple(labelled), tuple(operator.labelled))
 
 
-def _check_shapes(
-    operator: Operator, instruction: Instruction, inputs: Sequence[Tensor], output: Tensor, where: str
-) -> None:
+def _check_shapes(operator: Operator, instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> None:
     constants: dict[str, Shape] = {role: array.shape for role, array in instruction.constants.items()}
     try:
         shape = operator.shape(instruction.attributes, [t.shape for t in inputs], constants)
     except (ValueError, IndexError) as error:
-        raise InvalidProgramError(f"{where}: {error}") from error
-    _require(shape == output.shape, where, f"an output of shape {shape}", output.shape)
+        raise InvalidProgramError(f"{_place(instruction)}: {error}") from error
+    _require(shape == output.shape, instruction, "an output of shape {}", output.shape, shape)
     axis = operator.quant.weight_axis
     if axis is not None:
         channels = constants["weight"][axis]
         for role in ("bias", "multiplier", "shift"):
-            _require(constants[role] == (channels,), where, f"{role} of {channels} channels", constants[role])
+            found = constants[role]
+            _require(found == (channels,), instruction, "{} of {} channels", found, role, channels)
         label = instruction.labels["weight"]
-        _require(label.axis in (None, axis), where, f"a weight label along axis {axis} or none", label.axis)
-    for role in instruction.labels.keys() & constants.keys():
-        _check_labelled(instruction.constants[role], instruction.labels[role], role, where)
+        fits = label.axis is None or label.axis == axis
+        _require(fits, instruction, "a weight label along axis {} or none", label.axis, axis)
+    for role, label in instruction.labels.items():
+        if role in constants:
+            _check_labelled(instruction, role, instruction.constants[role], label)
 
 
-def _check_labelled(codes: np.ndarray, label: QParams, role: str, where: str) -> None:
+def _check_labelled(instruction: Instruction, role: str, codes: np.ndarray, label: QParams) -> None:
     """A constant's codes and scales fit its label."""
     if label.axis is not None:
-        _require(0 <= label.axis < codes.ndim, where, f"a {role} label along one of its axes", label.axis)
-        channels = codes.shape[label.axis]
-        _require(len(label.scale) == channels, where, f"a {role} scale for each channel", len(label.scale))
-    low, high = int(codes.min()), int(codes.max())
-    fits = label.qmin <= low and high <= label.qmax
-    _require(fits, where, f"{role} codes in [{label.qmin}, {label.qmax}]", f"[{low}, {high}]")
+        inside = 0 <= label.axis < codes.ndim
+        _require(inside, instruction, "a {} label along one of its axes", label.axis, role)
+        channels, found = codes.shape[label.axis], len(label.scale)
+        _require(found == channels, instruction, "a {} scale for each of {} channels", found, role, channels)
+    _check_codes(codes, label, f"{role} ", instruction)
 
 
 def _is_wide(instruction: Instruction) -> bool:
@@ -233,102 +231,108 @@ def _is_wide(instruction: Instruction) -> bool:
     return instruction.attributes.get("rounding") == WIDE_ROUNDING
 
 
-def _check_storages(
-    operator: Operator, instruction: Instruction, inputs: Sequence[Tensor], output: Tensor, where: str
-) -> None:
+def _check_storages(operator: Operator, instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> None:
     found = [tensor.qparams.dtype for tensor in (*operator.quant.values(inputs), output)]
-    allowed = set(found) <= set(operator.storages)
-    _require(allowed, where, f"codes of {' or '.join(operator.storages)}", ", ".join(found))
-    if not operator.converts:
-        _require(len({STORAGE[dtype].itemsize for dtype in found}) == 1, where, "codes of one width", ", ".join(found))
+    if not operator.storable.issuperset(found):
+        _require(False, instruction, "codes of {}", ", ".join(found), " or ".join(operator.storages))
+    if not operator.converts and len({STORAGE[dtype].itemsize for dtype in found}) > 1:
+        _require(False, instruction, "codes of one width", ", ".join(found))
     if operator.accumulate is not None:
-        _require(_is_wide(instruction) == (found[0] == "int16"), where, "acc64 rounding on int16 codes alone", found[0])
+        wide = found[0] == "int16"
+        _require(_is_wide(instruction) == wide, instruction, "acc64 rounding on int16 codes alone", found[0])
         label = instruction.labels["weight"]
-        _require(label.dtype != "int16", where, "a weight of int8 or uint8", label.dtype)
-        plain = found[0] != "int16" or (label.dtype == "int8" and label.zero_point == 0)
-        _require(
-            plain, where, "a symmetric int8 weight under int16 codes", f"{label.dtype}, zero at {label.zero_point}"
-        )
+        _require(label.dtype != "int16", instruction, "a weight of int8 or uint8", label.dtype)
+        plain = not wide or (label.dtype == "int8" and label.zero_point == 0)
+        _require(plain, instruction, "a symmetric int8 weight under int16 codes", label)
 
 
-def _check_labels(operator: Operator, inputs: Sequence[Tensor], output: Tensor, where: str) -> None:
+def _check_labels(operator: Operator, instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> None:
+    label = output.qparams
     for tensor in operator.quant.tied(inputs):
-        same = tensor.qparams == output.qparams
-        _require(same, where, f"the QParams of its output, {output.qparams}", tensor.qparams)
+        _require(tensor.qparams == label, instruction, "the QParams of its output, {}", tensor.qparams, label)
     for place in operator.quant.indices:
         found = inputs[place].qparams
-        _require(found == INDEX, where, f"indices as operand {place}, whose label is {INDEX}", found)
+        _require(found == INDEX, instruction, "indices as operand {}, whose label is {}", found, place, INDEX)
     if operator.quant.output == "fixed":
-        fixed = operator.quant.fixed[output.qparams.dtype]
-        _require(output.qparams == fixed, where, f"an output of {fixed}", output.qparams)
+        fixed = operator.quant.fixed[label.dtype]
+        _require(label == fixed, instruction, "an output of {}", label, fixed)
+    if "clamp_min" in operator.fields:
+        low, high = instruction.attributes["clamp_min"], instruction.attributes["clamp_max"]
+        inside = label.qmin <= low <= high <= label.qmax
+        _require(inside, instruction, "clamp codes in order inside [{}, {}]", (low, high), label.qmin, label.qmax)
 
 
-def _check_derived(
-    operator: Operator, instruction: Instruction, inputs: Sequence[Tensor], output: Tensor, where: str
-) -> None:
+def _check_derived(operator: Operator, instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> None:
     try:
         derived = operator.derive(instruction, inputs, output)
     except NumericDomainError as error:
-        raise InvalidProgramError(f"{where}: {error}") from error
+        raise InvalidProgramError(f"{_place(instruction)}: {error}") from error
     for name, expected in derived.items():
-        if not isinstance(expected, np.ndarray):
+        if isinstance(expected, np.ndarray):
+            _check_array(instruction, name, expected)
+        else:
             found = instruction.attributes[name]
-            _require(expected == found, where, f"{name} = {expected}, which follows from the labels", found)
-            continue
-        array = instruction.constants[name]
-        _require(expected.shape == array.shape, where, f"{name} of shape {expected.shape}", array.shape)
-        differs = expected != array
-        if differs.any():
-            place = np.unravel_index(np.flatnonzero(differs)[0], expected.shape)
-            required = f"{name}{[int(i) for i in place]} = {expected[place]}, which follows from the labels"
-            _require(False, where, required, array[place])
+            _require(expected == found, instruction, "{} = {}, which follows from the labels", found, name, expected)
 
 
-def _check_accumulators(operator: Operator, instruction: Instruction, inputs: Sequence[Tensor], where: str) -> None:
+def _check_array(instruction: Instruction, name: str, expected: np.ndarray) -> None:
+    array = instruction.constants[name]
+    _require(expected.shape == array.shape, instruction, "{} of shape {}", array.shape, name, expected.shape)
+    if expected.dtype == array.dtype and expected.tobytes() == array.tobytes():
+        return  # as it nearly always is
+    differs = np.flatnonzero(expected != array)
+    if differs.size:
+        place = np.unravel_index(differs[0], expected.shape)
+        required = "{}{} = {}, which follows from the labels"
+        _require(False, instruction, required, array[place], name, [int(i) for i in place], expected[place])
+
+
+def _check_accumulators(operator: Operator, instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> None:
     if operator.accumulators is None:
         return
     wide = _is_wide(instruction)
     if wide and "bias" in instruction.constants:
-        _check_wide_bias(instruction.constants["bias"], where)  # first: the sums below are of 64 bits
+        _check_wide_bias(instruction)  # first: the sums below are of 64 bits
     if not wide and operator.reach is not None and operator.reach(instruction, inputs) <= INT32_MAX:
         return
     low, high, shift = operator.accumulators(instruction, inputs)
     if wide:
-        _check_wide_accumulators(instruction, low, high, where)
+        _check_wide_accumulators(instruction, low, high)
     else:
-        _check_narrow_accumulators(low, high, shift, where)
+        _check_narrow_accumulators(instruction, low, high, shift)
 
 
-def _check_narrow_accumulators(low: np.ndarray, high: np.ndarray, shift: np.ndarray, where: str) -> None:
+def _check_narrow_accumulators(instruction: Instruction, low: np.ndarray, high: np.ndarray, shift: np.ndarray) -> None:
     least, greatest = int(low.min()), int(high.max())
     fits = least >= INT32_MIN and greatest <= INT32_MAX  # asked of the sums first: shifted ones may leave 64 bits
     if fits:
         least, greatest = int((low << shift).min()), int((high << shift).max())
     _require(
         fits and least >= INT32_MIN and greatest <= INT32_MAX,
-        where,
+        instruction,
         "accumulators that fit int32 after their left shift",
         f"[{least}, {greatest}]; the output's range is too small or the layer too deep",
     )
 
 
-def _check_wide_bias(bias: np.ndarray, where: str) -> None:
+def _check_wide_bias(instruction: Instruction) -> None:
+    bias = instruction.constants["bias"]
     least, greatest = int(bias.min()), int(bias.max())
     fits = max(-least, greatest) <= WIDE_ACCUMULATOR_MAX
-    _require(fits, where, "a bias that fits 48 bits", f"[{least}, {greatest}]")
+    _require(fits, instruction, "a bias that fits 48 bits", [least, greatest])
 
 
-def _check_wide_accumulators(instruction: Instruction, low: np.ndarray, high: np.ndarray, where: str) -> None:
+def _check_wide_accumulators(instruction: Instruction, low: np.ndarray, high: np.ndarray) -> None:
     """64-bit accumulators stay inside 48 bits, so that products with 16-bit multipliers fit, and leave in 32."""
     least, greatest = int(low.min()), int(high.max())
     fits = max(-least, greatest) <= WIDE_ACCUMULATOR_MAX  # low <= high, and neither wraps, as the bias fits
-    _require(fits, where, "accumulators that fit 48 bits", f"[{least}, {greatest}]; the layer is too deep")
+    _require(fits, instruction, "accumulators that fit 48 bits", f"[{least}, {greatest}]; the layer is too deep")
     numbers = {**instruction.attributes, **instruction.constants}
     multiplier, shift = (np.asarray(numbers[role], np.int64) for role in ("multiplier", "shift"))
     ends = requantize(np.stack([low, high]), multiplier, shift, WIDE_ROUNDING)
     fits = bool(((ends >= INT32_MIN) & (ends <= INT32_MAX)).all())
     found = f"[{int(ends.min())}, {int(ends.max())}]; the output's range is too small"
-    _require(fits, where, "results that fit int32 before they are clamped", found)
+    _require(fits, instruction, "results that fit int32 before they are clamped", found)
 
 
 def layer_macs(program: Program) -> dict[str, int]:

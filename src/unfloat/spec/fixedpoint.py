@@ -89,7 +89,8 @@ def quantize_multipliers(real: np.ndarray, most: int = SHIFT_MAX) -> tuple[np.nd
     """`quantize_multiplier` of each element of a float64 array: (multipliers int32, shifts int8)."""
     if not real.size:
         return real.astype(np.int32), real.astype(np.int8)
-    if not (real.min() >= 0 and real.max() < np.inf):  # of a NaN neither holds
+    least, greatest = real.min(), real.max()
+    if not (least >= 0 and greatest < np.inf):  # of a NaN neither holds
         worst = real[~(np.isfinite(real) & (real >= 0))][0]
         raise NumericDomainError(
             f"a rescaling factor must be finite and >= 0, found {worst!r}: look for a NaN or an empty range"
@@ -97,15 +98,15 @@ def quantize_multipliers(real: np.ndarray, most: int = SHIFT_MAX) -> tuple[np.nd
     fraction, shift = np.frexp(real)
     # A fraction has 53 bits, 31 of them before the point after the shift: the product and the sum are exact. Ties go
     # up, which is away from zero.
-    multiplier = np.floor(fraction * 2.0**31 + 0.5).astype(np.int64)
+    multiplier = (fraction * 2.0**31 + 0.5).astype(np.int64)
     if multiplier.max() == 2**31:
         carried = multiplier == 2**31
         multiplier, shift = np.where(carried, 2**30, multiplier), shift + carried
-    if shift.max() > most:
+    if greatest >= 2.0**most * (1 - 2.0**-32):  # from there on it is rounded to 2^most at least
         raise NumericDomainError(
-            f"a rescaling factor must be below 2^{most}, found {real.max()!r}: the output's range is far too small"
+            f"a rescaling factor must be below 2^{most}, found {greatest!r}: the output's range is far too small"
         )
-    if shift.min() < SHIFT_MIN or real.min() == 0:
+    if least < 2.0 ** (SHIFT_MIN - 1):
         flushed = (shift < SHIFT_MIN) | (real == 0)
         multiplier, shift = np.where(flushed, 0, multiplier), np.where(flushed, 0, shift)
     return multiplier.astype(np.int32), shift.astype(np.int8)
