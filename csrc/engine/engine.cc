@@ -111,17 +111,24 @@ Engine::Engine(const std::vector<TensorSpec> &tensors, const std::vector<Instruc
 }
 
 // Choosing kernels and packing weights take most of the load's time, and layers do not depend on each other. What they
-// pack lies side by side in the order in which it is read.
+// pack lies side by side in the order in which it is read; the largest are packed first, so that no thread is left
+// alone with one at the end.
 void Engine::prepare_layers(uf_level level) {
+  struct Place {
+    Layer *layer;
+    size_t begin, size;
+  };
   for_each(layers_.size(), [&](size_t i) { choose_kernel(*layers_[i], level); });
-  std::vector<size_t> places;
-  size_t size = 0;
+  std::vector<Place> places;
+  size_t end = 0;
   for (const auto &layer : layers_) {
-    places.push_back(size);
-    size += (packed_bytes(*layer) + UF_ALIGNMENT - 1) / UF_ALIGNMENT * UF_ALIGNMENT;
+    const size_t size = packed_bytes(*layer);
+    places.push_back({layer.get(), end, size});
+    end += (size + UF_ALIGNMENT - 1) / UF_ALIGNMENT * UF_ALIGNMENT;
   }
-  packed_ = Buffer(size, UF_AHEAD);
-  for_each(layers_.size(), [&](size_t i) { pack_layer(*layers_[i], packed_.data() + places[i]); });
+  packed_ = Buffer(end, UF_AHEAD);
+  std::sort(places.begin(), places.end(), [](const Place &a, const Place &b) { return a.size > b.size; });
+  for_each(places.size(), [&](size_t i) { pack_layer(*places[i].layer, packed_.data() + places[i].begin); });
 }
 
 void Engine::make_schedule() {

@@ -63,6 +63,8 @@ static inline int64_t qmath_nudge(const qmath_channel *channel, int32_t level) {
   return level > 0 ? half + first : half - first;
 }
 
+enum { QMATH_LEVELS = 256 };
+
 // The least accumulator whose result reaches a level, for one level after another: ceil((level * 2^right - nudge) /
 // multiplier), by additions while the nudge stays. The multiplier has its highest bit set, so quotients are small.
 typedef struct {
@@ -74,9 +76,15 @@ typedef struct {
 static inline qmath_thresholds qmath_first_threshold(const qmath_channel *channel, int32_t level) {
   const int32_t multiplier = channel->multiplier;
   const int64_t unit = (int64_t)1 << qmath_own_bits(channel);
-  const qmath_int128 distance = level * (qmath_int128)unit - qmath_nudge(channel, level) + multiplier - 1;
-  qmath_thresholds at = {(int64_t)(distance / multiplier), (int64_t)(distance % multiplier), unit / multiplier,
-                         unit % multiplier};
+  const int64_t more = multiplier - 1 - qmath_nudge(channel, level);
+  qmath_thresholds at = {0, 0, unit / multiplier, unit % multiplier};
+  if (unit <= INT64_MAX / (2 * QMATH_LEVELS)) {  // as nearly always; 128 bits are divided in a function
+    const int64_t distance = level * unit + more;
+    at.quotient = distance / multiplier, at.rest = distance % multiplier;
+  } else {
+    const qmath_int128 distance = level * (qmath_int128)unit + more;
+    at.quotient = (int64_t)(distance / multiplier), at.rest = (int64_t)(distance % multiplier);
+  }
   if (at.rest < 0) {  // to the floor
     at.quotient -= 1;
     at.rest += multiplier;
@@ -106,8 +114,6 @@ static inline uint32_t qmath_reduced(uint32_t sum, uint32_t modulus) {
   const uint32_t less = sum - modulus;
   return less < sum ? less : sum;
 }
-
-enum { QMATH_LEVELS = 256 };
 
 // The ends of rest, rest + step, rest + 2 step... modulo a number of 31 bits, `count` of them: as many again are made
 // of those that are there, which compilers make vectors of.

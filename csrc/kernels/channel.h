@@ -15,20 +15,20 @@ typedef struct {
   int64_t negative, positive;
 } uf_weight_sums;
 
-enum { UF_SUMMED_AT_ONCE = 1 << 16 };  // weights whose sum fits 32 bits, of which a vector holds twice as many as of 64
+enum { UF_SUMMED_AT_ONCE = 224 };  // weights whose sum fits 16 bits, of which vectors hold most
 
 // Of `count` weights, `stride` apart.
 UF_INLINE uf_weight_sums uf_sum_weights(const int8_t *weight, int64_t count, int64_t stride) {
   uf_weight_sums sums = {0, 0};
   for (int64_t first = 0; first < count; first += UF_SUMMED_AT_ONCE) {
     const int64_t end = count - first < UF_SUMMED_AT_ONCE ? count : first + UF_SUMMED_AT_ONCE;
-    int32_t negative = 0, positive = 0;
+    int16_t all = 0, positive = 0;
     for (int64_t i = first; i < end; ++i) {
       const int8_t w = weight[i * stride];
-      negative += w < 0 ? w : 0;
-      positive += w > 0 ? w : 0;
+      all = (int16_t)(all + w);
+      positive = (int16_t)(positive + (w > 0 ? w : 0));
     }
-    sums.negative += negative;
+    sums.negative += all - positive;
     sums.positive += positive;
   }
   return sums;
