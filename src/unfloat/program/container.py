@@ -1,8 +1,8 @@
 """The frame of a `.unfloat` file, safetensors: a JSON header that says where each array lies, then their bytes.
 
-Written by the safetensors library; read here, because reading is half of a cold start: the bytes come into memory
-once, and the arrays are views of them. What is checked is what that library checks: arrays lie side by side, none
-overlaps another, and together they are the whole of the file.
+Written by the safetensors library. Read here, where the bytes come into memory once and the arrays are views of them:
+the library copies each, twice as slowly (docs/results/speed.md, the start of a process). What is checked is what it
+checks: arrays lie side by side, none overlaps another, and together they are the whole of the file.
 """
 
 from __future__ import annotations
