@@ -123,3 +123,9 @@ def test_equations_live_where_the_table_says(number: int, python: str, c: str) -
 
 def test_the_table_is_found() -> None:
     assert len(list(places())) > 20
+
+
+def test_what_was_tried_stands_on_the_page_of_speed() -> None:
+    """The benchmark ends its page with this text: a row written to the page alone would be lost."""
+    levers = (ROOT / "benchmarks/levers.md").read_text()
+    assert (ROOT / "docs/results/speed.md").read_text().endswith(levers)

@@ -1,19 +1,21 @@
-// Convolution of 3x3 windows at stride 1 by Winograd's F(2x2, 3x3) (C11, AVX2): 16 multiplications where four outputs
-// take 36, in integers and exact.
+// Convolution of 3x3 windows at stride 1 by Winograd's F(4x4, 3x3) (C11, AVX2): 36 multiplications where sixteen
+// outputs take 144, in integers and exact.
 //
-// Of an image's square of 4x4 inputs d and a window's weights g, four outputs are A' [(G g G') * (B' d B)] A, with *
-// element by element,
+// Of an image's square of 6x6 inputs d and a window's weights g, 4x4 outputs are A' [(G g G') * (B' d B)] A, with *
+// element by element. What is whole in the columns of A stands in the rows of G, and each output has its own factor:
 //
-//     B' = | 1  0 -1  0 |    2 G = | 2  0  0 |    A' = | 1  1  1  0 |
-//          | 0  1  1  0 |          | 1  1  1 |         | 0  1 -1 -1 |
-//          | 0 -1  1  0 |          | 1 -1  1 |
-//          | 0  1  0 -1 |          | 0  0  2 |
+//          | 4  0 -5  0  1  0 |        | 6  0  0 |         | 1 -4 -4  1  1  0 |    24 times the first output
+//          | 0 -4 -4  1  1  0 |        | 1  1  1 |         | 0 -2  2  1 -1  0 |    12 times the second
+//     B' = | 0  4 -4 -1  1  0 |    G = | 1 -1  1 |    A' = | 0 -1 -1  1  1  0 |     6 times the third
+//          | 0 -2 -1  2  1  0 |        | 1  2  4 |         | 0 -1  1  2 -2  1 |     6 times the fourth
+//          | 0  2 -1 -2  1  0 |        | 1 -2  4 |
+//          | 0  4  0 -5  0  1 |        | 0  0  6 |
 //
-// Twice G, twice used, makes whole numbers and sums four times as great, which a shift takes back. Words hold both
-// sides: B' d B lies in [-510, 1020], 4 G g G' in [-1152, 1152]. So each of the 16 places of the square is a matrix
-// product of words over the input channels, whose rows are squares.
+// Words hold both sides: B' d B lies in [-12750, 17340], G g G' in [-6272, 6272]. So each of the 36 places of the
+// square is a matrix product of words over the input channels, whose rows are squares. Sums may wrap: modulo 2^32, a
+// product with the inverse of 9 and a shift by 2 to 6 bits take the factors back, if an output's sum fits 26 bits.
 //
-// A packed block is a uf_block16 and its weights [16 places][depth / 2][16][2]. Zero points go before the blocks, for
+// A packed block is a uf_block16 and its weights [36 places][depth / 2][16][2]. Zero points go before the blocks, for
 // padding to point to.
 
 #include <string.h>
@@ -23,16 +25,16 @@
 
 enum {
   TILE_ROWS = 6,
-  SIDE = 4,  // of a square of inputs
+  SIDE = 6,  // of a square of inputs
   PLACES = SIDE * SIDE,
-  OUTPUTS = 2,       // a side of a square of outputs
+  OUTPUTS = 4,       // a side of a square of outputs
   DEPTH_GRAIN = 16,  // input channels that are transformed at once
   STEP_DEPTH = 2,
   STEP_WEIGHTS = UF_BLOCK_CHANNELS * STEP_DEPTH,
-  MOST_WEIGHTS = 1 << 16,        // of a place: four times the memory of larger ones would be read for few squares
-  MOST_DEPTH = 1 << 10,          // four times the sums fit 32 bits
-  MOST_SQUARES = 8 * TILE_ROWS,  // that are transformed at once
-  SQUARES_BYTES = 320 << 10,     // which these should not exceed: most of a second cache of 512 KiB
+  MOST_WEIGHTS = 1 << 16,            // of a place: eight times the memory of larger ones would be read for few squares
+  MOST_SUM = 1 << 25,                // of an output, negative or positive
+  MOST_SQUARES = 8 * TILE_ROWS + 1,  // that are transformed at once
+  SQUARES_BYTES = 352 << 10,         // which these should not exceed: most of a second cache of 512 KiB
 };
 
 typedef struct {
@@ -53,10 +55,13 @@ static winograd_plan make_plan(const uf_node *node) {
   plan.blocks = uf_divide_up(plan.channels, UF_BLOCK_CHANNELS);
   plan.square_rows = uf_divide_up(plan.output->shape[1], OUTPUTS);
   plan.square_columns = uf_divide_up(plan.output->shape[2], OUTPUTS);
-  // An odd number of cache lines, lest the rows of a tile share their places.
+  // An odd number of cache lines, lest the rows of a tile share their places in the first cache.
   plan.square_bytes = (uf_divide_up(plan.depth * (int64_t)sizeof(int16_t), UF_ALIGNMENT) | 1) * UF_ALIGNMENT;
-  const int64_t fit = SQUARES_BYTES / (PLACES * plan.square_bytes) / TILE_ROWS * TILE_ROWS;
-  plan.squares = fit < TILE_ROWS ? TILE_ROWS : fit > MOST_SQUARES ? MOST_SQUARES : fit;
+  const int64_t fit = SQUARES_BYTES / (PLACES * plan.square_bytes);
+  plan.squares = (fit < TILE_ROWS      ? TILE_ROWS
+                  : fit < MOST_SQUARES ? fit
+                                       : MOST_SQUARES) |
+                 1;  // and those of all places
   plan.margin_bytes = (size_t)uf_divide_up(plan.depth, UF_ALIGNMENT) * UF_ALIGNMENT;
   plan.block_bytes = sizeof(uf_block16) + (size_t)(PLACES * plan.depth * UF_BLOCK_CHANNELS) * sizeof(int16_t);
   return plan;
@@ -74,14 +79,24 @@ static bool is_plain(const uf_linear *linear) {
 static bool pays(const winograd_plan *plan) {
   const int64_t wanted = (int64_t)plan->output->shape[1] * plan->output->shape[2];
   const int64_t squares = plan->square_rows * plan->square_columns;
-  return squares >= 2 * TILE_ROWS && 3 * PLACES * squares <= 2 * 9 * wanted;
+  return squares >= 4 && 3 * PLACES * squares <= 2 * 9 * wanted;
+}
+
+static bool sums_fit(const winograd_plan *plan, const int8_t *weight) {
+  const int64_t length = 9 * plan->depth;
+  if (length * UINT8_MAX * -INT8_MIN < MOST_SUM) return true;
+  for (int64_t c = 0; c < plan->channels; ++c) {
+    const uf_weight_sums sums = uf_sum_weights(weight + c * length, length, 1);
+    if (UINT8_MAX * sums.positive >= MOST_SUM || UINT8_MAX * sums.negative < -MOST_SUM) return false;
+  }
+  return true;
 }
 
 static bool supports(const uf_node *node) {
   if (!is_plain(&node->params.linear)) return false;
   const winograd_plan plan = make_plan(node);
-  return plan.depth % DEPTH_GRAIN == 0 && plan.depth <= MOST_DEPTH && plan.channels >= UF_BLOCK_CHANNELS &&
-         plan.depth * plan.channels <= MOST_WEIGHTS && pays(&plan);
+  return plan.depth % DEPTH_GRAIN == 0 && plan.channels >= UF_BLOCK_CHANNELS &&
+         plan.depth * plan.channels <= MOST_WEIGHTS && pays(&plan) && sums_fit(&plan, node->params.linear.weight);
 }
 
 static size_t packed_size(const uf_node *node) {
@@ -89,19 +104,21 @@ static size_t packed_size(const uf_node *node) {
   return plan.margin_bytes + (size_t)plan.blocks * plan.block_bytes;
 }
 
-// Three weights as four, by 2 G.
+// Three weights as six, by G.
 static void transform_three(const int *g, int stride, int *out, int out_stride) {
-  const int sum = g[0] + g[2 * stride], middle = g[stride];
-  out[0] = 2 * g[0];
-  out[out_stride] = sum + middle;
-  out[2 * out_stride] = sum - middle;
-  out[3 * out_stride] = 2 * g[2 * stride];
+  const int first = g[0], second = g[stride], third = g[2 * stride];
+  out[0] = 6 * first;
+  out[out_stride] = first + third + second;
+  out[2 * out_stride] = first + third - second;
+  out[3 * out_stride] = first + 4 * third + 2 * second;
+  out[4 * out_stride] = first + 4 * third - 2 * second;
+  out[5 * out_stride] = 6 * third;
 }
 
 // The weights of an output channel, [3][3][depth], to its lane.
 static void pack_channel(const int8_t *weight, int64_t depth, int lane, int16_t *packed) {
   for (int64_t k = 0; k < depth; ++k) {
-    int window[9], columns[4 * 3], all[PLACES];
+    int window[9], columns[SIDE * 3], all[PLACES];
     for (int tap = 0; tap < 9; ++tap) window[tap] = weight[tap * depth + k];
     for (int j = 0; j < 3; ++j) transform_three(window + j, 3, columns + j, 3);
     for (int i = 0; i < SIDE; ++i) transform_three(columns + 3 * i, 1, all + SIDE * i, 1);
@@ -168,32 +185,37 @@ static void point_at_inputs(const winograd_plan *plan, const square_place *place
   }
 }
 
-// Four words of inputs, by B'.
-#define TRANSFORM_FOUR(d0, d1, d2, d3, to0, to1, to2, to3) \
-  do {                                                     \
-    to0 = _mm256_sub_epi16(d0, d2);                        \
-    to1 = _mm256_add_epi16(d1, d2);                        \
-    to2 = _mm256_sub_epi16(d2, d1);                        \
-    to3 = _mm256_sub_epi16(d1, d3);                        \
-  } while (0)
+// Six words of inputs, by B'.
+UF_INLINE void transform_six(const __m256i *d, __m256i *out) {
+  const __m256i twice_outer = _mm256_slli_epi16(_mm256_sub_epi16(d[0], d[2]), 2);
+  const __m256i even = _mm256_sub_epi16(d[4], d[2]), odd = _mm256_sub_epi16(d[3], d[1]);
+  const __m256i even4 = _mm256_sub_epi16(d[4], _mm256_slli_epi16(d[2], 2));
+  const __m256i odd4 = _mm256_sub_epi16(d[3], _mm256_slli_epi16(d[1], 2)), odd2 = _mm256_add_epi16(odd, odd);
+  out[0] = _mm256_add_epi16(twice_outer, even);
+  out[1] = _mm256_add_epi16(even4, odd4);
+  out[2] = _mm256_sub_epi16(even4, odd4);
+  out[3] = _mm256_add_epi16(even, odd2);
+  out[4] = _mm256_sub_epi16(even, odd2);
+  out[5] = _mm256_sub_epi16(_mm256_sub_epi16(d[5], d[3]), _mm256_add_epi16(odd2, odd2));
+}
 
 // The words of a square, those of a place `place_bytes` behind the last one's.
 static void transform_square(const uint8_t *const *inputs, int64_t depth, uint8_t *words, int64_t place_bytes) {
   for (int64_t k = 0; k < depth; k += DEPTH_GRAIN) {
-    __m256i lines[SIDE][SIDE];
-#pragma GCC unroll 4
+    __m256i columns[SIDE][SIDE];
     for (int i = 0; i < SIDE; ++i) {
-      __m256i d[SIDE];
-#pragma GCC unroll 4
+      __m256i d[SIDE], line[SIDE];
+#pragma GCC unroll 6
       for (int j = 0; j < SIDE; ++j) d[j] = _mm256_cvtepu8_epi16(uf_load_bytes(inputs[SIDE * i + j] + k));
-      TRANSFORM_FOUR(d[0], d[1], d[2], d[3], lines[i][0], lines[i][1], lines[i][2], lines[i][3]);
+      transform_six(d, line);
+#pragma GCC unroll 6
+      for (int j = 0; j < SIDE; ++j) columns[j][i] = line[j];
     }
     uint8_t *out = words + k * (int64_t)sizeof(int16_t);
-#pragma GCC unroll 4
     for (int j = 0; j < SIDE; ++j) {
       __m256i all[SIDE];
-      TRANSFORM_FOUR(lines[0][j], lines[1][j], lines[2][j], lines[3][j], all[0], all[1], all[2], all[3]);
-#pragma GCC unroll 4
+      transform_six(columns[j], all);
+#pragma GCC unroll 6
       for (int i = 0; i < SIDE; ++i) {
         _mm256_store_si256((__m256i *)(void *)(out + (SIDE * i + j) * place_bytes), all[i]);
       }
@@ -220,6 +242,7 @@ UF_INLINE void multiply(const place_product *product, int rows) {
   const int64_t end = product->steps * STEP_DEPTH * (int64_t)sizeof(int16_t);
   for (int64_t at = 0; at != end; at += STEP_DEPTH * (int64_t)sizeof(int16_t), w += 2) {
     const row_type weights = {_mm256_load_si256(w), _mm256_load_si256(w + 1)};
+    _mm_prefetch((const char *)(w + 2 * product->steps), _MM_HINT_T0);
 #define MULTIPLY_ROW(i)                               \
   do {                                                \
     const __m256i inputs = broadcast4(x##i + at);     \
@@ -280,31 +303,42 @@ static void multiply_places(const squares_task *task, const uf_block16 *block) {
 
 // --- Outputs. ---
 
-// Four sums, by A'.
-#define GATHER_FOUR(m0, m1, m2, m3, to0, to1)             \
-  do {                                                    \
-    to0 = _mm256_add_epi32(_mm256_add_epi32(m0, m1), m2); \
-    to1 = _mm256_sub_epi32(_mm256_sub_epi32(m1, m2), m3); \
-  } while (0)
+// Six sums, by A'.
+UF_INLINE void gather_six(const __m256i *m, __m256i *out) {
+  const __m256i near = _mm256_add_epi32(m[1], m[2]), near_odd = _mm256_sub_epi32(m[1], m[2]);
+  const __m256i far = _mm256_add_epi32(m[3], m[4]), far_odd = _mm256_sub_epi32(m[3], m[4]);
+  out[0] = _mm256_add_epi32(_mm256_sub_epi32(m[0], _mm256_slli_epi32(near, 2)), far);
+  out[1] = _mm256_sub_epi32(far_odd, _mm256_slli_epi32(near_odd, 1));
+  out[2] = _mm256_sub_epi32(far, near);
+  out[3] = _mm256_add_epi32(_mm256_sub_epi32(_mm256_slli_epi32(far_odd, 1), near_odd), m[5]);
+}
 
-// A vector of the four outputs' sums; `sums` are the square's at the first place.
+// The factor of an output: 3 by its row and 3 by its column, and so many bits by either.
+enum { INVERSE_OF_9 = 0x38e38e39 };
+static const int kFactorBits[OUTPUTS] = {3, 2, 1, 1};
+
+// A vector of the sixteen outputs' sums; `sums` are the square's at the first place.
 UF_INLINE void gather_outputs(const int32_t *sums, int64_t squares, __m256i out[OUTPUTS][OUTPUTS]) {
   __m256i lines[OUTPUTS][SIDE];
-#pragma GCC unroll 4
   for (int j = 0; j < SIDE; ++j) {
-    __m256i m[SIDE];
-#pragma GCC unroll 4
+    __m256i m[SIDE], column[OUTPUTS];
+#pragma GCC unroll 6
     for (int i = 0; i < SIDE; ++i) {
       const int32_t *place = sums + (SIDE * i + j) * squares * UF_BLOCK_CHANNELS;
       m[i] = _mm256_load_si256((const __m256i *)(const void *)place);
     }
-    GATHER_FOUR(m[0], m[1], m[2], m[3], lines[0][j], lines[1][j]);
+    gather_six(m, column);
+#pragma GCC unroll 4
+    for (int i = 0; i < OUTPUTS; ++i) lines[i][j] = column[i];
   }
-#pragma GCC unroll 2
+#pragma GCC unroll 4
   for (int i = 0; i < OUTPUTS; ++i) {
-    GATHER_FOUR(lines[i][0], lines[i][1], lines[i][2], lines[i][3], out[i][0], out[i][1]);
-    out[i][0] = _mm256_srai_epi32(out[i][0], 2);  // 2 G, twice
-    out[i][1] = _mm256_srai_epi32(out[i][1], 2);
+    gather_six(lines[i], out[i]);
+#pragma GCC unroll 4
+    for (int j = 0; j < OUTPUTS; ++j) {
+      const __m256i product = _mm256_mullo_epi32(out[i][j], _mm256_set1_epi32(INVERSE_OF_9));
+      out[i][j] = _mm256_srai_epi32(product, kFactorBits[i] + kFactorBits[j]);
+    }
   }
 }
 
