@@ -18,7 +18,8 @@ from pathlib import Path
 from benchmarks.kernels import _build
 
 LINE = re.compile(r"^\s*([0-9a-f]+):\s+(\S+)\s*(.*)$")
-FUNCTION = re.compile(r"^[0-9a-f]+ <(run_tiles?_\w+)>:$")
+FUNCTION = re.compile(r"^[0-9a-f]+ <((?:run_tiles?|multiply)_\w+)>:$")
+DOTS = ("vpdpbusd", "vpdpwssd")
 COPY = re.compile(r"^%zmm\d+,%zmm\d+$")
 STACK = re.compile(r"\(%r[sb]p\)")
 
@@ -48,7 +49,7 @@ def hot_loops(code: list[tuple[int, str, str]]) -> Iterator[list[tuple[int, str,
             continue  # not an innermost one
         body = [line for line in code if begin <= line[0] <= end]
         vectors = [mnemonic for _, mnemonic, operands in body if "%zmm" in operands]
-        if vectors and vectors.count("vpdpbusd") >= 0.4 * len(vectors):
+        if vectors and sum(mnemonic in DOTS for mnemonic in vectors) >= 0.4 * len(vectors):
             yield body
 
 

@@ -87,58 +87,59 @@ static inline void uf_pack_block(const uf_linear *linear, int64_t first, int cou
 
 // --- Accumulating. ---
 
-// acc + four products u8 * s8 in each lane. Assembly because gcc 12 copies the accumulator round _mm512_dpbusd_epi32.
-UF_INLINE __m512i uf_dot4(__m512i acc, __m512i x, __m512i w) {
-  QMATH_ACCUMULATE(vpdpbusd, acc, x, w);
-  return acc;
-}
+// Products that an instruction adds to the accumulator in each lane: of one vector, and of three or four in one
+// statement. Assembly, because gcc 12 copies the accumulator round the intrinsics; one statement leaves it fewer places
+// to put copies.
+#ifdef UF_EMULATED  // no assembly
+
+#define UF_DEFINE_DOTS(name, instruction)                                                                              \
+  UF_INLINE __m512i name(__m512i acc, __m512i x, __m512i w) {                                                          \
+    QMATH_ACCUMULATE(instruction, acc, x, w);                                                                          \
+    return acc;                                                                                                        \
+  }                                                                                                                    \
+  UF_INLINE void name##_3(__m512i *acc0, __m512i *acc1, __m512i *acc2, __m512i x0, __m512i w0, __m512i x1, __m512i w1, \
+                          __m512i x2, __m512i w2) {                                                                    \
+    *acc0 = name(*acc0, x0, w0);                                                                                       \
+    *acc1 = name(*acc1, x1, w1);                                                                                       \
+    *acc2 = name(*acc2, x2, w2);                                                                                       \
+  }                                                                                                                    \
+  UF_INLINE void name##_row(uf_row *acc, __m512i x0, __m512i w0, __m512i x1, __m512i w1, __m512i x2, __m512i w2,       \
+                            __m512i x3, __m512i w3) {                                                                  \
+    name##_3(&acc->v0, &acc->v1, &acc->v2, x0, w0, x1, w1, x2, w2);                                                    \
+    acc->v3 = name(acc->v3, x3, w3);                                                                                   \
+  }
+
+#else
+
+#define UF_DEFINE_DOTS(name, instruction)                                                                              \
+  UF_INLINE __m512i name(__m512i acc, __m512i x, __m512i w) {                                                          \
+    QMATH_ACCUMULATE(instruction, acc, x, w);                                                                          \
+    return acc;                                                                                                        \
+  }                                                                                                                    \
+  UF_INLINE void name##_3(__m512i *acc0, __m512i *acc1, __m512i *acc2, __m512i x0, __m512i w0, __m512i x1, __m512i w1, \
+                          __m512i x2, __m512i w2) {                                                                    \
+    __asm__(#instruction " %4, %3, %0\n\t" #instruction " %6, %5, %1\n\t" #instruction " %8, %7, %2"                   \
+            : "+&v"(*acc0), "+&v"(*acc1), "+&v"(*acc2)                                                                 \
+            : "v"(x0), "v"(w0), "v"(x1), "v"(w1), "v"(x2), "v"(w2));                                                   \
+  }                                                                                                                    \
+  UF_INLINE void name##_row(uf_row *acc, __m512i x0, __m512i w0, __m512i x1, __m512i w1, __m512i x2, __m512i w2,       \
+                            __m512i x3, __m512i w3) {                                                                  \
+    __asm__(#instruction " %5, %4, %0\n\t" #instruction " %7, %6, %1\n\t" #instruction " %9, %8, %2\n\t" #instruction  \
+                         " %11, %10, %3"                                                                               \
+            : "+&v"(acc->v0), "+&v"(acc->v1), "+&v"(acc->v2), "+&v"(acc->v3)                                           \
+            : "v"(x0), "v"(w0), "v"(x1), "v"(w1), "v"(x2), "v"(w2), "v"(x3), "v"(w3));                                 \
+  }
+
+#endif
+
+UF_DEFINE_DOTS(uf_dot4, vpdpbusd)  // u8 * s8, four
+UF_DEFINE_DOTS(uf_dot2, vpdpwssd)  // words, two
 
 // The bytes of a and b, 64 each, that `order` names. Assembly, so that a file built without AVX-512 VBMI may hold it.
 UF_INLINE __m512i uf_permute_bytes(__m512i a, __m512i order, __m512i b) {
   QMATH_ACCUMULATE(vpermt2b, a, order, b);
   return a;
 }
-
-#ifdef UF_EMULATED  // no assembly
-
-UF_INLINE void uf_dot4_3(__m512i *acc0, __m512i *acc1, __m512i *acc2, __m512i x0, __m512i w0, __m512i x1, __m512i w1,
-                         __m512i x2, __m512i w2) {
-  *acc0 = uf_dot4(*acc0, x0, w0);
-  *acc1 = uf_dot4(*acc1, x1, w1);
-  *acc2 = uf_dot4(*acc2, x2, w2);
-}
-
-UF_INLINE void uf_dot4_row(uf_row *acc, __m512i x0, __m512i w0, __m512i x1, __m512i w1, __m512i x2, __m512i w2,
-                           __m512i x3, __m512i w3) {
-  uf_dot4_3(&acc->v0, &acc->v1, &acc->v2, x0, w0, x1, w1, x2, w2);
-  acc->v3 = uf_dot4(acc->v3, x3, w3);
-}
-
-#else
-
-// The same three and four times in one statement, which leaves gcc fewer places to put copies.
-UF_INLINE void uf_dot4_3(__m512i *acc0, __m512i *acc1, __m512i *acc2, __m512i x0, __m512i w0, __m512i x1, __m512i w1,
-                         __m512i x2, __m512i w2) {
-  __asm__(
-      "vpdpbusd %4, %3, %0\n\t"
-      "vpdpbusd %6, %5, %1\n\t"
-      "vpdpbusd %8, %7, %2"
-      : "+&v"(*acc0), "+&v"(*acc1), "+&v"(*acc2)
-      : "v"(x0), "v"(w0), "v"(x1), "v"(w1), "v"(x2), "v"(w2));
-}
-
-UF_INLINE void uf_dot4_row(uf_row *acc, __m512i x0, __m512i w0, __m512i x1, __m512i w1, __m512i x2, __m512i w2,
-                           __m512i x3, __m512i w3) {
-  __asm__(
-      "vpdpbusd %5, %4, %0\n\t"
-      "vpdpbusd %7, %6, %1\n\t"
-      "vpdpbusd %9, %8, %2\n\t"
-      "vpdpbusd %11, %10, %3"
-      : "+&v"(acc->v0), "+&v"(acc->v1), "+&v"(acc->v2), "+&v"(acc->v3)
-      : "v"(x0), "v"(w0), "v"(x1), "v"(w1), "v"(x2), "v"(w2), "v"(x3), "v"(w3));
-}
-
-#endif
 
 // The same value, but the compiler no longer knows from where. gcc 12 keeps whatever it can compute again out of a
 // loop, for which these loops have no register to spare.

@@ -9,8 +9,7 @@
 
 #include <immintrin.h>
 
-#include "channel.h"
-#include "qmath_avx512.h"
+#include "tile_avx512vnni.h"
 #include "words.h"
 
 enum {
@@ -49,12 +48,6 @@ static inline void uf_pack_words(const uf_linear *linear, int64_t channels, int6
       weights[(k / 2 * WORD_BLOCK + lane) * 2 + k % 2] = linear->weight[o * depth + k];
     }
   }
-}
-
-// As an instruction, because gcc 12 copies the accumulators around the intrinsic.
-UF_INLINE __m512i uf_dot2(__m512i sum, __m512i x, __m512i w) {
-  QMATH_ACCUMULATE(vpdpwssd, sum, x, w);
-  return sum;
 }
 
 // Two words in every lane.

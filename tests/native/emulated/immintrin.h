@@ -127,13 +127,17 @@ EMULATED_BINARY(emulated_max_i64, emulated_i64, 8, a.lane[i] > b.lane[i] ? a.lan
 EMULATED_BINARY(emulated_min_i64, emulated_i64, 8, a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i])
 EMULATED_BINARY(emulated_max_u8, emulated_u8, 64, a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i])
 EMULATED_BINARY(emulated_min_u8, emulated_u8, 64, a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i])
+EMULATED_BINARY(emulated_mullo32, emulated_u32, 16, a.lane[i] * b.lane[i])
 EMULATED_BINARY(emulated_mullo64, emulated_u64, 8, a.lane[i] * b.lane[i])
+EMULATED_BINARY(emulated_sub32, emulated_u32, 16, a.lane[i] - b.lane[i])
 EMULATED_BINARY(emulated_mul32, emulated_i64, 8, (int64_t)(int32_t)a.lane[i] * (int32_t)b.lane[i])
 EMULATED_BINARY(emulated_mulu32, emulated_u64, 8, (uint64_t)(uint32_t)a.lane[i] * (uint32_t)b.lane[i])
 EMULATED_BINARY(emulated_sllv32, emulated_u32, 16, b.lane[i] > 31 ? 0 : a.lane[i] << b.lane[i])
 EMULATED_BINARY(emulated_srlv64, emulated_u64, 8, b.lane[i] > 63 ? 0 : a.lane[i] >> b.lane[i])
 EMULATED_BINARY(emulated_srav64, emulated_i64, 8, a.lane[i] >> ((uint64_t)b.lane[i] > 63 ? 63 : b.lane[i]))
 
+EMULATED_EACH(emulated_slli32, emulated_u32, 16, (__m512i a, unsigned n),
+              n > 31 ? 0 : EMULATED_AS(emulated_u32, a).lane[i] << n)
 EMULATED_EACH(emulated_srai32, emulated_i32, 16, (__m512i a, uint64_t n),
               EMULATED_AS(emulated_i32, a).lane[i] >> (n > 31 ? 31 : n))
 EMULATED_EACH(emulated_srli64, emulated_u64, 8, (__m512i a, unsigned n),
@@ -380,6 +384,7 @@ EMULATE void emulated_multiply_tiles(int sums, int rows, int weights) {
 #undef _mm512_min_epu8
 #undef _mm512_mul_epi32
 #undef _mm512_mul_epu32
+#undef _mm512_mullo_epi32
 #undef _mm512_mullo_epi64
 #undef _mm512_packs_epi32
 #undef _mm512_packus_epi16
@@ -394,6 +399,7 @@ EMULATE void emulated_multiply_tiles(int sums, int rows, int weights) {
 #undef _mm512_setzero_si512
 #undef _mm512_shuffle_epi8
 #undef _mm512_sllv_epi32
+#undef _mm512_slli_epi32
 #undef _mm512_sra_epi32
 #undef _mm512_srai_epi32
 #undef _mm512_srav_epi64
@@ -401,6 +407,7 @@ EMULATE void emulated_multiply_tiles(int sums, int rows, int weights) {
 #undef _mm512_srlv_epi64
 #undef _mm512_store_si512
 #undef _mm512_storeu_si512
+#undef _mm512_sub_epi32
 #undef _mm512_sub_epi8
 #undef _mm512_unpackhi_epi16
 #undef _mm512_unpackhi_epi8
@@ -448,6 +455,7 @@ EMULATE void emulated_multiply_tiles(int sums, int rows, int weights) {
 #define _mm512_min_epu8 emulated_min_u8
 #define _mm512_mul_epi32 emulated_mul32
 #define _mm512_mul_epu32 emulated_mulu32
+#define _mm512_mullo_epi32 emulated_mullo32
 #define _mm512_mullo_epi64 emulated_mullo64
 #define _mm512_packs_epi32 emulated_packs32
 #define _mm512_packus_epi16 emulated_packus16
@@ -462,6 +470,7 @@ EMULATE void emulated_multiply_tiles(int sums, int rows, int weights) {
 #define _mm512_setzero_si512 emulated_zero
 #define _mm512_shuffle_epi8 emulated_shuffle8
 #define _mm512_sllv_epi32 emulated_sllv32
+#define _mm512_slli_epi32 emulated_slli32
 #define _mm512_sra_epi32 emulated_sra32
 #define _mm512_srai_epi32 emulated_srai32
 #define _mm512_srav_epi64 emulated_srav64
@@ -469,6 +478,7 @@ EMULATE void emulated_multiply_tiles(int sums, int rows, int weights) {
 #define _mm512_srlv_epi64 emulated_srlv64
 #define _mm512_store_si512 emulated_store
 #define _mm512_storeu_si512 emulated_storeu
+#define _mm512_sub_epi32 emulated_sub32
 #define _mm512_sub_epi8 emulated_sub8
 #define _mm512_unpackhi_epi16 emulated_unpackhi16
 #define _mm512_unpackhi_epi8 emulated_unpackhi8
