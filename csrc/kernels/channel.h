@@ -15,7 +15,7 @@ typedef struct {
   int64_t negative, positive;
 } uf_weight_sums;
 
-enum { UF_SUMMED_AT_ONCE = 224 };  // weights whose sum fits 16 bits, of which vectors hold most
+enum { UF_SUMMED_AT_ONCE = 224 };  // weights whose sum fits 16 bits, of which a vector holds twice as many as of 32
 
 // Of `count` weights, `stride` apart.
 UF_INLINE uf_weight_sums uf_sum_weights(const int8_t *weight, int64_t count, int64_t stride) {

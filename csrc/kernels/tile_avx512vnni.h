@@ -90,13 +90,16 @@ static inline void uf_pack_block(const uf_linear *linear, int64_t first, int cou
 // Products that an instruction adds to the accumulator in each lane: of one vector, and of three or four in one
 // statement. Assembly, because gcc 12 copies the accumulator round the intrinsics; one statement leaves it fewer places
 // to put copies.
+#define UF_DEFINE_DOT(name, instruction)                      \
+  UF_INLINE __m512i name(__m512i acc, __m512i x, __m512i w) { \
+    QMATH_ACCUMULATE(instruction, acc, x, w);                 \
+    return acc;                                               \
+  }
+
 #ifdef UF_EMULATED  // no assembly
 
 #define UF_DEFINE_DOTS(name, instruction)                                                                              \
-  UF_INLINE __m512i name(__m512i acc, __m512i x, __m512i w) {                                                          \
-    QMATH_ACCUMULATE(instruction, acc, x, w);                                                                          \
-    return acc;                                                                                                        \
-  }                                                                                                                    \
+  UF_DEFINE_DOT(name, instruction)                                                                                     \
   UF_INLINE void name##_3(__m512i *acc0, __m512i *acc1, __m512i *acc2, __m512i x0, __m512i w0, __m512i x1, __m512i w1, \
                           __m512i x2, __m512i w2) {                                                                    \
     *acc0 = name(*acc0, x0, w0);                                                                                       \
@@ -112,10 +115,7 @@ static inline void uf_pack_block(const uf_linear *linear, int64_t first, int cou
 #else
 
 #define UF_DEFINE_DOTS(name, instruction)                                                                              \
-  UF_INLINE __m512i name(__m512i acc, __m512i x, __m512i w) {                                                          \
-    QMATH_ACCUMULATE(instruction, acc, x, w);                                                                          \
-    return acc;                                                                                                        \
-  }                                                                                                                    \
+  UF_DEFINE_DOT(name, instruction)                                                                                     \
   UF_INLINE void name##_3(__m512i *acc0, __m512i *acc1, __m512i *acc2, __m512i x0, __m512i w0, __m512i x1, __m512i w1, \
                           __m512i x2, __m512i w2) {                                                                    \
     __asm__(#instruction " %4, %3, %0\n\t" #instruction " %6, %5, %1\n\t" #instruction " %8, %7, %2"                   \

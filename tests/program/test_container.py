@@ -1,4 +1,4 @@
-"""The frame of a file: what the safetensors library reads is read alike, and nothing else is."""
+"""The frame of a file: what is read is what the safetensors library reads, and broken ones are refused."""
 
 from __future__ import annotations
 
@@ -120,6 +120,10 @@ BROKEN = {
     "a negative size": changed("words", shape=[-5, -1]),
     "too many sizes": changed("words", shape=[1] * 40 + [5]),
     "a shape that is no list": changed("words", shape=5),
+    "a shape that is a text": changed("one", shape=""),
+    "metadata that are no strings": framed({"__metadata__": {"unfloat": "{}", "more": [1]}}, b""),
+    "metadata that are a list": framed({"__metadata__": ["unfloat"]}, b""),
+    "half a surrogate pair as a name": frame(b'{"\\ud800":{"dtype":"I8","shape":[0],"data_offsets":[0,0]}}'),
     "a type that no Program holds": changed("words", dtype="F16"),
     "a type that is no name": changed("words", dtype=[]),
     "an array without a shape": without("shape"),

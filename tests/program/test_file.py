@@ -81,6 +81,10 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, Any], dict[str, np.ndarray]], objec
         lambda d, a: instruction(d, "b").update(op="shell"),
         "an integer operator, found 'shell'",
     ),
+    "an operator named half a surrogate pair": (
+        lambda d, a: instruction(d, "b").update(op="\ud800"),
+        "an integer operator",
+    ),
     "a Graph's operator": (lambda d, a: instruction(d, "b").update(op="batch_norm"), "an integer operator"),
     "a wrong number of operands": (
         lambda d, a: instruction(d, "sum").update(inputs=["a"]),

@@ -90,6 +90,11 @@ def test_rules_hold_whoever_makes_it() -> None:
         replace(Pair(1), left=-1)
 
 
+def test_defaults_that_may_change_are_refused() -> None:
+    with pytest.raises(TypeError, match="never changes"):
+        type("Bad", (Record,), {"__annotations__": {"items": "list[int]"}, "items": []})
+
+
 def test_nothing_changes() -> None:
     pair = Pair(1)
     with pytest.raises(FrozenInstanceError, match="left"):

@@ -44,7 +44,7 @@ enum {
   OUTPUTS = 4,                // a side of a square of outputs
   DEPTH_GRAIN = 16,           // input channels that are transformed at once
   STEP_DEPTH = 2,             // those that a product takes
-  LEAST_SQUARES = 4,          // of an image
+  LEAST_SQUARES = 4,          // of an image, and transformed at once
   MOST_SUM = 1 << 25,         // of an output, negative or positive
   MOST_SQUARES = 49,          // that are transformed at once
   SQUARES_BYTES = 352 << 10,  // which these should not exceed: most of a second cache of 512 KiB

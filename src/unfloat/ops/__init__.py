@@ -14,13 +14,14 @@ class _Registry(Mapping[str, Operator]):
     """Operators by name. A family is imported when one of its operators is first asked for.
 
     A process that only runs a Program asks for a few, and should not start more slowly for the rest. Which family has
-    an operator is seen in its file, which spells the name; where none does, and where the whole registry is gone
-    through, all are imported.
+    an operator is seen in its file, which spells the name, as may one or two before it; where none does, and where the
+    whole registry is gone through, all are imported.
     """
 
     def __init__(self) -> None:
         self._sources: dict[str, bytes] = {}
         self._found: dict[str, Operator] = {}
+        self._imported: set[str] = set()
 
     def __getitem__(self, name: str) -> Operator:
         if name not in self._found:
@@ -28,18 +29,29 @@ class _Registry(Mapping[str, Operator]):
         return self._found[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_import(_families()))
+        return iter(self._all())
 
     def __len__(self) -> int:
-        return len(_import(_families()))
+        return len(self._all())
 
     def _find(self, name: str) -> None:
         for family in _families():
-            if f'"{name}"'.encode() in self._source(family):
-                self._found |= _import([family])
+            if f'"{name}"'.encode(errors="replace") in self._source(family):
+                self._found |= self._import([family])
                 if name in self._found:
                     return
-        self._found |= _import(_families())
+        self._all()
+
+    def _all(self) -> dict[str, Operator]:
+        if len(self._imported) < len(_families()):
+            self._found = self._import(_families())
+        return self._found
+
+    def _import(self, families: Iterable[str]) -> dict[str, Operator]:
+        """The operators of some families, in order."""
+        modules = [importlib.import_module(f"{__name__}.{family}") for family in families]
+        self._imported.update(families)
+        return {operator.name: operator for module in modules for operator in module.OPERATORS}
 
     def _source(self, family: str) -> bytes:
         if family not in self._sources:
@@ -53,12 +65,6 @@ def _families() -> tuple[str, ...]:
     """The modules of this folder, but for those that families share."""
     parts = [os.path.splitext(file) for file in sorted(os.listdir(__path__[0]))]
     return tuple(name for name, ending in parts if ending == ".py" and name.isidentifier() and not name.startswith("_"))
-
-
-def _import(families: Iterable[str]) -> dict[str, Operator]:
-    """The operators of some families."""
-    modules = [importlib.import_module(f"{__name__}.{family}") for family in families]
-    return {operator.name: operator for module in modules for operator in module.OPERATORS}
 
 
 REGISTRY: Mapping[str, Operator] = _Registry()

@@ -7,7 +7,6 @@ bytes. For int16 codes, which are too many, it holds the ends of segments.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -95,16 +94,16 @@ def _copied(constants: Mapping[str, Any]) -> dict[str, Any]:
 def _logistic(source: QParams, target: QParams) -> dict[str, Any]:
     scale = scale_of(source)
     if target.dtype == "int16":
-        return {**asdict(logistic_curve(*curve_input(scale, LOGISTIC_POWERS))), "table": logistic_ends(LOGISTIC_BEYOND)}
-    return {**asdict(NO_CURVE), "table": _table(logistic_steps(_steps(source), sigmoid_input(scale)), target)}
+        return {**vars(logistic_curve(*curve_input(scale, LOGISTIC_POWERS))), "table": logistic_ends(LOGISTIC_BEYOND)}
+    return {**vars(NO_CURVE), "table": _table(logistic_steps(_steps(source), sigmoid_input(scale)), target)}
 
 
 def _tanh(source: QParams, target: QParams) -> dict[str, Any]:
     """On 16 bits `2 logistic(2 x) - 1`: the logistic's ends, twice as dense."""
     scale = scale_of(source)
     if target.dtype == "int16":
-        return {**asdict(tanh_curve(*curve_input(scale, TANH_POWERS))), "table": logistic_ends(TANH_BEYOND)}
-    return {**asdict(NO_CURVE), "table": _table(tanh_steps(_steps(source), sigmoid_input(scale)), target)}
+        return {**vars(tanh_curve(*curve_input(scale, TANH_POWERS))), "table": logistic_ends(TANH_BEYOND)}
+    return {**vars(NO_CURVE), "table": _table(tanh_steps(_steps(source), sigmoid_input(scale)), target)}
 
 
 def _hard_swish(source: QParams, target: QParams) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The frame of a `.unfloat` file, safetensors: a JSON header that says where each array lies, then their bytes.
 
 Written by the safetensors library. Read here, where the bytes come into memory once and the arrays are views of them:
-the library copies each, twice as slowly (docs/results/speed.md, the start of a process). What is checked is what it
-checks: arrays lie side by side, none overlaps another, and together they are the whole of the file.
+the library copies each, twice as slowly (docs/results/speed.md, the start of a process). As there, arrays must lie side
+by side, none over another, and be the whole of the file together.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ MAX_RANK = 8
 _DTYPES: dict[str, np.dtype[Any]] = {
     "I8": np.dtype(np.int8),
     "U8": np.dtype(np.uint8),
-    "I16": np.dtype(np.int16),
-    "I32": np.dtype(np.int32),
-    "I64": np.dtype(np.int64),
-    "F32": np.dtype(np.float32),
+    "I16": np.dtype("<i2"),
+    "I32": np.dtype("<i4"),
+    "I64": np.dtype("<i8"),
+    "F32": np.dtype("<f4"),
 }
 _HUGE_PAGE = 1 << 21
 """Bytes. NumPy asks the system for pages of this size in arrays of twice as many or more. First touching the bytes of a
@@ -49,6 +49,8 @@ def read(file: BufferedReader) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     if type(header) is not dict:
         raise ValueError("required a header of names, found another value")
     metadata = header.pop("__metadata__", {})
+    if type(metadata) is not dict or set(map(type, metadata.values())) - {str}:
+        raise ValueError(f"required metadata of strings, found {metadata!r:.80}")
     places = _places(header, size - 8 - length)
     content = _block(size - 8 - length)
     if file.readinto(content) != content.size:  # type: ignore[arg-type]  # an array is a buffer
@@ -79,8 +81,15 @@ def _places(header: dict[str, Any], size: int) -> list[tuple[str, np.dtype[Any],
     places = []
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         shape, (begin, end) = entry["shape"], entry["data_offsets"]
+        name.encode()  # which half a surrogate pair is no name for
         numbers = (*shape, begin, end)
-        if set(map(type, numbers)) != {int} or min(numbers) < 0 or max(numbers) > size or len(shape) > MAX_RANK:
+        if (
+            type(shape) is not list
+            or set(map(type, numbers)) != {int}
+            or min(numbers) < 0
+            or max(numbers) > size
+            or len(shape) > MAX_RANK
+        ):
             raise ValueError(
                 f"{name}: required at most {MAX_RANK} sizes and two offsets, none past the {size} bytes that there are, "
                 f"found {shape!r:.80} at {begin!r:.20} to {end!r:.20}"

@@ -8,7 +8,7 @@ For the classes that a process needs to run a Program that was a quarter of its 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 if TYPE_CHECKING:
@@ -36,17 +36,22 @@ class _Signature:
 
 
 class _Fields:
-    """What `dataclasses.replace` and its like ask a record for. Made when it is asked for."""
+    """What `dataclasses.replace` and its like ask a record for. Made when it is first asked for."""
 
-    def __get__(self, instance: object, cls: type[Record]) -> Any:
-        from dataclasses import field, make_dataclass
+    def __get__(self, instance: object, cls: Any) -> Any:
+        return _fields_of(cls)
 
-        own = []
-        for name, kind in cls._types.items():
-            made = partial(cls._defaults.__getitem__, name)  # a plain default would have to be hashable
-            own.append((name, kind, field(default_factory=made) if name in cls._defaults else field()))
-        dataclass: Any = make_dataclass(cls.__name__, own, init=False, repr=False, eq=False)
-        return dataclass.__dataclass_fields__
+
+@cache
+def _fields_of(cls: Any) -> Any:
+    from dataclasses import field, make_dataclass
+
+    own = []
+    for name, kind in cls._types.items():
+        made = partial(cls._defaults.__getitem__, name)  # a plain default would have to be hashable
+        own.append((name, kind, field(default_factory=made) if name in cls._defaults else field()))
+    dataclass: Any = make_dataclass(cls.__name__, own, init=False, repr=False, eq=False)
+    return dataclass.__dataclass_fields__
 
 
 @dataclass_transform(frozen_default=True)
@@ -68,6 +73,8 @@ class Record:
         cls.__match_args__ = tuple(cls._types)  # type: ignore[misc]  # which takes it to be fixed once and for all
         cls._known = frozenset(cls.__match_args__)
         cls._defaults = {name: getattr(cls, name) for name in cls.__match_args__ if hasattr(cls, name)}
+        if any(isinstance(default, (list, dict, set)) for default in cls._defaults.values()):
+            raise TypeError(f"{cls.__qualname__}: a default belongs to all records, and must be one that never changes")
 
     def __init__(self, *values: Any, **named: Any) -> None:
         state = self.__dict__  # which `__setattr__` does not guard
