@@ -168,12 +168,12 @@ UF_INLINE uf_row uf_load_row(const void *data, int vectors) {
   return row;
 }
 
-UF_INLINE void uf_store_row(void *data, const uf_row *row) {
+UF_INLINE void uf_store_row(void *data, const uf_row *row, int vectors) {
   __m512i *vector = data;
   _mm512_store_si512(vector, row->v0);
-  _mm512_store_si512(vector + 1, row->v1);
-  _mm512_store_si512(vector + 2, row->v2);
-  _mm512_store_si512(vector + 3, row->v3);
+  if (vectors > 1) _mm512_store_si512(vector + 1, row->v1);
+  if (vectors > 2) _mm512_store_si512(vector + 2, row->v2);
+  if (vectors > 3) _mm512_store_si512(vector + 3, row->v3);
 }
 
 // A statement for each row of a tile; the conditions are constants.
@@ -249,7 +249,7 @@ static __attribute__((noinline)) void uf_rescale_spilled(uf_spilled *spilled, co
 
 UF_INLINE void uf_rescale_in_memory(uf_tile *tile, const uf_block *block, int rows, int vectors) {
   uf_spilled spilled;
-#define UF_SPILL(i) uf_store_row(spilled.lane[i], &tile->r##i)
+#define UF_SPILL(i) uf_store_row(spilled.lane[i], &tile->r##i, vectors)
 #define UF_FILL(i) tile->r##i = uf_load_row(spilled.lane[i], vectors)
   UF_EACH_ROW(rows, UF_SPILL);
   uf_rescale_spilled(&spilled, block, rows, vectors);

@@ -935,7 +935,8 @@ int main(int argc, char **argv) {
   check("conv2d", deep_conv2d());
   check("conv2d", deep_windows(112, INT8_MIN));  // the greatest sums that Winograd's form takes, 26 bits
   check("conv2d", deep_windows(1024, 14));
-  check("conv2d", deep_windows(1024, 15));  // and one beyond
+  check("conv2d", deep_windows(1024, 15));  // and some beyond
+  check("conv2d", deep_windows(1024, INT8_MIN));
   check("fully_connected", deep_fully_connected());
   check("conv2d", deep_words(deep_conv2d(), 1));
   check("fully_connected", deep_words(deep_fully_connected(), 1));

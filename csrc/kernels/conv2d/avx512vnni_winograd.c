@@ -84,13 +84,7 @@ UF_INLINE void multiply(const place_product *product, int rows, arrangement kind
 #undef MULTIPLY_ROW
   }
   __m512i *out = (__m512i *)(void *)product->sums;
-#define STORE_ROW(i)                                                                                \
-  do {                                                                                              \
-    _mm512_store_si512(out + row_vectors(kind) * (i), tile.r##i.v0);                                \
-    _mm512_store_si512(out + row_vectors(kind) * (i) + 1, tile.r##i.v1);                            \
-    _mm512_store_si512(out + row_vectors(kind) * (i) + 2, tile.r##i.v2);                            \
-    if (row_vectors(kind) > 3) _mm512_store_si512(out + row_vectors(kind) * (i) + 3, tile.r##i.v3); \
-  } while (0)
+#define STORE_ROW(i) uf_store_row(out + row_vectors(kind) * (i), &tile.r##i, row_vectors(kind))
   UF_EACH_ROW(rows, STORE_ROW);
 #undef STORE_ROW
 }

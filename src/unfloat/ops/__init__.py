@@ -21,7 +21,7 @@ class _Registry(Mapping[str, Operator]):
     def __init__(self) -> None:
         self._sources: dict[str, bytes] = {}
         self._found: dict[str, Operator] = {}
-        self._imported: set[str] = set()
+        self._whole = False
 
     def __getitem__(self, name: str) -> Operator:
         if name not in self._found:
@@ -35,23 +35,18 @@ class _Registry(Mapping[str, Operator]):
         return len(self._all())
 
     def _find(self, name: str) -> None:
+        spelled = f'"{name}"'.encode(errors="replace")
         for family in _families():
-            if f'"{name}"'.encode(errors="replace") in self._source(family):
-                self._found |= self._import([family])
+            if spelled in self._source(family):
+                self._found |= _import([family])
                 if name in self._found:
                     return
         self._all()
 
     def _all(self) -> dict[str, Operator]:
-        if len(self._imported) < len(_families()):
-            self._found = self._import(_families())
+        if not self._whole:
+            self._found, self._whole = _import(_families()), True
         return self._found
-
-    def _import(self, families: Iterable[str]) -> dict[str, Operator]:
-        """The operators of some families, in order."""
-        modules = [importlib.import_module(f"{__name__}.{family}") for family in families]
-        self._imported.update(families)
-        return {operator.name: operator for module in modules for operator in module.OPERATORS}
 
     def _source(self, family: str) -> bytes:
         if family not in self._sources:
@@ -65,6 +60,12 @@ def _families() -> tuple[str, ...]:
     """The modules of this folder, but for those that families share."""
     parts = [os.path.splitext(file) for file in sorted(os.listdir(__path__[0]))]
     return tuple(name for name, ending in parts if ending == ".py" and name.isidentifier() and not name.startswith("_"))
+
+
+def _import(families: Iterable[str]) -> dict[str, Operator]:
+    """The operators of some families, in order."""
+    modules = [importlib.import_module(f"{__name__}.{family}") for family in families]
+    return {operator.name: operator for module in modules for operator in module.OPERATORS}
 
 
 REGISTRY: Mapping[str, Operator] = _Registry()

@@ -30,4 +30,4 @@ def gate_scales(instruction: Instruction, role: str) -> np.ndarray:
     label = instruction.labels[role]
     if label.dtype != "int8" or label.zero_point or label.axis not in (None, 0):
         raise NumericDomainError(f"lstm needs a symmetric {role} of int8 with a scale for each gate, found {label}")
-    return np.broadcast_to(np.asarray(label.scale, np.float64), GATES)
+    return np.broadcast_to(label.exact, GATES)

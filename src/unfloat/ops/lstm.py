@@ -82,7 +82,7 @@ def _lower(request: Request) -> tuple[dict[str, Any], dict[str, np.ndarray], dic
     least = least_scales_on(source, np.abs(bias).max(axis=1))
     label = _gate_label(weight, least, request)
     recurrent_label = _gate_label(recurrent, np.zeros(GATES), request)
-    scales = np.asarray(label.scale, np.float64)[:, None]
+    scales = label.exact[:, None]
     constants = {
         "weight": _codes(weight, label),
         "recurrent": _codes(recurrent, recurrent_label),
@@ -105,7 +105,7 @@ def _gate_label(weight: np.ndarray, least: np.ndarray, request: Request) -> QPar
 
 
 def _codes(weight: np.ndarray, label: QParams) -> np.ndarray:
-    scales = np.asarray(label.scale, np.float64).reshape(-1, 1, 1)
+    scales = label.exact.reshape(-1, 1, 1)
     return saturate(round_half_away(weight / scales), label.qmin, label.qmax).astype(np.int8)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from io import BufferedReader
 
 MAX_HEADER = 10**8  # bytes, as the library has it
-MAX_RANK = 8
+MAX_SIZES = 8  # of an array; a Program has fewer
 _DTYPES: dict[str, np.dtype[Any]] = {
     "I8": np.dtype(np.int8),
     "U8": np.dtype(np.uint8),
@@ -88,10 +88,10 @@ def _places(header: dict[str, Any], size: int) -> list[tuple[str, np.dtype[Any],
             or set(map(type, numbers)) != {int}
             or min(numbers) < 0
             or max(numbers) > size
-            or len(shape) > MAX_RANK
+            or len(shape) > MAX_SIZES
         ):
             raise ValueError(
-                f"{name}: required at most {MAX_RANK} sizes and two offsets, none past the {size} bytes that there are, "
+                f"{name}: required at most {MAX_SIZES} sizes and two offsets, none past the {size} bytes that there are, "
                 f"found {shape!r:.80} at {begin!r:.20} to {end!r:.20}"
             )
         dtype = _DTYPES.get(entry["dtype"])

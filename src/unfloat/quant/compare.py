@@ -246,7 +246,7 @@ class Measurement:
 
     def _real(self, node: Node, accumulator: torch.Tensor, label: QParams) -> torch.Tensor:
         """`S_in * S_w * (accumulator + bias)`, clamped: the node with quantized weights and nothing else rounded."""
-        scale = label.scale[0] * np.asarray(self.instructions[node.name].labels["weight"].scale, np.float64)
+        scale = label.scale[0] * self.instructions[node.name].labels["weight"].exact
         total = accumulator.to(torch.float64) + self.own_constants[node.name]["bias"]
         return clamped(node, (total * torch.from_numpy(scale).to(total.device)).to(torch.float32), [])
 

@@ -65,13 +65,11 @@ class Record:
     __dataclass_fields__: ClassVar[Any] = _Fields()
     __match_args__: ClassVar[tuple[str, ...]] = ()
     _types: ClassVar[dict[str, Any]] = {}
-    _known: ClassVar[frozenset[str]] = frozenset()
     _defaults: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls) -> None:
         cls._types = {**cls._types, **cls.__annotations__}
         cls.__match_args__ = tuple(cls._types)  # type: ignore[misc]  # which takes it to be fixed once and for all
-        cls._known = frozenset(cls.__match_args__)
         cls._defaults = {name: getattr(cls, name) for name in cls.__match_args__ if hasattr(cls, name)}
         if any(isinstance(default, (list, dict, set)) for default in cls._defaults.values()):
             raise TypeError(f"{cls.__qualname__}: a default belongs to all records, and must be one that never changes")
@@ -89,7 +87,7 @@ class Record:
         """Raise TypeError unless every field has been given, or has a default."""
         placed = self.__match_args__[: len(values)]
         twice = not named.keys().isdisjoint(placed)
-        if twice or len(values) > len(placed) or self.__dict__.keys() | placed != self._known:
+        if twice or len(values) > len(placed) or self.__dict__.keys() | placed != self._types.keys():
             raise TypeError(
                 f"{type(self).__qualname__}() takes {', '.join(self.__match_args__)}, each once, those with defaults if need "
                 f"be; found {len(values)} values and {', '.join(named) or 'no names'}"
