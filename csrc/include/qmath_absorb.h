@@ -5,7 +5,7 @@
 // equals qmath_requantize, zero point and clamp on every accumulator that a channel can have. One multiplication and no
 // rounding: the roundings and the zero point vanish into the accumulator's start value and one added constant. `bits`
 // is what the multiplication shifts by for nothing with AVX-512 IFMA: 52. Elsewhere each channel has its own, at which
-// the factor is its multiplier.
+// the factor is its multiplier; of the product, only the high half is looked at.
 
 #ifndef UNFLOAT_QMATH_ABSORB_H_
 #define UNFLOAT_QMATH_ABSORB_H_
@@ -53,6 +53,12 @@ static inline int64_t qmath_first_in_range(int64_t a, int64_t m, int64_t low, in
 
 // The shift at which a channel's factor is its multiplier.
 static inline int qmath_own_bits(const qmath_channel *channel) { return 31 - channel->shift; }
+
+// The same, or one more, which doubles the factor: what is shifted by 32 or more lies in a product's high half.
+static inline int qmath_high_bits(const qmath_channel *channel) {
+  const int bits = qmath_own_bits(channel);
+  return bits < 32 ? 32 : bits;
+}
 
 // What is added to a product before the one right shift whose result reaches `level` where qmath_requantize does: both
 // roundings' constants, less a unit of the first one where the sign rule sends results away from zero.
@@ -130,6 +136,17 @@ static inline qmath_ends qmath_progression(uint32_t rest, uint32_t step, uint32_
   }
   const qmath_ends ends = {least, most};
   return ends;
+}
+
+enum { QMATH_LOWEST_ADDEND = UINT8_MAX - INT16_MAX };
+
+// Whether addends can be added to words that saturate: what is 32767 or more must still become the greatest byte. And
+// whether neither accumulators with their offset nor results look negative in 32 bits.
+static inline bool qmath_adds_to_words(const qmath_channel *channel, const qmath_absorbed *absorbed) {
+  const int64_t high = channel->high > 0 ? channel->high : 0;
+  return absorbed->addend >= QMATH_LOWEST_ADDEND && absorbed->addend <= INT16_MAX &&
+         absorbed->negative_addend >= QMATH_LOWEST_ADDEND && absorbed->negative_addend <= INT16_MAX &&
+         absorbed->offset + high <= INT32_MAX && absorbed->negative_offset <= INT32_MAX;
 }
 
 // Integers `offset * factor + addend * 2^bits` in [least, most] make accumulators cross every byte level where

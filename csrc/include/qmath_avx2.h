@@ -17,11 +17,9 @@
 // Constants of 8 channels; 64-bit ones are split into [0] the even lanes and [1] the odd lanes.
 typedef struct {
   uint64_t factor[2][4];
-  int64_t right[2][4];
-  int32_t addend[8];
-  uint32_t bend[8];  // accumulator + offset below it: the accumulator is negative, and bent channels add these
+  uint32_t right[8];  // shifts of the products' high halves
+  int32_t bend[8];    // accumulator + offset below it: the accumulator is negative, and bent channels add this:
   int32_t bend_offset[8];
-  int32_t bend_addend[8];
 } qmath_absorbed8;
 
 typedef struct {
@@ -35,13 +33,12 @@ typedef struct {
   int32_t zero_point[8];
 } qmath_exact8;
 
+// `bits` is the shift that the channel was absorbed at, at least 32.
 static inline void qmath_absorbed8_set(qmath_absorbed8 *lanes, int lane, const qmath_absorbed *absorbed, int bits) {
   lanes->factor[lane & 1][lane >> 1] = absorbed->factor;
-  lanes->right[lane & 1][lane >> 1] = bits;
-  lanes->addend[lane] = (int32_t)absorbed->addend;
-  lanes->bend[lane] = (uint32_t)absorbed->offset;
+  lanes->right[lane] = (uint32_t)(bits - 32);
+  lanes->bend[lane] = (int32_t)absorbed->offset;
   lanes->bend_offset[lane] = (int32_t)(absorbed->negative_offset - absorbed->offset);
-  lanes->bend_addend[lane] = (int32_t)(absorbed->negative_addend - absorbed->addend);
 }
 
 static inline void qmath_exact8_set(qmath_exact8 *lanes, int lane, const qmath_channel *channel) {
@@ -63,24 +60,23 @@ QMATH_INLINE __m256i qmath_merge8(__m256i even, __m256i odd) {
   return _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
 }
 
-// Accumulators that started with `offset` added to 32-bit results, zero point included, not clamped. What is shifted is
-// not negative.
+// Accumulators that started with `offset`, below 2^31, to 32-bit results that lack the absorbed form's addend.
 QMATH_INLINE __m256i qmath_rescale_absorbed8(__m256i accumulator, const qmath_absorbed8 *lanes) {
   const __m256i even = _mm256_mul_epu32(accumulator, qmath_load8(lanes->factor[0]));
   const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(accumulator, 32), qmath_load8(lanes->factor[1]));
-  const __m256i merged = qmath_merge8(_mm256_srlv_epi64(even, qmath_load8(lanes->right[0])),
-                                      _mm256_srlv_epi64(odd, qmath_load8(lanes->right[1])));
-  return _mm256_add_epi32(merged, qmath_load8(lanes->addend));
+  const __m256i high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+  return _mm256_srlv_epi32(high, qmath_load8(lanes->right));
 }
 
-// The same where some of the channels are bent.
-QMATH_INLINE __m256i qmath_rescale_bent8(__m256i accumulator, const qmath_absorbed8 *lanes) {
-  const __m256i top = _mm256_set1_epi32(INT32_MIN);  // compares unsigned numbers as signed ones
-  const __m256i negative =
-      _mm256_cmpgt_epi32(_mm256_xor_si256(qmath_load8(lanes->bend), top), _mm256_xor_si256(accumulator, top));
-  const __m256i moved = _mm256_add_epi32(accumulator, _mm256_and_si256(negative, qmath_load8(lanes->bend_offset)));
-  const __m256i result = qmath_rescale_absorbed8(moved, lanes);
-  return _mm256_add_epi32(result, _mm256_and_si256(negative, qmath_load8(lanes->bend_addend)));
+// Which accumulators were negative before they started with `offset`.
+QMATH_INLINE __m256i qmath_negative8(__m256i accumulator, const qmath_absorbed8 *lanes) {
+  return _mm256_cmpgt_epi32(qmath_load8(lanes->bend), accumulator);
+}
+
+// The same where some of the channels are bent: negative ones lack the negative addend.
+QMATH_INLINE __m256i qmath_rescale_bent8(__m256i accumulator, __m256i negative, const qmath_absorbed8 *lanes) {
+  const __m256i more = _mm256_and_si256(negative, qmath_load8(lanes->bend_offset));
+  return qmath_rescale_absorbed8(_mm256_add_epi32(accumulator, more), lanes);
 }
 
 // An arithmetic shift, which AVX2 lacks, of numbers of a magnitude below 2^62.

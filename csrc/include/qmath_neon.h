@@ -17,11 +17,9 @@
 // Constants of 4 channels. Shifts are to the left: negative ones go to the right.
 typedef struct {
   uint32_t factor[4];
-  int32_t addend[4];
-  int64_t shift[4];
-  uint32_t bend[4];  // accumulator + offset below it: the accumulator is negative, and bent channels add these
+  int32_t shift[4];  // of the products' high halves
+  int32_t bend[4];   // accumulator + offset below it: the accumulator is negative, and bent channels add this:
   int32_t bend_offset[4];
-  int32_t bend_addend[4];
 } qmath_absorbed4;
 
 typedef struct {
@@ -35,13 +33,12 @@ typedef struct {
   int32_t zero_point[4];
 } qmath_exact4;
 
+// `bits` is the shift that the channel was absorbed at, at least 32.
 static inline void qmath_absorbed4_set(qmath_absorbed4 *lanes, int lane, const qmath_absorbed *absorbed, int bits) {
   lanes->factor[lane] = (uint32_t)absorbed->factor;
-  lanes->addend[lane] = (int32_t)absorbed->addend;
-  lanes->shift[lane] = -bits;
-  lanes->bend[lane] = (uint32_t)absorbed->offset;
+  lanes->shift[lane] = 32 - bits;
+  lanes->bend[lane] = (int32_t)absorbed->offset;
   lanes->bend_offset[lane] = (int32_t)(absorbed->negative_offset - absorbed->offset);
-  lanes->bend_addend[lane] = (int32_t)(absorbed->negative_addend - absorbed->addend);
 }
 
 static inline void qmath_exact4_set(qmath_exact4 *lanes, int lane, const qmath_channel *channel) {
@@ -56,21 +53,23 @@ static inline void qmath_exact4_set(qmath_exact4 *lanes, int lane, const qmath_c
   lanes->zero_point[lane] = channel->zero_point;
 }
 
-// Accumulators that started with `offset` added to 32-bit results, zero point included, not clamped.
+// Accumulators that started with `offset`, below 2^31, to 32-bit results that lack the absorbed form's addend.
 QMATH_INLINE int32x4_t qmath_rescale_absorbed4(int32x4_t accumulator, const qmath_absorbed4 *lanes) {
   const uint32x4_t a = vreinterpretq_u32_s32(accumulator), factor = vld1q_u32(lanes->factor);
   const uint64x2_t low = vmull_u32(vget_low_u32(a), vget_low_u32(factor)), high = vmull_high_u32(a, factor);
-  const uint32x2_t first = vmovn_u64(vshlq_u64(low, vld1q_s64(lanes->shift)));
-  const uint32x4_t both = vmovn_high_u64(first, vshlq_u64(high, vld1q_s64(lanes->shift + 2)));
-  return vaddq_s32(vreinterpretq_s32_u32(both), vld1q_s32(lanes->addend));
+  const uint32x4_t halves = vshrn_high_n_u64(vshrn_n_u64(low, 32), high, 32);
+  return vreinterpretq_s32_u32(vshlq_u32(halves, vld1q_s32(lanes->shift)));
 }
 
-// The same where some of the channels are bent.
-QMATH_INLINE int32x4_t qmath_rescale_bent4(int32x4_t accumulator, const qmath_absorbed4 *lanes) {
-  const int32x4_t negative =
-      vreinterpretq_s32_u32(vcltq_u32(vreinterpretq_u32_s32(accumulator), vld1q_u32(lanes->bend)));
-  const int32x4_t moved = vaddq_s32(accumulator, vandq_s32(negative, vld1q_s32(lanes->bend_offset)));
-  return vaddq_s32(qmath_rescale_absorbed4(moved, lanes), vandq_s32(negative, vld1q_s32(lanes->bend_addend)));
+// Which accumulators were negative before they started with `offset`.
+QMATH_INLINE int32x4_t qmath_negative4(int32x4_t accumulator, const qmath_absorbed4 *lanes) {
+  return vreinterpretq_s32_u32(vcltq_s32(accumulator, vld1q_s32(lanes->bend)));
+}
+
+// The same where some of the channels are bent: negative ones lack the negative addend.
+QMATH_INLINE int32x4_t qmath_rescale_bent4(int32x4_t accumulator, int32x4_t negative, const qmath_absorbed4 *lanes) {
+  const int32x4_t more = vandq_s32(negative, vld1q_s32(lanes->bend_offset));
+  return qmath_rescale_absorbed4(vaddq_s32(accumulator, more), lanes);
 }
 
 QMATH_INLINE int64x2_t qmath_rescale_exact2(int64x2_t product, const qmath_exact4 *lanes, int first) {

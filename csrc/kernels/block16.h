@@ -36,9 +36,20 @@ typedef struct {
     uf_absorbed_lanes absorbed[UF_BLOCK_VECTORS];
     uf_exact_lanes exact[UF_BLOCK_VECTORS];
   } rescale;
-  _Alignas(UF_ALIGNMENT) uf_form form;
+  _Alignas(UF_ALIGNMENT) int16_t addend[UF_BLOCK_CHANNELS];  // of the absorbed forms, where narrowing puts their words
+  int16_t negative_addend[UF_BLOCK_CHANNELS];
+  uf_form form;
   uint8_t clamp_min, clamp_max;
 } uf_block16;
+
+// Where the words of two vectors of 32-bit numbers (AVX2), or of four (Arm), come to lie.
+static inline int uf_word_place(int vector, int lane) {
+#ifdef UF_X86_64
+  return lane / 4 * 8 + vector * 4 + lane % 4;
+#else
+  return vector * UF_LANES + lane;
+#endif
+}
 
 // The constants of the channels [first, first + count), whose weights have these sums; lanes of others stay zero, and
 // so do the bytes behind them. `lane_channel` says which channel a lane holds. The kernel multiplies by bytes
@@ -49,6 +60,9 @@ static inline void uf_pack_block16(const uf_linear *linear, int64_t first, int c
   qmath_absorbed absorbed[UF_BLOCK_CHANNELS];
   for (int c = 0; c < count; ++c) channels[c] = uf_channel_of(linear, first + c, &sums[c]);
   block->form = uf_with_clamp(uf_absorb_all(channels, count, 0, absorbed), &linear->output);
+  for (int c = 0; c < count && block->form != UF_EXACT; ++c) {
+    if (!qmath_adds_to_words(&channels[c], &absorbed[c])) block->form = UF_EXACT;
+  }
   block->clamp_min = (uint8_t)linear->output.clamp_min;
   block->clamp_max = (uint8_t)linear->output.clamp_max;
   for (int i = 0; i < UF_BLOCK_CHANNELS; ++i) {
@@ -59,7 +73,9 @@ static inline void uf_pack_block16(const uf_linear *linear, int64_t first, int c
       UF_SET_LANED(qmath_exact)(&block->rescale.exact[vector], lane, &channels[c]);
     } else {
       start += absorbed[c].offset;
-      UF_SET_LANED(qmath_absorbed)(&block->rescale.absorbed[vector], lane, &absorbed[c], qmath_own_bits(&channels[c]));
+      block->addend[uf_word_place(vector, lane)] = (int16_t)absorbed[c].addend;
+      block->negative_addend[uf_word_place(vector, lane)] = (int16_t)absorbed[c].negative_addend;
+      UF_SET_LANED(qmath_absorbed)(&block->rescale.absorbed[vector], lane, &absorbed[c], qmath_high_bits(&channels[c]));
     }
     block->start[vector][lane] = (int32_t)(uint32_t)start;
   }
@@ -69,8 +85,10 @@ static inline void uf_pack_block16(const uf_linear *linear, int64_t first, int c
 
 #ifdef UF_X86_64
 
+UF_INLINE uf_vector uf_start(const uf_block16 *block, int vector) { return qmath_load8(block->start[vector]); }
+
 UF_INLINE uf_vector uf_started(uf_vector sum, const uf_block16 *block, int vector) {
-  return _mm256_add_epi32(sum, qmath_load8(block->start[vector]));
+  return _mm256_add_epi32(sum, uf_start(block, vector));
 }
 
 UF_INLINE uf_bytes uf_clamped(uf_form form, uf_bytes bytes, const uf_block16 *block) {
@@ -86,9 +104,7 @@ UF_INLINE void uf_store_half(uint8_t *out, uf_bytes bytes) { _mm_storel_epi64((_
 
 #else
 
-UF_INLINE uf_vector uf_started(uf_vector sum, const uf_block16 *block, int vector) {
-  return vaddq_s32(sum, vld1q_s32(block->start[vector]));
-}
+UF_INLINE uf_vector uf_start(const uf_block16 *block, int vector) { return vld1q_s32(block->start[vector]); }
 
 UF_INLINE uf_bytes uf_clamped(uf_form form, uf_bytes bytes, const uf_block16 *block) {
   if (form == UF_ABSORBED) return bytes;
@@ -100,51 +116,79 @@ UF_INLINE uf_bytes uf_load_half(const uint8_t *x) { return vcombine_u8(vld1_u8(x
 UF_INLINE void uf_store_bytes(uint8_t *out, uf_bytes bytes) { vst1q_u8(out, bytes); }
 UF_INLINE void uf_store_half(uint8_t *out, uf_bytes bytes) { vst1_u8(out, vget_low_u8(bytes)); }
 
-// Four vectors of 32-bit results to bytes, in order. Negative ones become 0, great ones 255.
-UF_INLINE uf_bytes uf_narrowed(uf_vector v0, uf_vector v1, uf_vector v2, uf_vector v3) {
-  const int16x8_t low = vqmovn_high_s32(vqmovn_s32(v0), v1), high = vqmovn_high_s32(vqmovn_s32(v2), v3);
-  return vqmovun_high_s16(vqmovun_s16(low), high);
-}
-
 #endif
 
-// Sums of products to 32-bit results, not clamped. The form is the block's; loops where it is constant are compiled
-// without the others.
-UF_INLINE uf_vector uf_rescaled_as(uf_form form, uf_vector sum, const uf_block16 *block, int vector) {
-  const uf_vector started = uf_started(sum, block, vector);
+// 32-bit results that lack their addends, and which of them take the negative one in a bent block.
+typedef struct {
+  uf_vector result, negative;
+} uf_scaled;
+
+// Accumulators that began at the block's start to results, not clamped. The form is the block's; loops where it is
+// constant are compiled without the others.
+UF_INLINE uf_scaled uf_scaled_as(uf_form form, uf_vector started, const uf_block16 *block, int vector) {
+  const uf_absorbed_lanes *absorbed = &block->rescale.absorbed[vector];
+  uf_scaled scaled = {started, started};
   if (__builtin_expect(form == UF_ABSORBED || form == UF_CLAMPED, 1)) {
-    return UF_LANED(qmath_rescale_absorbed)(started, &block->rescale.absorbed[vector]);
+    scaled.result = UF_LANED(qmath_rescale_absorbed)(started, absorbed);
+  } else if (form == UF_BENT) {
+    scaled.negative = UF_LANED(qmath_negative)(started, absorbed);
+    scaled.result = UF_LANED(qmath_rescale_bent)(started, scaled.negative, absorbed);
+  } else {
+    scaled.result = UF_LANED(qmath_rescale_exact)(started, &block->rescale.exact[vector]);
   }
-  return form == UF_BENT ? UF_LANED(qmath_rescale_bent)(started, &block->rescale.absorbed[vector])
-                         : UF_LANED(qmath_rescale_exact)(started, &block->rescale.exact[vector]);
+  return scaled;
 }
 
-// A pixel's sums to bytes, not clamped: of two vectors, whose halves are brought together, or of four in order.
+// A pixel's accumulators to bytes, not clamped: of two vectors, whose halves are brought together, or of four in order.
+// Results below 0 become 0, those above 255 that.
 #ifdef UF_X86_64
-UF_INLINE uf_bytes uf_bytes_of_sums(uf_form form, uf_vector v0, uf_vector v1, const uf_block16 *block) {
-  const __m256i words = _mm256_packs_epi32(uf_rescaled_as(form, v0, block, 0), uf_rescaled_as(form, v1, block, 1));
+UF_INLINE uf_vector uf_load_words(const int16_t *words) { return qmath_load8(words); }
+
+UF_INLINE uf_bytes uf_narrowed(uf_form form, uf_scaled v0, uf_scaled v1, const uf_block16 *block) {
+  uf_vector addend = uf_load_words(block->addend);
+  if (form == UF_BENT) {
+    const uf_vector negative = _mm256_packs_epi32(v0.negative, v1.negative);
+    addend = _mm256_blendv_epi8(addend, uf_load_words(block->negative_addend), negative);
+  }
+  const uf_vector words = _mm256_adds_epi16(_mm256_packs_epi32(v0.result, v1.result), addend);
   return _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
 }
 
-// The 8 bytes of one vector's sums, whose channels are in order.
-UF_INLINE uf_bytes uf_half_bytes_of_sums(uf_form form, uf_vector v0, const uf_block16 *block) {
-  const __m256i scaled = uf_rescaled_as(form, v0, block, 0);
-  const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(scaled), _mm256_extracti128_si256(scaled, 1));
-  return _mm_packus_epi16(words, words);
+UF_INLINE uf_bytes uf_bytes_of_sums(uf_form form, uf_vector v0, uf_vector v1, const uf_block16 *block) {
+  return uf_narrowed(form, uf_scaled_as(form, v0, block, 0), uf_scaled_as(form, v1, block, 1), block);
 }
 
 // Those of two where the vectors hold the channels in order.
 UF_INLINE uf_bytes uf_in_order(uf_bytes bytes) { return _mm_shuffle_epi32(bytes, _MM_SHUFFLE(3, 1, 2, 0)); }
+
+// The 8 bytes of one vector's sums, whose channels are in order.
+UF_INLINE uf_bytes uf_half_bytes_of_sums(uf_form form, uf_vector v0, const uf_block16 *block) {
+  const uf_scaled scaled = uf_scaled_as(form, v0, block, 0);
+  return uf_in_order(uf_narrowed(form, scaled, scaled, block));
+}
 #else
-UF_INLINE uf_bytes uf_half_bytes_of_sums(uf_form form, uf_vector v0, uf_vector v1, const uf_block16 *block) {
-  const uf_vector low = uf_rescaled_as(form, v0, block, 0), high = uf_rescaled_as(form, v1, block, 1);
-  return uf_narrowed(low, high, low, high);
+UF_INLINE int16x8_t uf_words_of(uf_form form, uf_scaled v0, uf_scaled v1, const uf_block16 *block, int first) {
+  int16x8_t addend = vld1q_s16(block->addend + first);
+  if (form == UF_BENT) {
+    const int16x8_t negative = vmovn_high_s32(vmovn_s32(v0.negative), v1.negative);
+    addend = vbslq_s16(vreinterpretq_u16_s16(negative), vld1q_s16(block->negative_addend + first), addend);
+  }
+  return vqaddq_s16(vqmovn_high_s32(vqmovn_s32(v0.result), v1.result), addend);
 }
 
 UF_INLINE uf_bytes uf_bytes_of_sums(uf_form form, uf_vector v0, uf_vector v1, uf_vector v2, uf_vector v3,
                                     const uf_block16 *block) {
-  return uf_narrowed(uf_rescaled_as(form, v0, block, 0), uf_rescaled_as(form, v1, block, 1),
-                     uf_rescaled_as(form, v2, block, 2), uf_rescaled_as(form, v3, block, 3));
+  const int16x8_t low = uf_words_of(form, uf_scaled_as(form, v0, block, 0), uf_scaled_as(form, v1, block, 1), block, 0);
+  const int16x8_t high =
+      uf_words_of(form, uf_scaled_as(form, v2, block, 2), uf_scaled_as(form, v3, block, 3), block, 8);
+  return vqmovun_high_s16(vqmovun_s16(low), high);
+}
+
+// The first 8 of them, twice.
+UF_INLINE uf_bytes uf_half_bytes_of_sums(uf_form form, uf_vector v0, uf_vector v1, const uf_block16 *block) {
+  const int16x8_t words =
+      uf_words_of(form, uf_scaled_as(form, v0, block, 0), uf_scaled_as(form, v1, block, 1), block, 0);
+  return vqmovun_high_s16(vqmovun_s16(words), words);
 }
 #endif
 

@@ -65,11 +65,12 @@ typedef enum {
   UF_EXACT,
 } uf_form;
 
-// Absorbs `count` channels, at `bits` or, where that is 0, at each channel's own; the form that serves them all.
+// Absorbs `count` channels, at `bits` or, where that is 0, at each one's qmath_high_bits; the form that serves them
+// all.
 static inline uf_form uf_absorb_all(const qmath_channel *channels, int count, int bits, qmath_absorbed *absorbed) {
   uf_form form = UF_ABSORBED;
   for (int c = 0; c < count && form != UF_EXACT; ++c) {
-    if (!qmath_absorb(&channels[c], bits > 0 ? bits : qmath_own_bits(&channels[c]), &absorbed[c])) form = UF_EXACT;
+    if (!qmath_absorb(&channels[c], bits > 0 ? bits : qmath_high_bits(&channels[c]), &absorbed[c])) form = UF_EXACT;
     if (form == UF_ABSORBED && qmath_is_bent(&absorbed[c])) form = UF_BENT;
   }
   return form;

@@ -78,7 +78,7 @@ static inline void uf_pack_block(const uf_linear *linear, int64_t first, int cou
     if (block->form == UF_EXACT) {
       qmath_exact16_set(&block->rescale.exact[lane / 16], lane % 16, &channels[c]);
     } else if (block->form == UF_SHIFTED) {
-      qmath_shifted16_set(&block->rescale.shifted[lane / 16], lane % 16, &absorbed[c], qmath_own_bits(&channels[c]));
+      qmath_shifted16_set(&block->rescale.shifted[lane / 16], lane % 16, &absorbed[c], qmath_high_bits(&channels[c]));
     } else {
       qmath_absorbed16_set(&block->rescale.absorbed[lane / 16], lane % 16, &absorbed[c]);
     }

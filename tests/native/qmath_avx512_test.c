@@ -2,11 +2,11 @@
 
 #include "qmath_avx512.h"
 
-enum { LANES = 16 };
+enum { LANES = 16, ADDS_TO_WORDS = false };
 
 static bool shifted;  // the form for CPUs without AVX-512 IFMA
 
-static int bits_of(const qmath_channel *channel) { return shifted ? qmath_own_bits(channel) : QMATH_ABSORBED_BITS; }
+static int bits_of(const qmath_channel *channel) { return shifted ? qmath_high_bits(channel) : QMATH_ABSORBED_BITS; }
 
 static void rescale_exact(const qmath_channel *channel, const int32_t *in, int32_t *out) {
   _Alignas(64) qmath_exact16 lanes;

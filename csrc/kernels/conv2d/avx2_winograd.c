@@ -44,7 +44,8 @@ typedef struct {
 
 // The weights of the next place follow these, and are fetched meanwhile.
 UF_INLINE void multiply(const place_product *product, int rows) {
-  row_type r0 = no_row(), r1 = r0, r2 = r0, r3 = r0, r4 = r0, r5 = r0;
+  const row_type none = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+  row_type r0 = none, r1 = r0, r2 = r0, r3 = r0, r4 = r0, r5 = r0;
   const int64_t bytes = product->square_bytes;
   const uint8_t *x0 = product->words, *x1 = rows > 1 ? x0 + bytes : x0, *x2 = rows > 2 ? x1 + bytes : x0;
   const uint8_t *x3 = rows > 3 ? x2 + bytes : x0, *x4 = rows > 4 ? x3 + bytes : x0, *x5 = rows > 5 ? x4 + bytes : x0;
@@ -116,8 +117,8 @@ UF_INLINE void store_squares(const squares_task *task, const uf_block16 *block, 
     for (int32_t row = place.row; row < place.row + OUTPUTS && row < image->shape[1]; ++row) {
       for (int32_t column = place.column; column < place.column + OUTPUTS && column < image->shape[2]; ++column) {
         const int64_t pixel = (place.sample * image->shape[1] + row) * image->shape[2] + column;
-        const row_type sum = {first[row - place.row][column - place.column],
-                              second[row - place.row][column - place.column]};
+        const row_type sum = {uf_started(first[row - place.row][column - place.column], block, 0),
+                              uf_started(second[row - place.row][column - place.column], block, 1)};
         uf_store_first(image->data + pixel * plan->channels + channel,
                        uf_clamped(form, row_bytes(&sum, block, form), block), plan->channels - channel);
       }
@@ -129,6 +130,8 @@ static void run_block(const squares_task *task, const uf_block16 *block, int64_t
   multiply_places(task, block);
   if (block->form == UF_ABSORBED) {
     store_squares(task, block, channel, UF_ABSORBED);
+  } else if (block->form == UF_BENT) {
+    store_squares(task, block, channel, UF_BENT);
   } else {
     store_squares(task, block, channel, block->form);
   }

@@ -13,7 +13,7 @@ static int weight_place(int channel, int tap) { return 2 * channel + tap; }
 UF_INLINE uf_bytes run_block(const uint8_t *const *taps, int64_t channel, int64_t count, int pairs,
                              const uf_block16 *block) {
   const __m256i *weights = (const __m256i *)(block + 1);
-  __m256i low = _mm256_setzero_si256(), high = low;
+  __m256i low = uf_start(block, 0), high = uf_start(block, 1);
   for (int pair = 0; pair < pairs; ++pair, weights += 2) {
     const __m128i a = uf_load_first(taps[2 * pair] + channel, count);
     const __m128i b = uf_load_first(taps[2 * pair + 1] + channel, count);

@@ -59,8 +59,9 @@ typedef struct {
 } row_kind;
 
 UF_INLINE uf_bytes bytes_of_sums(const sums16 *sums, const uf_block16 *block, const row_kind *kind) {
-  if (kind->half) return uf_half_bytes_of_sums(kind->form, sums->low, block);
-  return uf_in_order(uf_bytes_of_sums(kind->form, sums->low, sums->high, block));
+  const __m256i low = uf_started(sums->low, block, 0);
+  if (kind->half) return uf_half_bytes_of_sums(kind->form, low, block);
+  return uf_in_order(uf_bytes_of_sums(kind->form, low, uf_started(sums->high, block, 1), block));
 }
 
 UF_INLINE void store_sums(const sums16 *sums, const row_task *task, const row_kind *kind, int32_t at) {

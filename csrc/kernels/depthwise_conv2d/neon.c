@@ -17,7 +17,7 @@ UF_INLINE int8x16_t signed_bytes(const uint8_t *x, int64_t count) {
 UF_INLINE uf_bytes run_block(const uint8_t *const *taps, int64_t channel, int64_t count, int pairs,
                              const uf_block16 *block) {
   const int8_t *weights = (const int8_t *)(block + 1);
-  int32x4_t v0 = vdupq_n_s32(0), v1 = v0, v2 = v0, v3 = v0;
+  int32x4_t v0 = uf_start(block, 0), v1 = uf_start(block, 1), v2 = uf_start(block, 2), v3 = uf_start(block, 3);
   for (int pair = 0; pair < pairs; ++pair, weights += 2 * UF_BLOCK_CHANNELS) {
     const int8x16_t a = signed_bytes(taps[2 * pair] + channel, count);
     const int8x16_t b = signed_bytes(taps[2 * pair + 1] + channel, count);

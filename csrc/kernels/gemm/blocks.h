@@ -9,7 +9,7 @@
 //   LOWERED             what bytes are lowered by before they are multiplied: 0, or 128 to become signed
 //   LEAST_WEIGHT        -128, or -127
 //   TILE_ROWS           rows that are computed together, at most 6
-//   row_type, no_row, load_weights, dot_row, row_bytes, half_row_bytes
+//   row_type, start_row, load_weights, dot_row, row_bytes, half_row_bytes
 //   NEXT_ROW            (at, accumulator, half) a statement between rows
 //   WIDE_STEPS          4, or undefined: a vector of inputs serves so many steps; with input_type, load_wide, DOT_STEP,
 //                       FOLLOWING
@@ -86,8 +86,10 @@ typedef struct {
   int64_t out_stride, channels;  // channels to be stored
 } tile_task;
 
-UF_INLINE void run_tile(const tile_task *task, int rows, uf_form form, bool half) {
-  row_type r0 = no_row(), r1 = r0, r2 = r0, r3 = r0, r4 = r0, r5 = r0;
+UF_INLINE void run_tile(const tile_task *given, int rows, uf_form form, bool half) {
+  const tile_task own = *given;  // which no store of bytes can change
+  const tile_task *const task = &own;
+  row_type r0 = start_row(task->block), r1 = r0, r2 = r0, r3 = r0, r4 = r0, r5 = r0;
   const uint8_t *w = (const uint8_t *)(task->block + 1);
   const uint8_t *const *x = task->table;
   for (int64_t tap = 0; tap < task->taps; ++tap, x += task->table_stride) {
@@ -137,7 +139,8 @@ UF_INLINE void run_tile(const tile_task *task, int rows, uf_form form, bool half
 #define DEFINE_TILE(rows)                                                                                  \
   static void run_absorbed_##rows(const tile_task *task) { run_tile(task, rows, UF_ABSORBED, false); }     \
   static void run_clamped_##rows(const tile_task *task) { run_tile(task, rows, UF_CLAMPED, false); }       \
-  static void run_other_##rows(const tile_task *task) { run_tile(task, rows, task->block->form, false); }  \
+  static void run_bent_##rows(const tile_task *task) { run_tile(task, rows, UF_BENT, false); }             \
+  static void run_exact_##rows(const tile_task *task) { run_tile(task, rows, UF_EXACT, false); }           \
   static void run_absorbed_half_##rows(const tile_task *task) { run_tile(task, rows, UF_ABSORBED, true); } \
   static void run_other_half_##rows(const tile_task *task) { run_tile(task, rows, task->block->form, true); }
 DEFINE_TILE(1)
@@ -152,10 +155,16 @@ typedef void (*tile_runner)(const tile_task *task);
 
 #define ALL_ROWS(name) {name##_1, name##_2, name##_3, name##_4, name##_5, name##_6}
 
-// Of half blocks or not, of a form up to UF_BENT, and so many rows.
-static const tile_runner kRunners[2][UF_BENT + 1][6] = {
-    {ALL_ROWS(run_absorbed), ALL_ROWS(run_clamped), ALL_ROWS(run_other)},
-    {ALL_ROWS(run_absorbed_half), ALL_ROWS(run_other_half), ALL_ROWS(run_other_half)},
+// Of half blocks or not, of a form and so many rows.
+static const tile_runner kRunners[2][UF_EXACT + 1][6] = {
+    {[UF_ABSORBED] = ALL_ROWS(run_absorbed),
+     [UF_CLAMPED] = ALL_ROWS(run_clamped),
+     [UF_BENT] = ALL_ROWS(run_bent),
+     [UF_EXACT] = ALL_ROWS(run_exact)},
+    {[UF_ABSORBED] = ALL_ROWS(run_absorbed_half),
+     [UF_CLAMPED] = ALL_ROWS(run_other_half),
+     [UF_BENT] = ALL_ROWS(run_other_half),
+     [UF_EXACT] = ALL_ROWS(run_other_half)},
 };
 
 // All rows of a block, in tiles as even as can be.
@@ -171,8 +180,7 @@ static void run_block(const uf_gemm *gemm, int64_t block) {
       .out_stride = gemm->out_stride,
       .channels = shape->channels - channel,
   };
-  const uf_form form = task.block->form;
-  const tile_runner *runners = kRunners[is_half(task.channels)][form < UF_BENT ? form : UF_BENT];
+  const tile_runner *runners = kRunners[is_half(task.channels)][task.block->form];
   for (int64_t tile = 0; tile < tiles; ++tile) {
     const uf_range rows = uf_share(gemm->rows, 1, (int)tile, (int)tiles);
     task.table = gemm->table + rows.begin;

@@ -16,8 +16,8 @@ typedef struct {
   __m256i v0, v1;
 } row_type;
 
-UF_INLINE row_type no_row(void) {
-  const row_type row = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+UF_INLINE row_type start_row(const uf_block16 *block) {
+  const row_type row = {uf_start(block, 0), uf_start(block, 1)};
   return row;
 }
 

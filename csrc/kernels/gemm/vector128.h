@@ -40,9 +40,8 @@ typedef struct {
   int32x4_t v0, v1, v2, v3;
 } row_type;
 
-UF_INLINE row_type no_row(void) {
-  const int32x4_t zero = vdupq_n_s32(0);
-  const row_type row = {zero, zero, zero, zero};
+UF_INLINE row_type start_row(const uf_block16 *block) {
+  const row_type row = {uf_start(block, 0), uf_start(block, 1), uf_start(block, 2), uf_start(block, 3)};
   return row;
 }
 
