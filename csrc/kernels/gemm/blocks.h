@@ -3,13 +3,17 @@
 //
 //   UF_GEMM             the level's name
 //   STEP_DEPTH          weights of a channel in a step: 4, which meet four bytes, or 2, which meet two words
+//   STEP_INPUT_BYTES    of a row in a step
 //   UF_WIDENS           defined where inputs are multiplied as words; with widen_run
+//   UF_PAIRS            defined where a row's words have a term of their own before them, and a block's weights too:
+//                       with write_term and subtract_terms
 //   weight_place        (channel, k, half) -> where in a step a weight lies: behind that of k - 1, if k is odd
 //   lane_channel, half_lane_channel  (vector, lane) -> the channel whose sum is rescaled there
 //   LOWERED             what bytes are lowered by before they are multiplied: 0, or 128 to become signed
 //   LEAST_WEIGHT        -128, or -127
 //   TILE_ROWS           rows that are computed together, at most 6
-//   row_type, start_row, load_weights, dot_row, row_bytes, half_row_bytes
+//   row_type, weights_type, start_row, load_weights, dot_row, row_bytes, half_row_bytes
+//   BEGIN_ROW           (accumulator, inputs) a statement before the first step
 //   NEXT_ROW            (at, accumulator, half) a statement between rows
 //   WIDE_STEPS          4, or undefined: a vector of inputs serves so many steps; with input_type, load_wide, DOT_STEP,
 //                       FOLLOWING
@@ -21,7 +25,7 @@
 
 #include "each_row.h"
 
-enum { STEP_BYTES = UF_BLOCK_CHANNELS * STEP_DEPTH, STEP_INPUT_BYTES = 4 };
+enum { STEP_BYTES = UF_BLOCK_CHANNELS * STEP_DEPTH };
 
 static int64_t steps(const uf_gemm_shape *shape) { return uf_divide_up(shape->depth, STEP_DEPTH); }
 
@@ -67,6 +71,9 @@ static void pack_block(const uf_linear *linear, const uf_gemm_shape *shape, int6
   }
   int (*const channel_of_lane)(int, int) = is_half(count) ? half_lane_channel : lane_channel;
   uf_pack_block16(linear, begin, count, sums, LOWERED, channel_of_lane, (uf_block16 *)packed);
+#ifdef UF_PAIRS
+  subtract_terms(shape->taps * steps(shape), (uf_block16 *)packed);
+#endif
 }
 
 static void pack(const uf_linear *linear, const uf_gemm_shape *shape, int64_t first, void *packed) {
@@ -92,6 +99,9 @@ UF_INLINE void run_tile(const tile_task *given, int rows, uf_form form, bool hal
   row_type r0 = start_row(task->block), r1 = r0, r2 = r0, r3 = r0, r4 = r0, r5 = r0;
   const uint8_t *w = (const uint8_t *)(task->block + 1);
   const uint8_t *const *x = task->table;
+#define BEGIN(i) BEGIN_ROW(&r##i, x[i] + task->table_offset)
+  EACH_ROW(rows, BEGIN);
+#undef BEGIN
   for (int64_t tap = 0; tap < task->taps; ++tap, x += task->table_stride) {
     int64_t at = task->table_offset;
     const int64_t end = at + STEP_INPUT_BYTES * task->steps;
@@ -117,7 +127,7 @@ UF_INLINE void run_tile(const tile_task *given, int rows, uf_form form, bool hal
     }
 #endif
     for (; at != end; at += STEP_INPUT_BYTES, w += STEP_BYTES) {
-      const row_type weights = load_weights(w);
+      const weights_type weights = load_weights(w);
 #define DOT_ROW(i)                             \
   do {                                         \
     dot_row(&r##i, x[i] + at, &weights, half); \
@@ -197,13 +207,19 @@ static void run_blocks(const uf_gemm *gemm, uf_range range) {
 
 // Bytes become words once for all blocks, in rows of one run that joins all taps, as many at a time as stay in the
 // second cache.
-enum { WIDENED_BYTES = 128 << 10, WIDENED_ROWS = 8 * TILE_ROWS };
+enum { WIDENED_BYTES = 128 << 10, WIDENED_ROWS = 48 };
+
+#ifdef UF_PAIRS
+enum { TERM_BYTES = 8 };
+#else
+enum { TERM_BYTES = 0 };
+#endif
 
 static int64_t words_of_row(const uf_gemm_shape *shape) { return shape->taps * steps(shape) * STEP_DEPTH; }
 
 // With what widen_run writes too much, and an odd number of cache lines, lest the rows of a tile share their places.
 static int64_t widened_bytes(const uf_gemm_shape *shape) {
-  const int64_t lines = uf_divide_up(words_of_row(shape) * (int64_t)sizeof(int16_t) + 8, UF_ALIGNMENT);
+  const int64_t lines = uf_divide_up(TERM_BYTES + words_of_row(shape) * (int64_t)sizeof(int16_t) + 8, UF_ALIGNMENT);
   return (lines | 1) * UF_ALIGNMENT;
 }
 
@@ -224,6 +240,9 @@ static void widen_row(const uf_gemm *gemm, int64_t row, uint8_t *out) {
   for (int64_t tap = 0; tap < shape->taps; ++tap, words += steps(shape) * STEP_DEPTH) {
     widen_run(gemm->table[tap * gemm->table_stride + row] + gemm->table_offset, shape->depth, words);
   }
+#ifdef UF_PAIRS
+  write_term((int16_t *)out, words_of_row(shape));
+#endif
 }
 
 static void run(const uf_gemm *gemm, uf_range range) {
@@ -235,7 +254,7 @@ static void run(const uf_gemm *gemm, uf_range range) {
   const int64_t bytes = widened_bytes(&gemm->shape), most = widened_rows(&gemm->shape);
   const int64_t chunks = uf_divide_up(gemm->rows, most);
   const uint8_t **table = (const uint8_t **)(gemm->scratch + most * bytes);
-  for (int64_t row = 0; row < most; ++row) table[row] = gemm->scratch + row * bytes;
+  for (int64_t row = 0; row < most; ++row) table[row] = gemm->scratch + TERM_BYTES + row * bytes;
   uf_gemm words = *gemm;
   words.shape = (uf_gemm_shape){gemm->shape.channels, 1, words_of_row(&gemm->shape)};
   words.table = table;
@@ -245,7 +264,7 @@ static void run(const uf_gemm *gemm, uf_range range) {
     words.rows = rows.end - rows.begin;
     words.out = gemm->out + rows.begin * gemm->out_stride;
     for (int64_t row = 0; row < words.rows; ++row) {
-      widen_row(gemm, rows.begin + row, gemm->scratch + row * bytes);
+      widen_row(gemm, rows.begin + row, gemm->scratch + TERM_BYTES + row * bytes);
     }
     run_blocks(&words, range);
   }
@@ -266,6 +285,10 @@ const uf_gemm_level UF_GEMM = {
     .run = run,
 #ifdef UF_WIDENS
     .scratch_size = scratch_size,
+#endif
+#ifdef UF_PAIRS
+    .pays = pays,
+#elif defined(UF_WIDENS)
     .widen = widen_run,
 #endif
 };

@@ -56,7 +56,7 @@ typedef struct {
 } uf_gemm_level;
 
 extern const uf_gemm_level uf_gemm__amx, uf_gemm__avx512vnni_int4, uf_gemm__avx512vnni, uf_gemm__avx512vl,
-    uf_gemm__avxvnni, uf_gemm__avx2, uf_gemm__i8mm, uf_gemm__dotprod, uf_gemm__neon;
+    uf_gemm__avxvnni, uf_gemm__avx2_paired, uf_gemm__avx2, uf_gemm__i8mm, uf_gemm__dotprod, uf_gemm__neon;
 
 static inline int64_t uf_gemm_blocks(const uf_gemm_level *level, const uf_gemm_shape *shape) {
   return (shape->channels + level->block_channels - 1) / level->block_channels;

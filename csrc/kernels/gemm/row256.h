@@ -9,6 +9,9 @@
 // channels 0 to 3 and 8 to 11, the second the others.
 static int lane_channel(int vector, int lane) { return 4 * vector + lane % 4 + lane / 4 * 8; }
 
+// A half block fills the first vector, in order.
+static inline int half_lane_channel(int vector, int lane) { return UF_LANES * vector + lane; }
+
 // The lane of a channel, counted through both vectors.
 static inline int channel_lane(int channel) { return UF_LANES * (channel / 4 % 2) + channel % 4 + channel / 8 * 4; }
 
@@ -44,6 +47,11 @@ UF_INLINE __m256i add_pairs(__m256i acc, __m256i x, __m256i weights) {
 // The 16 bytes of a row, in the channels' order, not clamped.
 UF_INLINE uf_bytes row_bytes(const row_type *row, const uf_block16 *block, uf_form form) {
   return uf_bytes_of_sums(form, row->v0, row->v1, block);
+}
+
+// The 8 bytes of a row of half a block, not clamped.
+UF_INLINE uf_bytes half_row_bytes(const row_type *row, const uf_block16 *block, uf_form form) {
+  return uf_half_bytes_of_sums(form, row->v0, block);
 }
 
 #endif  // UNFLOAT_KERNELS_GEMM_ROW256_H_

@@ -8,7 +8,7 @@
 #include "../block16.h"
 #include "gemm.h"
 
-enum { STEP_DEPTH = 4 };
+enum { STEP_DEPTH = 4, STEP_INPUT_BYTES = 4 };
 
 #ifdef UF_DOT4
 #define WIDE_STEPS 4  // a vector holds the inputs of so many steps
@@ -45,7 +45,9 @@ UF_INLINE row_type start_row(const uf_block16 *block) {
   return row;
 }
 
-UF_INLINE row_type load_weights(const void *w) {
+typedef row_type weights_type;
+
+UF_INLINE weights_type load_weights(const void *w) {
   const int8_t *weights = w;
   const row_type row = {vreinterpretq_s32_s8(vld1q_s8(weights)), vreinterpretq_s32_s8(vld1q_s8(weights + 16)),
                         vreinterpretq_s32_s8(vld1q_s8(weights + 32)), vreinterpretq_s32_s8(vld1q_s8(weights + 48))};
@@ -120,6 +122,7 @@ UF_INLINE void dot_row(row_type *acc, const uint8_t *x, const row_type *weights,
 
 #endif
 
+#define BEGIN_ROW(row, x) (void)0
 #define NEXT_ROW(at, acc, half) (void)0
 
 // The 16 bytes of a row, not clamped.
