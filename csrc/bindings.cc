@@ -265,20 +265,24 @@ std::vector<RealPort<Real>> real_ports(const nb::list &arrays, const std::vector
   return ports;
 }
 
-// Under a Claim: the index of an input that holds a NaN, in which case the outputs stay as they were; -1 where there is
-// none.
+// Under a Claim: the index of an input that holds a NaN, in which case the outputs and what the engine remembers stay
+// as they were; -1 where there is none.
 int call_claimed(Engine &engine, const nb::list &inputs, const nb::list &outputs, const Borders &borders) {
   require(borders.engine == &engine, "these borders are of another engine");
   const auto from = real_ports<const float>(inputs, borders.inputs, "input", &Engine::input, engine);
   const auto to = real_ports<float>(outputs, borders.outputs, "output", &Engine::output, engine);
   const nb::gil_scoped_release release;
   std::atomic<int> nan{-1};
-  engine.run([&](int thread, int threads) {
+  const bool ran = engine.run([&](int thread, int threads) {
+    bool numbers = true;
     for (size_t i = 0; i < from.size(); ++i) {
-      if (!quantize(from[i].reals, from[i].label, from[i].codes, thread, threads)) nan = static_cast<int>(i);
+      if (quantize(from[i].reals, from[i].label, from[i].codes, thread, threads)) continue;
+      nan = static_cast<int>(i);
+      numbers = false;
     }
+    return numbers;
   });
-  if (nan >= 0) return nan;
+  if (!ran) return nan;
   for (const auto &port : to) dequantize(port.codes, port.label, port.reals);
   return -1;
 }
@@ -288,16 +292,20 @@ int call(Engine &engine, int64_t batch, const nb::list &inputs, const nb::list &
   return call_claimed(engine, inputs, outputs, borders);
 }
 
-// Times layers until it dies; under a Claim.
+// Times layers until it dies, when the engine remembers what it did before; under a Claim.
 class Profiling {
  public:
-  explicit Profiling(Engine &engine) : engine_(engine) { engine_.profiling = true; }
-  ~Profiling() { engine_.profiling = false; }
+  explicit Profiling(Engine &engine) : engine_(engine), before_(engine.memory()) { engine_.profiling = true; }
+  ~Profiling() {
+    engine_.profiling = false;
+    engine_.remember(before_);
+  }
   Profiling(const Profiling &) = delete;
   Profiling &operator=(const Profiling &) = delete;
 
  private:
   Engine &engine_;
+  const Engine::Memory before_;
 };
 
 std::vector<std::tuple<std::string, std::string, std::string, int64_t>> profile(Engine &engine, int64_t batch,

@@ -195,7 +195,7 @@ void Engine::make_scratch() {
   }
 }
 
-// Memory between runs, for so many samples; all 0 at the start.
+// Memory between runs, for so many samples; all 0 at the start. Nothing is remembered when it grows.
 void Engine::make_states(int64_t batch) {
   for (const auto &layer : layers_) {
     const size_t size = state_bytes(*layer) * static_cast<size_t>(batch);
@@ -218,7 +218,6 @@ void Engine::prepare(int64_t batch) {
                                 " samples of the runs before: reset it before a batch of " + std::to_string(batch));
   }
   if (batch != batch_ || batch < 1) resize(batch);  // which refuses less than 1
-  if (remembers_) remembered_ = batch;
 }
 
 void Engine::resize(int64_t batch) {
@@ -226,15 +225,33 @@ void Engine::resize(int64_t batch) {
     throw std::invalid_argument("the batch must hold at least 1 sample and fit the memory, found " +
                                 std::to_string(batch));
   }
+  batch_ = 0;  // where memory runs out on the way, the next call begins here again
   const auto size = static_cast<size_t>(arena_bytes_per_sample_ * batch);
   if (size > arena_.size()) arena_ = Buffer(size);
+  make_states(batch);
   for (Tensor &tensor : tensors_) {
     if (tensor.constant) continue;
     tensor.view.data = arena_.data() + tensor.arena_offset * batch;
     tensor.view.shape[0] = static_cast<int32_t>(batch);
   }
-  make_states(batch);
   batch_ = batch;
+}
+
+Engine::Memory Engine::memory() const {
+  Memory memory = {remembered_, {}};
+  for (const auto &layer : layers_) {
+    const uint8_t *state = layer->state.data();
+    memory.states.emplace_back(state, state + layer->state.size());
+  }
+  return memory;
+}
+
+void Engine::remember(const Memory &memory) {
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const auto &state = memory.states[i];
+    if (!state.empty()) std::memcpy(layers_[i]->state.data(), state.data(), state.size());
+  }
+  remembered_ = memory.samples;
 }
 
 void Engine::run(const void *const *inputs, void *const *outputs) {
@@ -249,7 +266,7 @@ void Engine::run(const void *const *inputs, void *const *outputs) {
   }
 }
 
-void Engine::run(const Enter &enter) {
+bool Engine::run(const Enter &enter) {
   struct Context {
     Engine *engine;
     const Enter &enter;
@@ -258,15 +275,20 @@ void Engine::run(const Enter &enter) {
     const auto *with = static_cast<Context *>(shared);
     with->engine->run_layers(with->enter, thread);
   };
+  refused_ = false;
   pool_.run(job, &context);
+  if (refused_) return false;
+  if (remembers_) remembered_ = batch_;
   if (profiling) collect_profile();
+  return true;
 }
 
 void Engine::run_layers(const Enter &enter, int thread) {
   const int threads = this->threads();
   if (enter) {
-    enter(thread, threads);
+    if (!enter(thread, threads)) refused_ = true;
     pool_.meet();
+    if (refused_) return;
   }
   for (size_t i = 0; i < schedule_.size(); ++i) {
     if (i > 0) pool_.meet();

@@ -37,15 +37,24 @@ class Engine {
   void run(const void *const *inputs, void *const *outputs);
 
   // The same on what lies in the arena: the inputs' views and the outputs'. Every thread first calls `enter`, which may
-  // fill its share of the inputs' views.
-  using Enter = std::function<void(int thread, int threads)>;
-  void run(const Enter &enter = nullptr);
+  // fill its share of the inputs' views, and says whether that is to be run on. Where one says no, nothing is run,
+  // nothing remembered, and the result is false.
+  using Enter = std::function<bool(int thread, int threads)>;
+  bool run(const Enter &enter = nullptr);
 
   // Forgets what earlier runs left to the next; the next batch may be of any size.
   void reset();
 
   // Of how many samples it remembers anything: the next batch must be as large. 0 where that is free.
   int64_t remembered() const { return remembered_; }
+
+  // What earlier runs left to the next, and to have it again. Under one Claim only.
+  struct Memory {
+    int64_t samples;
+    std::vector<std::vector<uint8_t>> states;  // of each layer
+  };
+  Memory memory() const;
+  void remember(const Memory &memory);
 
   size_t input_count() const { return inputs_.size(); }
   size_t output_count() const { return outputs_.size(); }
@@ -76,6 +85,7 @@ class Engine {
   int64_t batch_ = 0;
   bool remembers_ = false;  // whether any layer does
   std::atomic<int64_t> remembered_{0};
+  std::atomic<bool> refused_{false};  // whether `enter` has said no
   Buffer packed_, arena_, scratch_;
   ThreadPool pool_;
   std::vector<int64_t> stamps_;  // when each layer of the schedule began, and the end

@@ -1,5 +1,9 @@
 #include "thread_pool.h"
 
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
+
 #if defined(__x86_64__) || defined(__i386__)
 #include <immintrin.h>
 #endif
@@ -17,6 +21,13 @@ inline void relax() {
   asm volatile("yield");
 #endif
 }
+
+// How many forks lie between this process and the one that loaded the library.
+std::atomic<unsigned> forks{0};
+
+#if defined(__unix__) || defined(__APPLE__)
+[[maybe_unused]] const int counting = pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1); });
+#endif
 
 }  // namespace
 
@@ -47,42 +58,62 @@ void Barrier::park(uint32_t phase) {
   parked_.fetch_sub(1);
 }
 
-ThreadPool::ThreadPool(int threads) : barrier_(threads) {
+ThreadPool::ThreadPool(int threads) { start(threads); }
+
+ThreadPool::~ThreadPool() {
+  if (forks_ != forks.load()) leave_behind();
+  stop();
+}
+
+void ThreadPool::start(int threads) {
+  forks_ = forks.load();
+  barrier_ = std::make_unique<Barrier>(threads);
   workers_.reserve(static_cast<size_t>(threads - 1));
   try {
     for (int thread = 1; thread < threads; ++thread) workers_.emplace_back(&ThreadPool::work, this, thread);
   } catch (...) {
-    barrier_.shrink(this->threads());
+    barrier_->shrink(this->threads());
     stop();
     throw;
   }
 }
 
-ThreadPool::~ThreadPool() { stop(); }
-
 void ThreadPool::run(Job job, void *context) {
   if (workers_.empty()) return job(context, 0);
+  if (forks_ != forks.load()) {
+    const int threads = this->threads();
+    leave_behind();
+    start(threads);
+  }
   job_ = job;
   context_ = context;
-  barrier_.wait();  // the start: workers wait here between jobs
+  barrier_->wait();  // the start: workers wait here between jobs
   job(context, 0);
-  barrier_.wait();  // the end
+  barrier_->wait();  // the end
 }
 
 void ThreadPool::work(int thread) {
   for (;;) {
-    barrier_.wait();
+    barrier_->wait();
     if (job_ == nullptr) return;
     job_(context_, thread);
-    barrier_.wait();
+    barrier_->wait();
   }
 }
 
 void ThreadPool::stop() {
   if (workers_.empty()) return;
   job_ = nullptr;
-  barrier_.wait();
+  barrier_->wait();
   for (std::thread &worker : workers_) worker.join();
+  workers_.clear();
+}
+
+// In a forked process: threads that are no more can be neither joined nor waited for, and what they slept on never be
+// taken down. The few bytes are lost.
+void ThreadPool::leave_behind() {
+  static_cast<void>(barrier_.release());
+  new std::vector<std::thread>(std::move(workers_));
   workers_.clear();
 }
 

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -46,19 +47,23 @@ class ThreadPool {
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // Calls job(context, t) on every thread t at the same time and returns when all have returned.
+  // Calls job(context, t) on every thread t at the same time and returns when all have returned. In a process forked
+  // from the one that started them, where workers are no more, others are started first.
   void run(Job job, void *context);
 
   // Inside a job: waits until every thread has come here.
   void meet() {
-    if (!workers_.empty()) barrier_.wait();
+    if (!workers_.empty()) barrier_->wait();
   }
 
  private:
+  void start(int threads);
   void work(int thread);
   void stop();
+  void leave_behind();
 
-  Barrier barrier_;
+  unsigned forks_;  // of the process, when the workers were started
+  std::unique_ptr<Barrier> barrier_;
   Job job_ = nullptr;  // null tells the workers to end
   void *context_ = nullptr;
   std::vector<std::thread> workers_;

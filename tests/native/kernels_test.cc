@@ -186,6 +186,12 @@ Case long_conv2d(int64_t channels) {
   return pointwise_conv2d({draw(1, 2), draw(4, 9), draw(5, 12), channels}, draw(1, 140));
 }
 
+// Many products for each output, and many outputs of a pixel.
+Case deep_pixels(int64_t channels) {
+  const int64_t size = draw(0, 1) == 0 ? 1 : 3, depth = (size == 1 ? 128 : 16) + 4 * (channels % 9);
+  return square_conv2d({draw(1, 2), draw(1, 5), draw(2, 9), depth}, draw(96, 140), size, draw(1, 2));
+}
+
 // Rows of so many pixels that kernel rows are runs and tiles of every size follow each other.
 Case broad_conv2d(int64_t channels) {
   const int64_t depth = channels < 17 ? channels : channels % 16 + 1;
@@ -693,6 +699,16 @@ Case deep_windows(int64_t depth, int64_t weight) {
   return test;
 }
 
+// So many products of the greatest numbers that sums of their pairs wrap round 32 bits, and those of products do not.
+Case deep_pixels_of(int64_t weight) {
+  Case test = square_conv2d({1, 2, 5, 30000}, 96, 1, 1);
+  const Shape shape = test.instruction.constants["weight"].shape;
+  add_constant<int8_t>(&test, "weight", DType::kInt8, shape, weight, weight);
+  add_constant<int8_t>(&test, "shift", DType::kInt8, {96}, -30, -22);
+  test.least_byte = 250;
+  return test;
+}
+
 Case deep_fully_connected() {
   Case test = deep({1, kDeep});
   test.inputs = {{2, kDeep}};
@@ -710,6 +726,7 @@ const std::vector<std::pair<std::string, std::function<Case(int64_t)>>> kMakers 
     {"conv2d", shifted_conv2d},
     {"conv2d", wide_conv2d},
     {"conv2d", long_conv2d},
+    {"conv2d", deep_pixels},
     {"conv2d", broad_conv2d},
     {"conv2d", plain_windows},
     {"depthwise_conv2d", depthwise_conv2d},
@@ -929,11 +946,14 @@ int main(int argc, char **argv) {
       check("fully_connected", on_nibbles(fully_connected(channels)));
       check_residual(conv2d(channels));
       check_residual(wide_conv2d(channels));
+      check_residual(deep_pixels(channels));
       check_residual(plain_windows(channels));
     }
   }
   check("conv2d", deep_conv2d());
   check("conv2d", deep_windows(112, INT8_MIN));  // the greatest sums that Winograd's form takes, 26 bits
+  check("conv2d", deep_pixels_of(INT8_MIN));
+  check("conv2d", deep_pixels_of(INT8_MAX));
   check("conv2d", deep_windows(1024, 14));
   check("conv2d", deep_windows(1024, 15));  // and some beyond
   check("conv2d", deep_windows(1024, INT8_MIN));

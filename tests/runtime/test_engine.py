@@ -1,5 +1,7 @@
 """The Engine's border, memory, threads and errors. What the kernels compute is tests/conformance's business."""
 
+import os
+import signal
 import threading
 from copy import deepcopy
 
@@ -159,6 +161,21 @@ def test_threads_have_engines_of_their_own_or_take_turns(shared: bool) -> None:
     for worker in workers:
         worker.join()
     assert wrong == [0] * 800
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork processes")
+def test_engines_run_on_in_a_forked_process() -> None:
+    """Their threads do not survive a fork: the child starts others."""
+    engine, inputs = Engine(two_in_two_out(), threads=3), images(2)
+    wanted = engine(*inputs)["large"]
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)  # rather than wait for ever
+        right = all(np.array_equal(engine(*inputs)["large"], wanted) for _ in range(3))
+        del engine
+        os._exit(0 if right else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    np.testing.assert_array_equal(engine(*inputs)["large"], wanted)
 
 
 # what the native side refuses -----------------------------------------------------------------------------------------

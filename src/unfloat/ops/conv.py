@@ -90,6 +90,8 @@ def conv_cases() -> Iterator[Case]:
     yield _case("first layer, 7x7", (15, 13, 3), 17, (7, 7), stride=(2, 2), padding=(3, 3, 3, 3))
     yield _case("one channel in", (12, 7, 1), 64, (10, 4), stride=(2, 2), padding=(4, 1, 5, 1))
     yield _case("3x3", (7, 6, 16), 24, (3, 3), RELU6, padding=(1, 1, 1, 1))
+    yield _case("pointwise, 132 -> 105", (3, 7, 132), 105, (1, 1))
+    yield _case("3x3, stride 2, 20 -> 97", (5, 8, 20), 97, (3, 3), RELU6, stride=(2, 2), padding=(1, 1, 1, 1))
     yield _case("3x3, 64 to 64", (6, 7, 64), 64, (3, 3), padding=(1, 1, 1, 1))
     yield _case("3x3, long rows", (3, 40, 7), 9, (3, 3), RELU6, padding=(1, 1, 1, 1))
     yield _case("asymmetric padding", (6, 5, 9), 10, (3, 2), padding=(2, 0, 1, 3))

@@ -104,7 +104,7 @@ class Engine:
         """Run on real numbers, in the model's own layout and output structure.
 
         Args:
-            inputs: float32 arrays (anything `numpy.asarray` takes), one for each input of the model, batch in front;
+            inputs: float32 arrays, NumPy's or what it can see as such, one for each input of the model, batch in front;
                 integers where an input chooses the rows of a table.
 
         Returns:
@@ -147,7 +147,7 @@ class Engine:
         self._native.reset()
 
     def profile(self, *inputs: Any, runs: int = 10) -> list[LayerTime]:
-        """Time every layer.
+        """Time every layer. What the network remembers is afterwards what it was before.
 
         Args:
             inputs: As for a call, real numbers.
@@ -157,13 +157,15 @@ class Engine:
             InputError: As for a call, or the batch is empty.
             NumericDomainError: An input holds a NaN.
         """
-        self(*inputs)
         batch, reals, outputs = self._arrays(inputs)
         if batch == 0:
             raise InputError("required a batch of one sample at least to time layers on, found none")
-        profiles = [self._native.profile(batch, reals, outputs, self._borders) for _ in range(max(runs, 1))]
+        for port, array in zip(self._inputs, reals, strict=True):
+            if np.isnan(array).any():
+                raise NumericDomainError(f"input {port.name}: required numbers, found NaN")
+        profiles = [self._native.profile(batch, reals, outputs, self._borders) for _ in range(max(runs, 1) + 1)]
         layers = []
-        for runs_of_layer in zip(*profiles, strict=True):
+        for runs_of_layer in zip(*profiles[1:], strict=True):
             name, op, kernel, _ = runs_of_layer[0]
             median = float(np.median([nanoseconds for *_, nanoseconds in runs_of_layer])) / 1000
             layers.append(LayerTime(name, op, kernel, median, batch * self._macs[name]))
