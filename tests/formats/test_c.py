@@ -146,6 +146,24 @@ def test_networks_share_kernels_and_an_arena(target: Target, tmp_path: Path) -> 
     assert "\n# second\n" in report
 
 
+def test_files_of_others_are_not_overwritten(tmp_path: Path) -> None:
+    mine = {"main.c": "int my_firmware;\n", "REPORT.md": "# my notes\n", "kernels/kernel.h": "// mine\n"}
+    for path, text in mine.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    listed = r"that Unfloat has not written: REPORT\.md, kernels/kernel\.h, main\.c; export into a folder of its own"
+    with pytest.raises(ExportError, match=listed):
+        small_net().export(tmp_path, to="c", name="net")
+    assert {path: (tmp_path / path).read_text() for path in mine} == mine
+    assert not (tmp_path / "net.c").exists()
+    for path in mine:
+        (tmp_path / path).rename(tmp_path / f"my_{Path(path).name}")
+    for name in ("net", "net", "other"):  # what it has written it may write again
+        small_net().export(tmp_path, to="c", name=name)
+    (tmp_path / "unfloat.json").write_text("{")  # an export that was damaged
+    small_net().export(tmp_path, to="c", name="net")
+
+
 def test_sanitized(tmp_path: Path) -> None:
     small_net().export(tmp_path, name="net", samples=3)
     sanitizer = replace(HOST, flags=("-fsanitize=address,undefined", "-fno-sanitize-recover=all"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -52,6 +53,9 @@ def test_round_trip_gives_the_same_bytes_and_codes(tmp_path: Path) -> None:
     codes = small_codes()
     assert np.array_equal(interpret(loaded, [codes])[0], interpret(program, [codes])[0])
     assert loaded.metadata == {"made_by": "a test"}
+    assert loaded == program != replace(program, metadata={"made_by": "another"})
+    assert repr(loaded).startswith(f"<Program of {len(program.instructions)} instructions: ")
+    assert len(repr(loaded)) < 200
 
 
 def instruction(document: dict[str, Any], name: str) -> dict[str, Any]:

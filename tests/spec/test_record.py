@@ -6,13 +6,15 @@ import copy
 import importlib
 import inspect
 import pickle
+from collections.abc import Mapping
 from dataclasses import MISSING, FrozenInstanceError, asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pytest
 
-from unfloat.spec.record import Record
+from unfloat.spec.record import Content, Record
 
 
 class Pair(Record):
@@ -112,6 +114,29 @@ def test_equality_is_of_values_and_of_the_class() -> None:
     assert len({Pair(1), Pair(1)}) == 1
     with pytest.raises(TypeError, match="unhashable"):
         hash(Pair(1, "r", []))  # type: ignore[arg-type]
+
+
+class Holder(Content):
+    """Arrays, and arrays in mappings and tuples."""
+
+    array: np.ndarray
+    by_name: Mapping[str, np.ndarray]
+    several: tuple[np.ndarray, ...] = ()
+
+
+def test_equality_of_arrays_is_to_the_byte_and_the_type() -> None:
+    def made(**changes: Any) -> Holder:
+        return Holder(**{"array": np.arange(3), "by_name": {"a": np.zeros(2)}, "several": (np.ones(1),), **changes})
+
+    assert made() == made()
+    others: list[dict[str, Any]] = [
+        {"array": np.arange(3, dtype=np.int32)}, {"array": np.arange(4)}, {"array": np.arange(3)[None]},
+        {"by_name": {"a": np.array([0.0, -0.0])}}, {"by_name": {"b": np.zeros(2)}}, {"several": ()},
+    ]  # fmt: skip
+    assert all(made() != made(**changes) for changes in others)
+    assert made() != Pair(1)
+    with pytest.raises(TypeError, match="unhashable type: 'Holder'"):
+        hash(made())
 
 
 def test_copies_and_derived_records() -> None:

@@ -8,10 +8,10 @@ import numpy as np
 
 from unfloat.ir.graph import EMPTY, Attributes, Shape
 from unfloat.spec.qparams import QParams
-from unfloat.spec.record import Record
+from unfloat.spec.record import Content
 
 
-class Tensor(Record):
+class Tensor(Content):
     """Codes, and the label that says what they mean.
 
     Attributes:
@@ -27,7 +27,7 @@ class Tensor(Record):
     data: np.ndarray | None = None
 
 
-class Instruction(Record):
+class Instruction(Content):
     """One integer operator: integers in, integers out.
 
     Attributes:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from unfloat.ir.graph import EMPTY, Port, Shape
 from unfloat.ir.instruction import Instruction, Tensor
-from unfloat.spec.record import Record
+from unfloat.spec.record import Content
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 VERSION = 1
 
 
-class Program(Record):
+class Program(Content):
     """An integer network.
 
     Attributes:
@@ -35,6 +35,11 @@ class Program(Record):
     instructions: tuple[Instruction, ...]
     structure: Any = None
     metadata: Mapping[str, Any] = EMPTY
+
+    def __repr__(self) -> str:
+        """Its size and its border: what it holds is thousands of lines."""
+        ends = (", ".join(f"{port.name} {port.shape[1:]}" for port in ports) for ports in (self.inputs, self.outputs))
+        return f"<Program of {len(self.instructions)} instructions: {' -> '.join(ends)}>"
 
     def shapes(self) -> dict[str, Shape]:
         """The shape of every tensor."""

@@ -7,7 +7,7 @@ For the classes that a process needs to run a Program that was a quarter of its 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -119,3 +119,22 @@ class Record:
         return (
             f"{type(self).__qualname__}({', '.join(f'{name}={self.__dict__[name]!r}' for name in self.__match_args__)})"
         )
+
+
+class Content(Record):
+    """A record that holds arrays, or mappings to them: equal to one that holds the same, to the byte and the type."""
+
+    def __eq__(self, other: object) -> bool:
+        return _same(self._values(), other._values()) if type(self) is type(other) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # as of all that holds what could be changed
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(_same(value, b[key]) for key, value in a.items())
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if hasattr(a, "tobytes") and hasattr(b, "tobytes"):
+        return bool(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())
+    return bool(a == b)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from unfloat.spec.errors import ExportError
 
 NAME = "unfloat.json"
+REPORT = "REPORT.md"  # not held to a sum: it says what was measured on the way
 VERSION = 1
 SHA256 = re.compile(r"[0-9a-f]{64}")
 SYMBOL = re.compile(r"\w+", re.ASCII)
@@ -74,6 +75,28 @@ def extended(folder: Path, name: str, network: Network, files: Mapping[str, str]
     networks = {other: about for other, about in old.networks.items() if f"{other}.c" in kept}
     sums = {path: sha256(text.encode()) for path, text in files.items()}
     return Manifest({**networks, name: network}, {**kept, **sums})
+
+
+def require_own(folder: Path, paths: Iterable[str]) -> None:
+    """Let nobody else's files be overwritten: those that are there must be an export's.
+
+    Where there is a manifest of no use, the folder is taken for an export that was damaged.
+
+    Raises:
+        ExportError: Some are not; the message lists them.
+    """
+    try:
+        own = set(read(folder).files) | {NAME, REPORT}
+    except ExportError:
+        if (folder / NAME).exists():
+            return
+        own = set()
+    foreign = sorted(path for path in paths if path not in own and (folder / path).exists())
+    if foreign:
+        raise ExportError(
+            f"{folder} has files of these names that Unfloat has not written: {', '.join(foreign)}; export into a folder "
+            "of its own, or rename them"
+        )
 
 
 def read(folder: Path) -> Manifest:

@@ -51,8 +51,8 @@ def write(
         samples: How many golden inputs.
 
     Raises:
-        ExportError: Operators are unknown here (the message lists all layers), the name is no identifier, or the folder
-            cannot be written.
+        ExportError: Operators are unknown here (the message lists all layers), the name is no identifier, the folder has
+            files of another origin under names that are needed, or it cannot be written.
         InvalidProgramError: The Program breaks a rule.
     """
     certificate = verify(program)
@@ -61,10 +61,11 @@ def write(
     sizes = (certificate.macs, net.constant_bytes, net.memory.size, net.state_bytes)
     about = Network(certificate.digest, certificate.identity, *sizes)
     files = {**_network_files(net, about, picture, samples), **_shared_files(net, folder)}
+    manifest.require_own(folder, [*files, manifest.NAME, manifest.REPORT])
     _fill(folder, {**files, manifest.NAME: manifest.extended(folder, net.name, about, files).text()})
-    old = folder / "REPORT.md"
+    old = folder / manifest.REPORT
     section = report(net, layer_macs(program), folder)
-    _fill(folder, {"REPORT.md": merged(old.read_text(encoding="utf-8") if old.is_file() else "", section)})
+    _fill(folder, {manifest.REPORT: merged(old.read_text(encoding="utf-8") if old.is_file() else "", section)})
 
 
 def _network_files(net: Net, about: Network, picture: Any, samples: int) -> dict[str, str]:
