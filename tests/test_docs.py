@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from benchmarks.operators import PAGE, page
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("README.md"), *ROOT.glob("docs/*.md")])
@@ -46,6 +47,10 @@ def places() -> Iterator[tuple[int, str, str]]:
         python, c = (cell.strip(" `") for cell in row[1:])
         for number in row[0].split(", "):
             yield int(number), python, c
+
+
+def test_the_page_of_operators_is_that_of_the_tables() -> None:
+    assert PAGE.read_text() == page(), "run python -m benchmarks.operators"
 
 
 def docstring(name: str) -> str:
