@@ -44,7 +44,10 @@ def read(file: BufferedReader) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= min(MAX_HEADER, size - 8):
-        raise ValueError(f"required a header of 2 to {min(MAX_HEADER, size - 8)} bytes, found {length}")
+        raise ValueError(
+            f"it begins with the length of a header, {length}, that a file of {size} bytes cannot have: it is of another "
+            "kind, or was cut off"
+        )
     header = json.loads(file.read(length).decode(), object_pairs_hook=once_each)
     if type(header) is not dict:
         raise ValueError("required a header of names, found another value")

@@ -286,4 +286,6 @@ def _require(port: Port, x: np.ndarray, dtype: np.dtype[Any], shape: tuple[int, 
     if not isinstance(x, np.ndarray) or x.dtype != dtype or x.shape[1:] != shape[1:] or x.ndim != len(shape):
         required = ", ".join(["batch", *map(str, shape[1:])])
         found = f"{x.dtype} of shape {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
-        raise InputError(f"input {port.name}: required {dtype} of shape ({required}), found {found}")
+        real = isinstance(x, np.ndarray) and dtype == FLOAT != x.dtype
+        hint = "; try: x.astype(numpy.float32)" if real else ""
+        raise InputError(f"input {port.name}: required {dtype} of shape ({required}), found {found}{hint}")
