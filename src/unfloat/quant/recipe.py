@@ -20,6 +20,7 @@ RANGES = ("norm", "mse", "minmax", "moving_average", "percentile")
 CHANNEL_ORDERS = ("RGB", "BGR")
 NORM_MODES = ("batch", "average", "correct")
 TRAINED_RANGES = ("moving_average", "learned")
+TOML_NAMES = {"overrides": "override"}  # [[override]] stands once above each table, so TOML says it in the singular
 T = TypeVar("T")
 
 
@@ -210,7 +211,7 @@ class Recipe:
 
     def to_toml(self) -> str:
         """The Recipe as TOML."""
-        record = {k: v for k, v in asdict(self).items() if v is not None and k != "overrides"}
+        record = {k: v for k, v in asdict(self).items() if v is not None and k not in TOML_NAMES}
         record["training"] = {k: v for k, v in asdict(self.training).items() if v is not None}
         if self.input is not None:
             record["input"] = {k: v for k, v in asdict(self.input).items() if v is not None}
@@ -242,7 +243,11 @@ class Recipe:
 
     @classmethod
     def from_toml(cls, text: str) -> Recipe:
-        """Read a Recipe from TOML."""
+        """Read a Recipe from TOML.
+
+        Raises:
+            RecipeError: It is not TOML, or has a field that a Recipe has not, or one of another type.
+        """
         if sys.version_info >= (3, 11):  # imported here, as most processes only run Programs
             import tomllib
         else:
@@ -252,19 +257,21 @@ class Recipe:
             record = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise RecipeError(f"not TOML: {error}") from error
+        plural = "overrides" in record
+        _require(not plural, "overrides", "[[override]] above the fields of each override", record.get("overrides"))
         overrides = tuple(_build(Override, o, "[[override]]") for o in record.pop("override", []))
         picture = record.pop("input", None)
         spec = None if picture is None else _build(InputSpec, picture, "[input]")
         training = _build(Training, record.pop("training", {}), "[training]")
-        return _build(cls, {**record, "overrides": overrides, "input": spec, "training": training}, "the recipe")
+        return _build(cls, {**record, "override": overrides, "input": spec, "training": training}, "the recipe")
 
 
 def _build(kind: type[T], record: Mapping[str, Any], where: str) -> T:
-    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]  # every kind here is a dataclass
-    unknown = set(record) - known
+    known = {TOML_NAMES.get(f.name, f.name): f.name for f in fields(kind)}  # type: ignore[arg-type]  # a dataclass
+    unknown = set(record) - set(known)
     _require(not unknown, where, f"fields among {sorted(known)}", sorted(unknown))
     try:
-        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()})
+        return kind(**{known[k]: tuple(v) if isinstance(v, list) else v for k, v in record.items()})
     except TypeError as error:
         raise RecipeError(f"{where}: {error}") from error
 
