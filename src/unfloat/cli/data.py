@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -20,6 +20,7 @@ from unfloat.spec.errors import CalibrationError, MissingExtraError, RecipeError
 
 BATCH = 8
 ARRAYS = (".npz", ".npy")
+LABEL_NAMES = ("y", "label", "labels")
 NO_SPEC = "is a folder of pictures: the recipe's [input] must say size, mean and std (pass --recipe)"
 NO_PICTURES = "this Program does not say how pictures become inputs: give a .npz or .npy, or quantize with a recipe that has [input]"
 
@@ -93,22 +94,37 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+def label_name(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """Which of several arrays holds labels, None where none does."""
+    named = [name for name in arrays if name in LABEL_NAMES]
+    return named[0] if len(named) == 1 and len(arrays) > 1 else None
+
+
 def read_inputs(program: Program, paths: Sequence[Path]) -> list[np.ndarray]:
-    """Inputs for `engine(x)`: pictures through the recipe that travels with the Program, or arrays as they are."""
+    """Inputs for `engine(x)`: pictures through the recipe that travels with the Program, or arrays as they are.
+
+    Raises:
+        CalibrationError: They are not what the Program takes, or cannot be read.
+    """
     if len(paths) == 1 and paths[0].suffix in ARRAYS:
-        arrays = read_arrays(paths[0])
-        names = [port.name for port in program.inputs]
-        if len(names) == 1:
-            return list(arrays.values())[:1]
-        missing = [name for name in names if name not in arrays]
-        if missing:
-            raise CalibrationError(f"{paths[0]}: required arrays {names}, found {sorted(arrays)}")
-        return [arrays[name] for name in names]
+        return _read_named(paths[0], [port.name for port in program.inputs])
     recipe = Recipe.from_toml(program.metadata.get("recipe", ""))
     if recipe.input is None or len(program.inputs) != 1:
         raise CalibrationError(NO_PICTURES)
     image = np.stack([read_picture(path, recipe.input) for path in paths])
     return [in_model_layout(image, program.inputs[0])]
+
+
+def _read_named(path: Path, names: Sequence[str]) -> list[np.ndarray]:
+    """Arrays by the inputs' names; for one input also the only array beside labels, whatever it is called."""
+    arrays = read_arrays(path)
+    if all(name in arrays for name in names):
+        return [arrays[name] for name in names]
+    label = label_name(arrays)
+    inputs = [array for name, array in arrays.items() if name != label]
+    if len(names) != 1 or len(inputs) != 1:
+        raise CalibrationError(f"{path}: required arrays named as the inputs, {list(names)}, found {sorted(arrays)}")
+    return inputs
 
 
 def read_model(name: str) -> Any:
