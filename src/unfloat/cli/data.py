@@ -100,19 +100,40 @@ def label_name(arrays: Mapping[str, np.ndarray]) -> str | None:
     return named[0] if len(named) == 1 and len(arrays) > 1 else None
 
 
-def read_inputs(program: Program, paths: Sequence[Path]) -> list[np.ndarray]:
-    """Inputs for `engine(x)`: pictures through the recipe that travels with the Program, or arrays as they are.
+def find_inputs(paths: Sequence[Path]) -> list[Path]:
+    """The files to run on: a folder stands for the pictures below it.
+
+    Raises:
+        CalibrationError: A folder has no pictures, or arrays are not alone.
+        OSError: There is no such file, or it is a pipe or a device.
+    """
+    files = [file for path in paths for file in (find_pictures(path) if path.is_dir() else [path])]
+    for file in files:
+        require_file(file)
+        if file.suffix in ARRAYS and len(files) > 1:
+            raise CalibrationError(f"{file}: required pictures, or one .npz or .npy alone, found {len(files)} files")
+    return files
+
+
+def read_inputs(program: Program, files: Sequence[Path]) -> Iterator[list[np.ndarray]]:
+    """Inputs for `engine(*x)`: arrays as they are, or pictures through the Program's own recipe, some at a time.
+
+    Args:
+        program: What is to run.
+        files: From `find_inputs`.
 
     Raises:
         CalibrationError: They are not what the Program takes, or cannot be read.
     """
-    if len(paths) == 1 and paths[0].suffix in ARRAYS:
-        return _read_named(paths[0], [port.name for port in program.inputs])
+    if files[0].suffix in ARRAYS:
+        yield _read_named(files[0], [port.name for port in program.inputs])
+        return
     recipe = Recipe.from_toml(program.metadata.get("recipe", ""))
     if recipe.input is None or len(program.inputs) != 1:
         raise CalibrationError(NO_PICTURES)
-    image = np.stack([read_picture(path, recipe.input) for path in paths])
-    return [in_model_layout(image, program.inputs[0])]
+    for start in range(0, len(files), BATCH):
+        image = np.stack([read_picture(file, recipe.input) for file in files[start : start + BATCH]])
+        yield [in_model_layout(image, program.inputs[0])]
 
 
 def _read_named(path: Path, names: Sequence[str]) -> list[np.ndarray]:
