@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -151,7 +152,8 @@ def _read_named(path: Path, names: Sequence[str]) -> list[np.ndarray]:
 def read_model(name: str) -> Any:
     """A `.pt2` file (ExportedProgram), or `package.module:function` that returns a module; the current folder is searched.
 
-    The path of a float `.tflite` file is handed on as it is.
+    A module's class serves as a function does, and so does a module itself. The path of a float `.tflite` file is handed
+    on as it is.
 
     Raises:
         UnfloatError: It cannot be loaded.
@@ -166,8 +168,8 @@ def read_model(name: str) -> Any:
             raise
         except Exception as error:  # torch raises many kinds for a damaged archive
             raise UnfloatError(f"{name}: not a loadable .pt2 file: {error}") from error
-    module_name, colon, function = name.partition(":")
-    if not colon or not function:
+    module_name, _, function = name.partition(":")
+    if not module_name or not function:
         raise UnfloatError(f"MODEL must be a .pt2 file, a float .tflite or package.module:function, found {name!r}")
     sys.path.insert(0, str(Path.cwd()))
     try:
@@ -176,7 +178,20 @@ def read_model(name: str) -> Any:
         raise UnfloatError(f"{name}: cannot be imported: {error}") from error
     finally:
         sys.path.pop(0)
-    return make() if callable(make) and not hasattr(make, "state_dict") else make
+    is_made = hasattr(make, "state_dict") and not isinstance(make, type)  # a class has a state_dict too
+    return _call(name, make) if callable(make) and not is_made else make
+
+
+def _call(name: str, make: Callable[..., Any]) -> Any:
+    """What a user's function or class makes; what it raises itself is the user's to see whole."""
+    try:
+        inspect.signature(make).bind()
+    except ValueError:  # one written in C that says nothing of its arguments
+        pass
+    except TypeError as error:
+        advice = "name a function that needs none and returns the module"
+        raise UnfloatError(f"{name}: is called without arguments, but {error}; {advice}") from error
+    return make()
 
 
 def import_torch() -> Any:
