@@ -254,6 +254,13 @@ def test_refusals_exit_with_1_and_say_why(
     assert not list(folder.glob("n.*"))
 
 
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--version") == 0
+    version = capsys.readouterr().out.strip()
+    assert version == unfloat.__version__
+    assert f'version = "{version}"' in (Path(__file__).parents[2] / "pyproject.toml").read_text().splitlines()
+
+
 def test_a_wrong_command_line_exits_with_2() -> None:
     assert run("quantize") == 2
     assert run("fly") == 2

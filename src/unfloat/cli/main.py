@@ -44,6 +44,21 @@ Threads = Annotated[int, typer.Option(min=1, help="Threads; the result does not 
 Level = Annotated[str | None, typer.Option(help="Force an instruction-set level, for example scalar.")]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(unfloat.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """What stands before a command."""
+
+
 @app.command()
 def quantize(
     model: ModelName,
