@@ -355,4 +355,4 @@ def _naming_extra(extra: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("unfloat"):
             raise
-        raise MissingExtraError(f"this needs the package {error.name}: pip install 'unfloat[{extra}]'") from error
+        raise MissingExtraError.of(f"this needs the package {error.name}", extra) from error

@@ -199,4 +199,4 @@ def import_torch() -> Any:
     try:
         return importlib.import_module("torch")
     except ModuleNotFoundError as error:
-        raise MissingExtraError("this needs PyTorch: pip install 'unfloat[torch]'") from error
+        raise MissingExtraError.of("this needs PyTorch", "torch") from error
