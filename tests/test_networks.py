@@ -73,8 +73,12 @@ def test_a_real_network_on_real_pictures(data_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("missing", "call", "extra"),
     [
-        ("torch", "unfloat.quantize(None, [])", "unfloat[torch]"),
-        ("tflite", "unfloat.export(unfloat.load('net.unfloat'), 'net.tflite')", "unfloat[tflite]"),
+        ("torch", "unfloat.quantize(None, [])", "'torch' brings: pip install '.[torch]'"),
+        (
+            "tflite",
+            "unfloat.export(unfloat.load('net.unfloat'), 'net.tflite')",
+            "'tflite' brings: pip install '.[tflite]'",
+        ),
     ],
 )
 def test_a_missing_extra_is_named(missing: str, call: str, extra: str, tmp_path: Path) -> None:

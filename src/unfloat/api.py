@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from unfloat.program.program import Program
-from unfloat.spec.errors import ExportError, MissingExtraError, UnsupportedError
+from unfloat.spec.errors import ExportError, MissingExtraError, RecipeError, UnsupportedError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,14 +51,13 @@ def quantize(
     Raises:
         UnsupportedError: Operators Unfloat does not know, all of them listed.
         CalibrationError: The data are missing, of a wrong shape or dtype, or not finite.
+        RecipeError: The recipe is no Recipe, or names layers that the model has not.
         NumericDomainError: Weights are not finite.
     """
     post_training = _room("unfloat.quant.post_training", "torch")
     reader = _reader_of(model)
     passes = _room("unfloat.passes", "torch")
-    result: Program = post_training.quantize(
-        model, calibration, recipe or _recipe(), reader.read, passes.prepare, progress
-    )
+    result: Program = post_training.quantize(model, calibration, _recipe(recipe), reader.read, passes.prepare, progress)
     return result
 
 
@@ -86,13 +85,14 @@ def prepare(
     Raises:
         UnsupportedError: Operators Unfloat does not know, all of them listed.
         CalibrationError: The data are missing, of a wrong shape or dtype, or not finite.
+        RecipeError: The recipe is no Recipe, or names layers that the model has not.
         TrainingError: A name in the model is one that a student needs.
     """
     train = _room("unfloat.quant.train", "torch")
     reader = _room("unfloat.formats.torch.read", "torch")
     passes = _room("unfloat.passes", "torch")
     student: Student = train.prepare(
-        model, example_inputs, recipe or _recipe(), calibration, reader.read, passes.prepare, progress
+        model, example_inputs, _recipe(recipe), calibration, reader.read, passes.prepare, progress
     )
     return student
 
@@ -313,11 +313,20 @@ def _write_c(program: Program, path: str | Path, **options: Any) -> None:
     write(program, path, prepared, picture=picture, **options)
 
 
-def _recipe() -> Recipe:
-    """The wishes of those who say none."""
+def _recipe(wishes: Recipe | None) -> Recipe:
+    """The wishes, or those of who says none.
+
+    Raises:
+        RecipeError: They are no Recipe: a path, or fields alone.
+    """
     from unfloat.quant.recipe import Recipe
 
-    return Recipe()
+    if wishes is None:
+        return Recipe()
+    if not isinstance(wishes, Recipe):
+        found = f"{type(wishes).__name__} {wishes!r}"
+        raise RecipeError(f"recipe: required a Recipe, found {found}; of a file, pass Recipe.load(path)")
+    return wishes
 
 
 def _reader_of(model: Any) -> Any:
@@ -346,4 +355,4 @@ def _naming_extra(extra: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("unfloat"):
             raise
-        raise MissingExtraError(f"this needs the package {error.name}: pip install 'unfloat[{extra}]'") from error
+        raise MissingExtraError.of(f"this needs the package {error.name}", extra) from error

@@ -81,6 +81,16 @@ def test_from_pictures_to_classes(folder: Path, capsys: pytest.CaptureFixture[st
     assert spec is not None
     x = in_model_layout(read_picture("pictures/0.png", spec)[None], program.inputs[0])
     assert record[0]["top"][0]["class"] == int(program.compile()(x)[0].argmax())  # type: ignore[index]
+    assert run("run", "net.unfloat", "pictures", "--json", "--top", "2", "-o", "out.npz") == 0
+    every: Any = said(capsys)
+    assert [r["input"] for r in every] == [f"{i}.png" for i in range(9)]  # more than are run at a time
+    assert every[:2] == record
+    with np.load("out.npz") as saved:
+        np.testing.assert_array_equal(next(iter(saved.values()))[:1], program.compile()(x))
+    assert run("run", "net.unfloat", "pictures/0.png", "pictures", "--json") == 0
+    assert len(said(capsys)) == 10  # type: ignore[arg-type]
+    assert run("run", "net.unfloat", "nets.py") == 1
+    assert "nets.py: not usable as a picture" in capsys.readouterr().err
 
 
 def test_from_arrays_to_every_other_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -242,6 +252,13 @@ def test_refusals_exit_with_1_and_say_why(
     error = capsys.readouterr().err
     assert re.search(message, error), error
     assert not list(folder.glob("n.*"))
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--version") == 0
+    version = capsys.readouterr().out.strip()
+    assert version == unfloat.__version__
+    assert f'version = "{version}"' in (Path(__file__).parents[2] / "pyproject.toml").read_text().splitlines()
 
 
 def test_a_wrong_command_line_exits_with_2() -> None:

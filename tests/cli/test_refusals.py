@@ -11,8 +11,10 @@ import pytest
 
 from tests.cli.test_cli import run
 from tests.program.nets import small_net
+from unfloat.cli.data import read_inputs
 from unfloat.formats.tflite.encode import encode
 from unfloat.formats.tflite.model import Quantization, TfModel, TfOperator, TfTensor
+from unfloat.spec.errors import CalibrationError
 
 
 def one_exp(dtype: str) -> bytes:
@@ -131,6 +133,16 @@ def test_models_that_are_none(name: str, here: Path, capsys: pytest.CaptureFixtu
             "latin.txt: not TOML, which is UTF-8",
         ),
         (["run", "net.unfloat", "cut.npz"], "cut.npz: cannot be read"),
+        (["run", "net.unfloat", "none.npz"], "No such file or directory: 'none.npz'"),
+        (["run", "net.unfloat", "none.png"], "No such file or directory: 'none.png'"),
+        (["run", "net.unfloat", "none/"], "No such file or directory: 'none'"),
+        (["run", "net.unfloat", "pipe.unfloat"], "pipe.unfloat: required a file, found a pipe"),
+        (["run", "net.unfloat", "folder"], "folder: required at least one picture"),
+        (
+            ["run", "net.unfloat", "x.npy", "x.npz"],
+            "x.npy: required pictures, or one .npz or .npy alone, found 2 files",
+        ),
+        (["run", "net.unfloat", "latin.txt"], "this Program does not say how pictures become inputs"),
         (["run", "net.unfloat", "x.npy", "--labels", "latin.txt"], "latin.txt: required class names in UTF-8"),
         (["run", "net.unfloat", "x.npy", "--labels", "few.txt"], "a name for each of 5 classes, found 2"),
         (["run", "net.unfloat", "x.npy", "--level", "abacus"], "found 'abacus'"),
@@ -147,6 +159,35 @@ def test_what_else_is_refused(words: list[str], message: str, here: Path, capsys
     said = capsys.readouterr().err
     assert message in said
     assert said.count("error:") == 1
+
+
+@pytest.mark.parametrize("others", [(), ("before", "other"), ("y",), ("labels", "other")])
+def test_run_takes_the_array_of_the_inputs_name(others: tuple[str, ...], tmp_path: Path) -> None:
+    net = small_net()
+    x = np.random.default_rng(0).random((4, 3, 6, 5), np.float32)
+    np.savez(tmp_path / "x.npz", **dict.fromkeys(others, x + 1), **{net.inputs[0].name: x})
+    ((found,),) = read_inputs(net, [tmp_path / "x.npz"])
+    np.testing.assert_array_equal(found, x)
+
+
+def test_run_takes_the_only_array_beside_labels_whatever_its_name(tmp_path: Path) -> None:
+    x = np.ones((4, 3, 6, 5), np.float32)
+    for label in ("y", "label", "labels"):
+        np.savez(tmp_path / "x.npz", **{label: np.arange(4), "what": x})
+        ((found,),) = read_inputs(small_net(), [tmp_path / "x.npz"])
+        np.testing.assert_array_equal(found, x)
+    np.savez(tmp_path / "x.npz", y=x)
+    ((found,),) = read_inputs(small_net(), [tmp_path / "x.npz"])
+    np.testing.assert_array_equal(found, x)
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("a", "b", "y"), ("y", "label")])
+def test_run_does_not_guess_among_arrays(names: tuple[str, ...], tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", **{name: np.ones((4, 3, 6, 5), np.float32) for name in names})
+    with pytest.raises(CalibrationError) as refused:
+        list(read_inputs(small_net(), [tmp_path / "x.npz"]))
+    required = [port.name for port in small_net().inputs]
+    assert f"required arrays named as the inputs, {required}, found {sorted(names)}" in str(refused.value)
 
 
 def test_a_float_file_is_quantized_compared_and_written_as_c(

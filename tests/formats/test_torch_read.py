@@ -840,4 +840,4 @@ def test_networks_mean_the_same(name):
 def test_a_missing_torch_is_named():
     code = "import sys; sys.modules['torch'] = None\nimport unfloat.formats.torch.read"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "MissingExtraError: reading a PyTorch model needs PyTorch: pip install 'unfloat[torch]'" in found.stderr
+    assert "needs PyTorch, which Unfloat's extra 'torch' brings: pip install '.[torch]'" in found.stderr

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -104,3 +106,58 @@ def test_a_damaged_model_is_refused(cut: int, tmp_path: Path) -> None:
     path.write_bytes((b"PK\3\4" + bytes(range(256)) * 4)[:cut])
     with pytest.raises(UnfloatError, match=r"not a loadable \.pt2 file"):
         read_model(str(path))
+
+
+FACTORIES = """
+from torch import nn
+
+class Plain(nn.Module):
+    pass
+
+class Wide(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+
+def build(width, *, depth):
+    return Plain()
+
+def broken():
+    raise TypeError("its own")
+
+net = Plain()
+"""
+
+
+@pytest.fixture
+def factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "factories.py").write_text(FACTORIES)
+    monkeypatch.chdir(tmp_path)
+    yield
+    sys.modules.pop("factories", None)
+
+
+@pytest.mark.usefixtures("factories")
+def test_a_model_may_be_named_by_its_class_or_itself() -> None:
+    for name in ("Plain", "net"):
+        assert type(read_model(f"factories:{name}")).__name__ == "Plain"
+
+
+@pytest.mark.usefixtures("factories")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("factories:Wide", "factories:Wide: is called without arguments, but missing a required argument: 'width'"),
+        ("factories:build", "factories:build: is called without arguments, but missing a required .*'width'"),
+        (":build", "MODEL must be"),
+        ("factories:", "MODEL must be"),
+    ],
+)
+def test_a_model_that_cannot_be_called_is_refused(name: str, message: str) -> None:
+    with pytest.raises(UnfloatError, match=message):
+        read_model(name)
+
+
+@pytest.mark.usefixtures("factories")
+def test_what_goes_wrong_inside_the_users_function_stays_the_users() -> None:
+    with pytest.raises(TypeError, match="its own"):
+        read_model("factories:broken")

@@ -241,6 +241,13 @@ def test_a_path_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     assert list(target.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["net.tflite", "net.TFLITE", "net.c", "net.h"])
+def test_another_formats_ending_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=rf"{name}: save writes \.unfloat files.*program\.export\(path\)"):
+        small_net().save(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_missing_file_and_a_folder_are_said_to_be_that(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "none.unfloat")

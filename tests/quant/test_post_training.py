@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -214,6 +215,13 @@ def test_sites_show_the_labels_they_share() -> None:
 def test_an_override_that_matches_nothing_is_refused() -> None:
     with pytest.raises(unfloat.RecipeError, match="'haed' matches no layer; the layers are"):
         unfloat.quantize(small(), batches(), unfloat.Recipe(overrides=(unfloat.Override("haed", weight_bits=4),)))
+
+
+@pytest.mark.parametrize("recipe", ["recipe.toml", "", Path("recipe.toml"), {"scheme": "uint8"}])
+@pytest.mark.parametrize("call", [unfloat.quantize, unfloat.prepare])
+def test_what_is_no_recipe_is_refused(call: Callable[..., object], recipe: object) -> None:
+    with pytest.raises(unfloat.RecipeError, match=r"recipe: required a Recipe, found .* pass Recipe.load\(path\)"):
+        call(small(), batches(), recipe)
 
 
 def test_unsupported_operators_are_listed_all_at_once() -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from copy import deepcopy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from unfloat.ir.graph import BATCH, Port
 from unfloat.ir.instruction import Instruction, Tensor
 from unfloat.program.interpret import interpret
 from unfloat.program.program import Program
-from unfloat.runtime.engine import Engine, InputError, levels
+from unfloat.runtime.engine import Engine, InputError, levels, peak
 from unfloat.spec.errors import NumericDomainError
 from unfloat.spec.qparams import QParams, dequantize, quantize
 
@@ -429,3 +430,31 @@ def test_a_read_only_output_is_an_error() -> None:
     out.flags.writeable = False
     with pytest.raises(ValueError, match="output 0"):
         _native.Engine(**CONV).run(1, [np.zeros((1, 4, 4, 3), np.int8)], [out])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        ({"threads": "2"}, TypeError, "threads: required an integer, at least 1, found '2'"),
+        ({"threads": 2.5}, TypeError, "threads: required an integer, at least 1, found 2.5"),
+        ({"threads": True}, TypeError, "threads: required an integer, at least 1, found True"),
+        ({"threads": None}, TypeError, "threads: required an integer, at least 1, found None"),
+        ({"threads": 0}, ValueError, "threads: required an integer, at least 1, found 0"),
+        ({"threads": -1}, ValueError, "threads: required an integer, at least 1, found -1"),
+        ({"threads": 2**40}, ValueError, "threads: required an integer, at least 1, found 1099511627776"),
+        ({"level": 3}, TypeError, r"level: required one of \[.*'scalar'\] or None, found 3"),
+        ({"level": ["scalar"]}, TypeError, "level: required one of"),
+        ({"level": "abacus"}, ValueError, "found 'abacus'"),
+    ],
+)
+def test_arguments_that_cannot_be_meant_are_named(
+    arguments: dict[str, Any], kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        two_in_two_out().compile(**arguments)
+    with pytest.raises(kind, match=message):
+        peak(**arguments)
+
+
+def test_threads_may_be_numpys() -> None:
+    assert two_in_two_out().compile(threads=np.int64(2)).threads == 2  # type: ignore[arg-type]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -20,6 +21,7 @@ from unfloat.spec.errors import CalibrationError, MissingExtraError, RecipeError
 
 BATCH = 8
 ARRAYS = (".npz", ".npy")
+LABEL_NAMES = ("y", "label", "labels")
 NO_SPEC = "is a folder of pictures: the recipe's [input] must say size, mean and std (pass --recipe)"
 NO_PICTURES = "this Program does not say how pictures become inputs: give a .npz or .npy, or quantize with a recipe that has [input]"
 
@@ -93,28 +95,65 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def read_inputs(program: Program, paths: Sequence[Path]) -> list[np.ndarray]:
-    """Inputs for `engine(x)`: pictures through the recipe that travels with the Program, or arrays as they are."""
-    if len(paths) == 1 and paths[0].suffix in ARRAYS:
-        arrays = read_arrays(paths[0])
-        names = [port.name for port in program.inputs]
-        if len(names) == 1:
-            return list(arrays.values())[:1]
-        missing = [name for name in names if name not in arrays]
-        if missing:
-            raise CalibrationError(f"{paths[0]}: required arrays {names}, found {sorted(arrays)}")
-        return [arrays[name] for name in names]
+def label_name(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """Which of several arrays holds labels, None where none does."""
+    named = [name for name in arrays if name in LABEL_NAMES]
+    return named[0] if len(named) == 1 and len(arrays) > 1 else None
+
+
+def find_inputs(paths: Sequence[Path]) -> list[Path]:
+    """The files to run on: a folder stands for the pictures below it.
+
+    Raises:
+        CalibrationError: A folder has no pictures, or arrays are not alone.
+        OSError: There is no such file, or it is a pipe or a device.
+    """
+    files = [file for path in paths for file in (find_pictures(path) if path.is_dir() else [path])]
+    for file in files:
+        require_file(file)
+        if file.suffix in ARRAYS and len(files) > 1:
+            raise CalibrationError(f"{file}: required pictures, or one .npz or .npy alone, found {len(files)} files")
+    return files
+
+
+def read_inputs(program: Program, files: Sequence[Path]) -> Iterator[list[np.ndarray]]:
+    """Inputs for `engine(*x)`: arrays as they are, or pictures through the Program's own recipe, some at a time.
+
+    Args:
+        program: What is to run.
+        files: From `find_inputs`.
+
+    Raises:
+        CalibrationError: They are not what the Program takes, or cannot be read.
+    """
+    if files[0].suffix in ARRAYS:
+        yield _read_named(files[0], [port.name for port in program.inputs])
+        return
     recipe = Recipe.from_toml(program.metadata.get("recipe", ""))
     if recipe.input is None or len(program.inputs) != 1:
         raise CalibrationError(NO_PICTURES)
-    image = np.stack([read_picture(path, recipe.input) for path in paths])
-    return [in_model_layout(image, program.inputs[0])]
+    for start in range(0, len(files), BATCH):
+        image = np.stack([read_picture(file, recipe.input) for file in files[start : start + BATCH]])
+        yield [in_model_layout(image, program.inputs[0])]
+
+
+def _read_named(path: Path, names: Sequence[str]) -> list[np.ndarray]:
+    """Arrays by the inputs' names; for one input also the only array beside labels, whatever it is called."""
+    arrays = read_arrays(path)
+    if all(name in arrays for name in names):
+        return [arrays[name] for name in names]
+    label = label_name(arrays)
+    inputs = [array for name, array in arrays.items() if name != label]
+    if len(names) != 1 or len(inputs) != 1:
+        raise CalibrationError(f"{path}: required arrays named as the inputs, {list(names)}, found {sorted(arrays)}")
+    return inputs
 
 
 def read_model(name: str) -> Any:
     """A `.pt2` file (ExportedProgram), or `package.module:function` that returns a module; the current folder is searched.
 
-    The path of a float `.tflite` file is handed on as it is.
+    A module's class serves as a function does, and so does a module itself. The path of a float `.tflite` file is handed
+    on as it is.
 
     Raises:
         UnfloatError: It cannot be loaded.
@@ -129,8 +168,8 @@ def read_model(name: str) -> Any:
             raise
         except Exception as error:  # torch raises many kinds for a damaged archive
             raise UnfloatError(f"{name}: not a loadable .pt2 file: {error}") from error
-    module_name, colon, function = name.partition(":")
-    if not colon or not function:
+    module_name, _, function = name.partition(":")
+    if not module_name or not function:
         raise UnfloatError(f"MODEL must be a .pt2 file, a float .tflite or package.module:function, found {name!r}")
     sys.path.insert(0, str(Path.cwd()))
     try:
@@ -139,7 +178,20 @@ def read_model(name: str) -> Any:
         raise UnfloatError(f"{name}: cannot be imported: {error}") from error
     finally:
         sys.path.pop(0)
-    return make() if callable(make) and not hasattr(make, "state_dict") else make
+    is_made = hasattr(make, "state_dict") and not isinstance(make, type)  # a class has a state_dict too
+    return _call(name, make) if callable(make) and not is_made else make
+
+
+def _call(name: str, make: Callable[..., Any]) -> Any:
+    """What a user's function or class makes; what it raises itself is the user's to see whole."""
+    try:
+        inspect.signature(make).bind()
+    except ValueError:  # one written in C that says nothing of its arguments
+        pass
+    except TypeError as error:
+        advice = "name a function that needs none and returns the module"
+        raise UnfloatError(f"{name}: is called without arguments, but {error}; {advice}") from error
+    return make()
 
 
 def import_torch() -> Any:
@@ -147,4 +199,4 @@ def import_torch() -> Any:
     try:
         return importlib.import_module("torch")
     except ModuleNotFoundError as error:
-        raise MissingExtraError("this needs PyTorch: pip install 'unfloat[torch]'") from error
+        raise MissingExtraError.of("this needs PyTorch", "torch") from error

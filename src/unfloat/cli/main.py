@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +20,7 @@ import unfloat
 from unfloat.api import writer_for
 from unfloat.cli import bench as bench_plan
 from unfloat.cli import show
-from unfloat.cli.data import Batches, comparison_batches, read_inputs, read_model
+from unfloat.cli.data import Batches, comparison_batches, find_inputs, read_inputs, read_model
 from unfloat.cli.train import Training, Wishes
 from unfloat.program.file import write_atomically
 from unfloat.program.program import Program
@@ -41,6 +42,21 @@ Output = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads; the result does not depend on them.")]
 Level = Annotated[str | None, typer.Option(help="Force an instruction-set level, for example scalar.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(unfloat.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """What stands before a command."""
 
 
 @app.command()
@@ -119,7 +135,7 @@ def train(
 @app.command()
 def run(
     program: ProgramPath,
-    inputs: Annotated[list[Path], typer.Argument(help="Pictures, or one .npz or .npy.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Pictures, folders of pictures, or one .npz or .npy.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the outputs as .npz.")] = None,
     top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 5,
     labels: Annotated[Path | None, typer.Option(help="Class names, one a line.")] = None,
@@ -129,13 +145,13 @@ def run(
 ) -> None:
     """Run a program on pictures or arrays."""
     loaded = unfloat.load(program)
-    values = read_inputs(loaded, inputs)
+    files = find_inputs(inputs)
     names = None if labels is None else _read_names(labels)
-    results = _as_list(_compiled(loaded, threads, level)(*values))
+    results = _results(_compiled(loaded, threads, level), read_inputs(loaded, files))
     _require_names(labels, names, results)
     if output is not None:
         _save_arrays(output, {port.name: result for port, result in zip(loaded.outputs, results, strict=True)})
-    _show_results(results, inputs, names, top, as_json)
+    _show_results(results, files, names, top, as_json)
 
 
 @app.command()
@@ -343,6 +359,15 @@ def _require_names(path: Path | None, names: list[str] | None, results: list[np.
 
 def _classifies(results: list[np.ndarray]) -> bool:
     return len(results) == 1 and results[0].ndim == 2
+
+
+def _results(engine: Engine, batches: Iterable[list[np.ndarray]]) -> list[np.ndarray]:
+    """Each output for all samples, none of which knows of another batch's."""
+    parts = []
+    for batch in batches:
+        engine.reset()
+        parts.append(_as_list(engine(*batch)))
+    return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
 
 def _as_list(result: Any) -> list[np.ndarray]:

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from unfloat.cli.data import BATCH, NO_SPEC, read_arrays
+from unfloat.cli.data import BATCH, LABEL_NAMES, NO_SPEC, label_name, read_arrays
 from unfloat.formats.pictures.read import find_pictures, picture_batches
 from unfloat.quant.recipe import InputSpec, Recipe
 from unfloat.spec.errors import CalibrationError, RecipeError
 
-LABEL_NAMES = ("y", "label", "labels")
 LABEL_FILE = "labels.csv"
 CALIBRATION = 128  # samples
 
@@ -57,11 +56,11 @@ class Samples:
         lengths = {len(a) for a in arrays.values()}
         if len(lengths) != 1:
             raise CalibrationError(f"{source}: every array must have as many samples, found {sorted(lengths)}")
-        named = [name for name in arrays if name in LABEL_NAMES]
-        if len(named) == 1 and len(arrays) > 1:
-            self.labels = arrays.pop(named[0])
+        label = label_name(arrays)
+        if label is not None:
+            self.labels = arrays.pop(label)
             if self.labels.dtype.kind not in "iu":
-                raise CalibrationError(f"{source}: labels must be integers, found {named[0]!r} of {self.labels.dtype}")
+                raise CalibrationError(f"{source}: labels must be integers, found {label!r} of {self.labels.dtype}")
             self.labels = self.labels.astype(np.int64)
         self._arrays = arrays
 

@@ -266,7 +266,7 @@ def plot_layers(record: Mapping[str, Any], path: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingExtraError("drawing needs matplotlib: pip install 'unfloat[plot]'") from error
+        raise MissingExtraError.of("drawing needs matplotlib", "plot") from error
     layers, peak = record["layers"], record["peak_macs_per_second"]
     figure = Figure(figsize=(8, 1 + 0.2 * len(layers)), layout="constrained")
     axes = figure.add_subplot()

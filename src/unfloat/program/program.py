@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from unfloat.ir.graph import EMPTY, Port, Shape
 from unfloat.ir.instruction import Instruction, Tensor
+from unfloat.spec.errors import ExportError
 from unfloat.spec.record import Content
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from unfloat.runtime.engine import Engine
 
 VERSION = 1
+FOREIGN = (".tflite", ".c", ".h")  # endings that promise another content than `save` writes
 
 
 class Program(Content):
@@ -56,7 +58,14 @@ class Program(Content):
         return verify(self)
 
     def save(self, path: str | Path) -> None:
-        """Write a `.unfloat` file: all or nothing, the same bytes for the same Program."""
+        """Write a `.unfloat` file: all or nothing, the same bytes for the same Program.
+
+        Raises:
+            ExportError: The path cannot be written, or has the ending of a format that `export` writes.
+        """
+        if str(path).lower().endswith(FOREIGN):
+            advice = "program.export(path) writes .tflite, and C into a folder, whose path ends in /"
+            raise ExportError(f"cannot save {path}: save writes .unfloat files; {advice}")
         from unfloat.program.file import save
 
         save(self, path)

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from unfloat.ir.graph import OPERAND
 from unfloat.ops._operator import WeightRule
@@ -20,6 +21,8 @@ RANGES = ("norm", "mse", "minmax", "moving_average", "percentile")
 CHANNEL_ORDERS = ("RGB", "BGR")
 NORM_MODES = ("batch", "average", "correct")
 TRAINED_RANGES = ("moving_average", "learned")
+TOML_NAMES = {"overrides": "override"}  # [[override]] stands once above each table, so TOML says it in the singular
+TYPE_NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "a string", NoneType: "nothing"}
 T = TypeVar("T")
 
 
@@ -42,19 +45,14 @@ class InputSpec:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
+        _check_types(self, "input.")
         _require(
-            len(self.size) == 2 and min(self.size) > 0,
+            min(self.size) > 0,
             "input.size",
             "two positive integers, height and width",
             self.size,
         )
-        _require(len(self.mean) == 3, "input.mean", "three numbers, for pixels 0 to 255", self.mean)
-        _require(
-            len(self.std) == 3 and min(self.std) > 0,
-            "input.std",
-            "three positive numbers, for pixels 0 to 255",
-            self.std,
-        )
+        _require(min(self.std) > 0, "input.std", "three positive numbers, for pixels 0 to 255", self.std)
         _require(self.order in CHANNEL_ORDERS, "input.order", f"one of {CHANNEL_ORDERS}", self.order)
         _require(
             self.resize is None or self.resize >= 0,
@@ -86,6 +84,7 @@ class Override:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
+        _check_types(self, f"override {self.pattern!r}: ")
         narrow = None if self.activation_bits == WIDE_BITS else self.activation_bits
         _check_layer(f"override {self.pattern!r}: ", self.weight_bits, narrow, self.ranges)
 
@@ -117,13 +116,13 @@ class Training:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
+        _check_types(self, "training.")
         _require(self.ranges in TRAINED_RANGES, "training.ranges", f"one of {TRAINED_RANGES}", self.ranges)
         _require(self.norm in NORM_MODES, "training.norm", f"one of {NORM_MODES}", self.norm)
         _require(0 <= self.momentum < 1, "training.momentum", "a number in [0, 1)", self.momentum)
         for name in ("start_after", "freeze_ranges_after", "freeze_norm_after"):
             steps = getattr(self, name)
-            fine = steps is None or (isinstance(steps, int) and steps >= 0)
-            _require(fine, f"training.{name}", "a number of steps, at least 0", steps)
+            _require(steps is None or steps >= 0, f"training.{name}", "a number of steps, at least 0", steps)
 
 
 @dataclass(frozen=True)
@@ -166,6 +165,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
+        _check_types(self, "")
         _require(self.scheme in SCHEMES, "scheme", f"one of {SCHEMES}", self.scheme)
         _check_layer("", self.weight_bits, self.activation_bits, self.ranges)
         _require(1 <= self.norm <= 4, "norm", "a number in [1, 4]", self.norm)
@@ -210,7 +210,7 @@ class Recipe:
 
     def to_toml(self) -> str:
         """The Recipe as TOML."""
-        record = {k: v for k, v in asdict(self).items() if v is not None and k != "overrides"}
+        record = {k: v for k, v in asdict(self).items() if v is not None and k not in TOML_NAMES}
         record["training"] = {k: v for k, v in asdict(self.training).items() if v is not None}
         if self.input is not None:
             record["input"] = {k: v for k, v in asdict(self.input).items() if v is not None}
@@ -242,7 +242,11 @@ class Recipe:
 
     @classmethod
     def from_toml(cls, text: str) -> Recipe:
-        """Read a Recipe from TOML."""
+        """Read a Recipe from TOML.
+
+        Raises:
+            RecipeError: It is not TOML, or has a field that a Recipe has not, or one of another type.
+        """
         if sys.version_info >= (3, 11):  # imported here, as most processes only run Programs
             import tomllib
         else:
@@ -252,26 +256,61 @@ class Recipe:
             record = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise RecipeError(f"not TOML: {error}") from error
-        overrides = tuple(_build(Override, o, "[[override]]") for o in record.pop("override", []))
+        plural = "overrides" in record
+        _require(not plural, "overrides", "[[override]] above the fields of each override", record.get("overrides"))
+        tables = record.pop("override", [])
+        _require(isinstance(tables, list), "override", "tables, each under a [[override]] of its own", tables)
+        overrides = tuple(_build(Override, table, "[[override]]") for table in tables)
         picture = record.pop("input", None)
         spec = None if picture is None else _build(InputSpec, picture, "[input]")
         training = _build(Training, record.pop("training", {}), "[training]")
-        return _build(cls, {**record, "overrides": overrides, "input": spec, "training": training}, "the recipe")
+        return _build(cls, {**record, "override": overrides, "input": spec, "training": training}, "the recipe")
 
 
-def _build(kind: type[T], record: Mapping[str, Any], where: str) -> T:
-    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]  # every kind here is a dataclass
-    unknown = set(record) - known
+def _build(kind: type[T], record: object, where: str) -> T:
+    if not isinstance(record, Mapping):
+        raise RecipeError(f"{where}: required a table of fields, found {record!r}")
+    known = {TOML_NAMES.get(f.name, f.name): f.name for f in fields(kind)}  # type: ignore[arg-type]  # a dataclass
+    unknown = set(record) - set(known)
     _require(not unknown, where, f"fields among {sorted(known)}", sorted(unknown))
     try:
-        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()})
+        return kind(**{known[k]: tuple(v) if isinstance(v, list) else v for k, v in record.items()})
     except TypeError as error:
         raise RecipeError(f"{where}: {error}") from error
 
 
-def _check_layer(prefix: str, weight_bits: object, activation_bits: object, ranges: object) -> None:
+def _check_types(record: object, prefix: str) -> None:
+    """Raise RecipeError unless each field is what its annotation says: `"false"` would else be true, 16.5 a size."""
+    for name, hint in get_type_hints(type(record)).items():
+        value = getattr(record, name)
+        _require(_is_a(hint, value), prefix + name, _in_words(hint), value)
+
+
+def _is_a(hint: Any, value: object) -> bool:
+    """Whether a value is of an annotation's type; an integer is a number too, but neither true nor false is one."""
+    kinds = get_args(hint)
+    if get_origin(hint) is tuple:
+        as_many = isinstance(value, tuple) and (... in kinds or len(value) == len(kinds))
+        return as_many and all(_is_a(kinds[0], part) for part in value)  # type: ignore[attr-defined]  # it is a tuple
+    if kinds:
+        return any(_is_a(kind, value) for kind in kinds)
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, (int, float) if hint is float else hint)
+
+
+def _in_words(hint: Any) -> str:
+    """An annotation for people."""
+    kinds = get_args(hint)
+    if get_origin(hint) is tuple:
+        number = "" if ... in kinds else f" of {len(kinds)}"
+        return f"a tuple{number} (a list in TOML), each {_in_words(kinds[0])}"
+    return " or ".join(map(_in_words, kinds)) or TYPE_NAMES.get(hint, hint.__name__)
+
+
+def _check_layer(prefix: str, weight_bits: int | None, activation_bits: int | None, ranges: str | None) -> None:
     for name, bits in (("weight_bits", weight_bits), ("activation_bits", activation_bits)):
-        fine = bits is None or (isinstance(bits, int) and BITS_MIN <= bits <= BITS_MAX)
+        fine = bits is None or BITS_MIN <= bits <= BITS_MAX
         _require(fine, prefix + name, f"an integer, {BITS_MIN} to {BITS_MAX}", bits)
     _require(ranges is None or ranges in RANGES, prefix + "ranges", f"one of {RANGES}", ranges)
 

@@ -85,8 +85,11 @@ class Engine:
                 else the fastest this CPU has.
 
         Raises:
-            ValueError: This CPU has no such level, or the Program is not one the engine can run.
+            TypeError: `threads` is no integer, or `level` no string.
+            ValueError: There are too few or too many threads, this CPU has no such level, or the Program is not one the
+                engine can run.
         """
+        threads = _checked_threads(threads)
         self._native = _native.Engine(*native_program(program), threads, level_in_use(level))
         self._inputs, self._outputs, self._structure = program.inputs, program.outputs, program.structure
         self._labels = {port.value: program.tensors[port.value].qparams for port in (*self._inputs, *self._outputs)}
@@ -260,7 +263,13 @@ def levels() -> list[str]:
 
 
 def level_in_use(level: str | None = None) -> str:
-    """The level that an Engine made with `level` runs at: that one, or UNFLOAT_ISA's, or the fastest."""
+    """The level that an Engine made with `level` runs at: that one, or UNFLOAT_ISA's, or the fastest.
+
+    Raises:
+        TypeError: It is no string.
+    """
+    if not isinstance(level, str | None):
+        raise TypeError(f"level: required one of {levels()} or None, found {level!r}")
     return level or os.environ.get(LEVEL_VARIABLE) or levels()[0]
 
 
@@ -276,9 +285,19 @@ def peak(threads: int = 1, level: str | None = None, seconds: float = 0.05) -> f
         The sum over the threads; 0.0 for the level "scalar", which has no instruction of its own.
 
     Raises:
-        ValueError: This CPU has no such level.
+        TypeError: `threads` is no integer, or `level` no string.
+        ValueError: There is no thread, or this CPU has no such level.
     """
-    return _native.peak(level_in_use(level), threads, seconds)
+    return _native.peak(level_in_use(level), _checked_threads(threads), seconds)
+
+
+def _checked_threads(threads: Any) -> int:
+    """A number of threads as the native side takes it: one of 32 bits, of which it says itself how many are too many."""
+    is_integer = isinstance(threads, int | np.integer) and not isinstance(threads, bool)
+    if not is_integer or not 0 < threads < 2**31:
+        error = ValueError if is_integer else TypeError
+        raise error(f"threads: required an integer, at least 1, found {threads!r}")
+    return int(threads)
 
 
 def _require(port: Port, x: np.ndarray, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:

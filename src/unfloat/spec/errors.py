@@ -52,6 +52,11 @@ class PeerError(UnfloatError):
 class MissingExtraError(UnfloatError, ImportError):
     """An optional dependency is not installed; the message names the extra."""
 
+    @classmethod
+    def of(cls, need: str, extra: str) -> MissingExtraError:
+        """The error of one extra: what needs which package, and how README.md installs it."""
+        return cls(f"{need}, which Unfloat's extra {extra!r} brings: pip install '.[{extra}]' in a clone of Unfloat")
+
 
 class UnsupportedError(UnfloatError):
     """Operators that Unfloat does not know, all of them at once.

@@ -69,8 +69,7 @@ class _Decoder:
         try:
             self.schema: Any = importlib.import_module("tflite")
         except ModuleNotFoundError as error:
-            message = f"reading .tflite files needs the package {error.name}: pip install 'unfloat[tflite]'"
-            raise MissingExtraError(message) from error
+            raise MissingExtraError.of(f"reading .tflite files needs the package {error.name}", "tflite") from error
         if content[4:8] != IDENTIFIER:
             found = content[4:8].decode("ascii", "replace")
             raise InvalidProgramError(f'identifier: required "{IDENTIFIER.decode()}" at byte 4, found "{found}"')

@@ -35,8 +35,7 @@ def _require(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        message = f"writing .tflite files needs the package {error.name}: pip install 'unfloat[tflite]'"
-        raise MissingExtraError(message) from error
+        raise MissingExtraError.of(f"writing .tflite files needs the package {error.name}", "tflite") from error
 
 
 class _Encoder:

@@ -7,4 +7,4 @@ try:
 except ImportError as error:
     from unfloat.spec.errors import MissingExtraError
 
-    raise MissingExtraError("reading a PyTorch model needs PyTorch: pip install 'unfloat[torch]'") from error
+    raise MissingExtraError.of("reading a PyTorch model needs PyTorch", "torch") from error
