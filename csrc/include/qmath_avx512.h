@@ -45,7 +45,7 @@ typedef struct {
 
 typedef struct {
   uint64_t factor[2][8];
-  uint32_t right[16];  // shifts of the products' high halves
+  int64_t right[2][8];
   int32_t addend[16];
   qmath_bend16 bend;
 } qmath_shifted16;
@@ -73,10 +73,10 @@ static inline void qmath_absorbed16_set(qmath_absorbed16 *lanes, int lane, const
   qmath_bend16_set(&lanes->bend, lane, absorbed);
 }
 
-// `bits` is the shift that the channel was absorbed at, at least 32.
+// `bits` is the shift that the channel was absorbed at.
 static inline void qmath_shifted16_set(qmath_shifted16 *lanes, int lane, const qmath_absorbed *absorbed, int bits) {
   lanes->factor[lane & 1][lane >> 1] = absorbed->factor;
-  lanes->right[lane] = (uint32_t)(bits - 32);
+  lanes->right[lane & 1][lane >> 1] = bits;
   lanes->addend[lane] = (int32_t)absorbed->addend;
   qmath_bend16_set(&lanes->bend, lane, absorbed);
 }
@@ -157,11 +157,9 @@ QMATH_INLINE __m512i qmath_rescale_shifted16(__m512i accumulator, const qmath_sh
   const __m512i moved = qmath_add_where16(accumulator, negative, lanes->bend.offset);
   const __m512i even = _mm512_mul_epu32(moved, _mm512_load_si512(lanes->factor[0]));
   const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(moved, 32), _mm512_load_si512(lanes->factor[1]));
-  __m512i high =
-      _mm512_castps_si512(_mm512_mask_movehdup_ps(_mm512_castsi512_ps(odd), 0x5555, _mm512_castsi512_ps(even)));
-  QMATH_OPAQUE(high);  // as in qmath_merge_even_odd
-  const __m512i shifted = _mm512_srlv_epi32(high, _mm512_load_si512(lanes->right));
-  const __m512i result = _mm512_add_epi32(shifted, _mm512_load_si512(lanes->addend));
+  const __m512i merged = qmath_merge_even_odd(_mm512_srlv_epi64(even, _mm512_load_si512(lanes->right[0])),
+                                              _mm512_srlv_epi64(odd, _mm512_load_si512(lanes->right[1])));
+  const __m512i result = _mm512_add_epi32(merged, _mm512_load_si512(lanes->addend));
   return qmath_add_where16(result, negative, lanes->bend.addend);
 }
 

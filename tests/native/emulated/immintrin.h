@@ -133,7 +133,6 @@ EMULATED_BINARY(emulated_sub32, emulated_u32, 16, a.lane[i] - b.lane[i])
 EMULATED_BINARY(emulated_mul32, emulated_i64, 8, (int64_t)(int32_t)a.lane[i] * (int32_t)b.lane[i])
 EMULATED_BINARY(emulated_mulu32, emulated_u64, 8, (uint64_t)(uint32_t)a.lane[i] * (uint32_t)b.lane[i])
 EMULATED_BINARY(emulated_sllv32, emulated_u32, 16, b.lane[i] > 31 ? 0 : a.lane[i] << b.lane[i])
-EMULATED_BINARY(emulated_srlv32, emulated_u32, 16, b.lane[i] > 31 ? 0 : a.lane[i] >> b.lane[i])
 EMULATED_BINARY(emulated_srlv64, emulated_u64, 8, b.lane[i] > 63 ? 0 : a.lane[i] >> b.lane[i])
 EMULATED_BINARY(emulated_srav64, emulated_i64, 8, a.lane[i] >> ((uint64_t)b.lane[i] > 63 ? 63 : b.lane[i]))
 
@@ -228,18 +227,11 @@ EMULATE __m512i emulated_vpermt2b(__m512i va, __m512i index, __m512i vb) {
   return EMULATED_VECTOR(r);
 }
 
-// Even lanes twice, where the mask has a bit, and odd lanes twice; real numbers in name only.
+// Even lanes twice, where the mask has a bit; real numbers in name only.
 EMULATE __m512i emulated_mask_moveldup(__m512i from, __mmask16 mask, __m512i v) {
   const emulated_i32 a = EMULATED_AS(emulated_i32, v);
   emulated_i32 r;
   for (int i = 0; i < 16; ++i) r.lane[i] = a.lane[i & ~1];
-  return emulated_blend32(mask, from, EMULATED_VECTOR(r));
-}
-
-EMULATE __m512i emulated_mask_movehdup(__m512i from, __mmask16 mask, __m512i v) {
-  const emulated_i32 a = EMULATED_AS(emulated_i32, v);
-  emulated_i32 r;
-  for (int i = 0; i < 16; ++i) r.lane[i] = a.lane[i | 1];
   return emulated_blend32(mask, from, EMULATED_VECTOR(r));
 }
 
@@ -379,7 +371,6 @@ EMULATE void emulated_multiply_tiles(int sums, int rows, int weights) {
 #undef _mm512_loadu_si512
 #undef _mm512_mask_add_epi32
 #undef _mm512_mask_blend_epi32
-#undef _mm512_mask_movehdup_ps
 #undef _mm512_mask_moveldup_ps
 #undef _mm512_mask_storeu_epi8
 #undef _mm512_mask_sub_epi64
@@ -413,7 +404,6 @@ EMULATE void emulated_multiply_tiles(int sums, int rows, int weights) {
 #undef _mm512_srai_epi32
 #undef _mm512_srav_epi64
 #undef _mm512_srli_epi64
-#undef _mm512_srlv_epi32
 #undef _mm512_srlv_epi64
 #undef _mm512_store_si512
 #undef _mm512_storeu_si512
@@ -452,7 +442,6 @@ EMULATE void emulated_multiply_tiles(int sums, int rows, int weights) {
 #define _mm512_loadu_si512 emulated_loadu
 #define _mm512_mask_add_epi32 emulated_mask_add32
 #define _mm512_mask_blend_epi32 emulated_blend32
-#define _mm512_mask_movehdup_ps emulated_mask_movehdup
 #define _mm512_mask_moveldup_ps emulated_mask_moveldup
 #define _mm512_mask_storeu_epi8 emulated_mask_storeu8
 #define _mm512_mask_sub_epi64 emulated_mask_sub64
@@ -486,7 +475,6 @@ EMULATE void emulated_multiply_tiles(int sums, int rows, int weights) {
 #define _mm512_srai_epi32 emulated_srai32
 #define _mm512_srav_epi64 emulated_srav64
 #define _mm512_srli_epi64 emulated_srli64
-#define _mm512_srlv_epi32 emulated_srlv32
 #define _mm512_srlv_epi64 emulated_srlv64
 #define _mm512_store_si512 emulated_store
 #define _mm512_storeu_si512 emulated_storeu
