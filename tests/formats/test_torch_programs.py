@@ -89,3 +89,95 @@ def test_a_sum_far_finer_than_an_operand_is_refused_with_what_is_measured() -> N
         unfloat.quantize(model, [tokens() * 0.4], WIDE)
     overrides = (unfloat.Override("add", activation_bits=8),)
     near(model, tokens() * 0.4, unfloat.Recipe(scheme="int16x8", overrides=overrides))
+
+
+class Heads(nn.Module):
+    """Self-attention whose queries, keys and values come from one linear layer, as vision transformers write it."""
+
+    def __init__(self, parts: str) -> None:
+        super().__init__()
+        self.qkv, self.proj, self.parts = nn.Linear(24, 72), nn.Linear(24, 24), parts
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, length, width = x.shape
+        qkv = self.qkv(x).reshape(batch, length, 3, 4, width // 4).permute(2, 0, 3, 1, 4)
+        if self.parts == "unbind":
+            q, k, v = qkv.unbind(0)
+        elif self.parts == "unpacking":
+            q, k, v = qkv
+        elif self.parts == "chunk":
+            q, k, v = (part.squeeze(0) for part in qkv.chunk(3))
+        elif self.parts == "split":
+            q, k, v = (part[0] for part in qkv.split([1, 1, 1]))
+        else:
+            q, k, v = qkv[0], qkv[1], qkv[2]
+        weights = (q @ k.transpose(-2, -1) * (width // 4) ** -0.5).softmax(-1)
+        return self.proj((weights @ v).transpose(1, 2).reshape(batch, length, width))
+
+
+def test_queries_keys_and_values_come_apart_along_an_axis_before_the_batch() -> None:
+    torch.manual_seed(5)
+    wanted = sorted(operators(near(Heads("select"), tokens())))
+    for parts in ("unbind", "unpacking", "chunk", "split"):
+        assert sorted(operators(near(Heads(parts), tokens()))) == wanted, parts
+
+
+def test_the_batch_does_not_come_apart() -> None:
+    with pytest.raises(unfloat.UnsupportedError, match=r"aten\.unbind: the batch may not be taken apart"):
+        unfloat.quantize(Calls(lambda m, x: torch.stack(x.transpose(0, 1).unbind(1), 1)), [tokens()])
+
+
+ATTENTIONS = {
+    "default": (lambda m, x: m.a(x, x, x)[0], {}),
+    "without weights": (lambda m, x: m.a(x, x, x, need_weights=False)[0], {}),
+    "with weights": (lambda m, x: m.a(x, x, x), {}),
+    "weights of each head": (lambda m, x: m.a(x, x, x, average_attn_weights=False), {"bias": False}),
+    "two values": (lambda m, x: m.a(x, x[..., :12], x[..., :8].flip(1))[0], {"kdim": 12, "vdim": 8, "bias": False}),
+    "time first": (lambda m, x: (lambda y: m.a(y, y, y)[0].transpose(0, 1))(x.transpose(0, 1)), {"batch_first": False}),
+    "time first, a place each": (
+        lambda m, x: (lambda y: m.a(y, y, y)[0].transpose(0, 1))(x.transpose(0, 1) + m.places),
+        {"batch_first": False},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_multihead_attention(name: str) -> None:
+    torch.manual_seed(6)
+    function, options = ATTENTIONS[name]
+    attention = nn.MultiheadAttention(24, 4, **{"batch_first": True, **options})  # type: ignore[arg-type]
+    program = near(Calls(function, a=attention, places=torch.randn(5, 1, 24)), tokens())
+    assert operators(program).count("batch_matmul") == 2
+
+
+def test_multihead_attention_of_different_values_takes_its_parameters_apart() -> None:
+    model = Calls(lambda m, x: m.a(x, x * 0.5, x)[0], a=nn.MultiheadAttention(24, 4, batch_first=True))
+    message = r"a \(.*\): aten\.chunk: a parameter may not be taken apart, found a\.in_proj_weight; try: .*nn\.Linear"
+    with pytest.raises(unfloat.UnsupportedError, match=message):
+        unfloat.quantize(model, [tokens()])
+
+
+class Block(nn.Module):
+    """A layer of a transformer with batch norms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.norm = nn.MultiheadAttention(24, 4, batch_first=True), nn.BatchNorm1d(24)
+        self.wide, self.narrow = nn.Linear(24, 48), nn.Linear(48, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(x, x, x)[0]
+        rows = self.norm(x.reshape(-1, 24))
+        rows = rows + self.narrow(self.wide(rows).relu())
+        return rows.view(x.shape[0], -1, 24).mean(1)
+
+
+def test_a_layer_with_multihead_attention_trains() -> None:
+    torch.manual_seed(7)
+    near(Block(), tokens())
+    student = unfloat.prepare(Block().eval(), tokens(), calibration=[tokens()])
+    unfloat.fit(student, [(tokens(), torch.arange(6))], epochs=1, progress=False)
+    program = unfloat.convert(student)
+    with torch.no_grad():
+        expected = student.eval()(tokens()).numpy()
+    np.testing.assert_array_equal(program.compile()(tokens().numpy()), expected)

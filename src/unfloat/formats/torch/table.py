@@ -162,10 +162,18 @@ VIEWS = frozenset(name for name, handler in TABLE.items() if handler in (*_ORDER
 
 CONVERSIONS = frozenset(name for name, handler in TABLE.items() if handler is movement.same_type)
 
-# Handlers that know axes by `dim` and `dims` alone, and so read values whose batch is the second axis (`turned.py`).
-_ALONG = "amax amin cat flip log_softmax mean narrow select slice softmax sum"
-_EACH = "add clamp dropout gelu hardsigmoid hardswish hardtanh leaky_relu linear mul relu relu6 sigmoid silu sub tanh"
-TURNING = frozenset(f"{_ALONG} {_EACH}".split())
+# Handlers that read values whose batch is another axis than the first (`turned.py`): they know axes by `dim` and `dims`
+# alone, or by counting from the last. With how many of the last axes that may not be the batch's.
+_ALONG = "amax amin cat chunk flip log_softmax mean narrow select slice softmax split split_with_sizes sum unbind"
+_EACH = (
+    "abs add clamp clamp_max clamp_min div dropout gelu hardsigmoid hardswish hardtanh leaky_relu mul neg relu relu6"
+)
+TURNING: Mapping[str, int] = {
+    **dict.fromkeys(f"{_ALONG} {_EACH} rsub sigmoid silu sub tanh".split(), 0),
+    "linear": 1,
+    "bmm": 2,
+    "matmul": 2,
+}
 
 # Other operators that users meet, and what to try instead.
 _ACTIVATIONS = "elu selu celu mish softplus"
