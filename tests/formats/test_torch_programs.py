@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -154,7 +155,7 @@ def test_multihead_attention_of_different_values_takes_its_parameters_apart() ->
     model = Calls(lambda m, x: m.a(x, x * 0.5, x)[0], a=nn.MultiheadAttention(24, 4, batch_first=True))
     message = r"a \(.*\): aten\.chunk: a parameter may not be taken apart, found a\.in_proj_weight; try: .*nn\.Linear"
     with pytest.raises(unfloat.UnsupportedError, match=message):
-        unfloat.quantize(model, [tokens()])
+        unfloat.prepare(model, tokens())
 
 
 class Block(nn.Module):
@@ -181,3 +182,87 @@ def test_a_layer_with_multihead_attention_trains() -> None:
     with torch.no_grad():
         expected = student.eval()(tokens()).numpy()
     np.testing.assert_array_equal(program.compile()(tokens().numpy()), expected)
+
+
+PRODUCTS = {
+    "square": (lambda m, x: torch.square(m.a(x)), 1),
+    "power of 2": (lambda m, x: m.a(x) ** 2, 1),
+    "power of 2.0": (lambda m, x: torch.pow(m.a(x), 2.0), 1),
+    "power of 3": (lambda m, x: m.a(x).pow(3), 2),
+    "power of 4": (lambda m, x: m.a(x) ** 4, 2),
+    "power of 1": (lambda m, x: m.a(x) ** 1, 0),
+    "glu": (lambda m, x: nn.functional.glu(m.a(x)), 1),
+    "glu in time": (lambda m, x: nn.functional.glu(m.a(x)[:, :4].transpose(0, 1), 0).transpose(0, 1), 1),
+    "GLU of channels": (lambda m, x: nn.GLU(1)(m.a(x)[:, :4]), 1),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_powers_and_gates_are_products(name: str) -> None:
+    torch.manual_seed(8)
+    function, products = PRODUCTS[name]
+    found = operators(near(Calls(function, a=nn.Linear(24, 24)), tokens()))
+    assert found.count("mul") == products
+    assert found.count("logistic") == ("glu" in name.lower())
+
+
+@pytest.mark.parametrize(
+    ("function", "found"),
+    [(lambda m, x: x.abs() ** 0.5, "0.5"), (lambda m, x: x**-1, "-1"), (lambda m, x: 2**x, "a tensor")],
+)
+def test_other_powers_are_refused(function: Callable[..., Tensor], found: str) -> None:
+    with pytest.raises(unfloat.UnsupportedError, match=f"exponent 1, 2, 3 or 4, found {found}; try: train it with a"):
+        unfloat.quantize(Calls(function), [tokens()])
+
+
+def _old_weight_norm(layer: nn.Module) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return nn.utils.weight_norm(layer, dim=1)
+
+
+class Standardised(nn.Linear):
+    """Its weight's rows have mean 0 and variance 1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight - self.weight.mean(1, keepdim=True)
+        return nn.functional.linear(x, weight / (weight.std(1, keepdim=True) * 4 + 1e-5), self.bias)
+
+
+NORMALISED = {
+    "weight norm": lambda: nn.utils.parametrizations.weight_norm(nn.Linear(24, 24)),
+    "weight norm, older form": lambda: _old_weight_norm(nn.Linear(24, 24)),
+    "spectral norm": lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(24, 24)),
+    "standardised": lambda: Standardised(24, 24),
+    "adapted": lambda: Calls(
+        lambda m, x: nn.functional.linear(x, m.w + m.up @ m.down),
+        w=weight(24, 24),
+        up=weight(24, 2),
+        down=weight(2, 24),
+    ),
+    "multihead attention of different values": lambda: Calls(
+        lambda m, x: m.a(x, x[:, :3], x[:, 1:4])[0], a=nn.MultiheadAttention(24, 4, batch_first=True)
+    ),
+}
+
+
+def weight(*shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.randn(shape) / shape[-1] ** 0.5)
+
+
+@pytest.mark.parametrize("name", NORMALISED)
+def test_weights_computed_from_parameters_are_constants_where_no_training_follows(name: str) -> None:
+    torch.manual_seed(9)
+    model = Calls(lambda m, x: m.last(m.layer(x).relu()), layer=NORMALISED[name](), last=nn.Linear(24, 6))
+    program = near(model, tokens())
+    assert operators(program).count("fully_connected") == (2 if "attention" not in name else 5)
+    near(model, tokens(), unfloat.Recipe(equalize=True))
+    unfloat.compare(model, program, [tokens()])
+
+
+@pytest.mark.parametrize("name", ["weight norm", "weight norm, older form", "spectral norm"])
+def test_weights_computed_from_parameters_are_refused_for_training(name: str) -> None:
+    model = Calls(lambda m, x: m.layer(x), layer=NORMALISED[name]())
+    for training in (True, False):
+        with pytest.raises(unfloat.UnsupportedError, match=r"try: a plain weight.*remove_"):
+            unfloat.prepare(model.train(training), tokens())

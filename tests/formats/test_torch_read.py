@@ -774,7 +774,7 @@ REFUSED = {
     "batch moved": (Calls(lambda m, x: x.transpose(0, 1)), "dimension 0 must be the batch"),
     "weight norm": (
         nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 1)),
-        "there is no integer operator|must be a parameter",
+        "aten._weight_norm: there is no integer operator for it; try: a plain weight: torch.nn.utils.parametrize.remove",
     ),
     "half": (Calls(lambda m, x: x.half()), "a conversion to torch.float16"),
     "nested": (Calls(lambda m, x: (x, [x])), "a structure in a structure"),

@@ -60,6 +60,28 @@ def neg(build: Builder, x: object, **_: object) -> Operand:
     return _binary(build, "mul", x, -1.0)
 
 
+def power(build: Builder, x: object, exponent: object, **_: object) -> Operand:
+    """aten.pow by a number of few factors, as their product."""
+    if exponent not in (1, 2, 3, 4):
+        reason = f"a power is read with the exponent 1, 2, 3 or 4, found {_named(exponent)}"
+        raise RefusedError(reason, "train it with a product of values")
+    value = need_value(x, "the base of a power")
+    if exponent == 1:
+        return value
+    twice = square(build, value, part="" if exponent == 2 else "square")
+    return twice if exponent == 2 else build.emit("mul", [twice, value if exponent == 3 else twice])
+
+
+def _named(operand: object) -> str:
+    return str(operand) if isinstance(operand, int | float) else "a tensor"
+
+
+def square(build: Builder, x: object, part: str = "", **_: object) -> Value:
+    """aten.square, a product with itself."""
+    value = need_value(x)
+    return build.emit("mul", [value, value], part=part)
+
+
 def _numpy(tensor: torch.Tensor) -> np.ndarray:
     return np.asarray(tensor.detach().to(torch.float32).cpu())
 

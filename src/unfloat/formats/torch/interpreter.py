@@ -23,7 +23,7 @@ from unfloat.formats.torch.operands import (
     printed,
 )
 from unfloat.formats.torch.origin import aten_name, in_place, module_path, node_name, qualified_name, source_line
-from unfloat.formats.torch.table import CONVERSIONS, HINTS, TABLE, TURNING, VIEWS, Handler
+from unfloat.formats.torch.table import CONVERSIONS, HINTS, PARAMETRIC, TABLE, TURNING, VIEWS, Handler
 from unfloat.formats.torch.turned import is_turned, read_turned, stacked
 from unfloat.ir.graph import BATCH, Param, Shape
 
@@ -41,11 +41,13 @@ class Interpreter:
         build: Where nodes go.
         batch: What torch says for "the batch size": symbols, or a number where the program has a fixed one.
         integers: The inputs that hold plain numbers, and their type.
+        frozen: Whether parameters stay as they are, so that what depends on them alone may be computed now.
         problems: One line for each call that cannot be read.
     """
 
-    def __init__(self, training: bool = False) -> None:
+    def __init__(self, training: bool = False, frozen: bool = False) -> None:
         self.build = Builder(training=training)
+        self.frozen = frozen
         self.batch: set[str] = set()
         self.integers: dict[str, torch.dtype] = {}
         self.problems: list[str] = []
@@ -168,7 +170,8 @@ class Interpreter:
         handler = TABLE.get(name)
         on_values = any(isinstance(leaf, Value) for leaf in operands)
         tainted = any(isinstance(leaf, Unknown) for leaf in operands)
-        if not on_values and not tainted and name not in VIEWS and _is_fixed(node, operands):
+        taken = VIEWS if all(w.tensor is not None for w in operands if isinstance(w, Weight)) else PARAMETRIC
+        if not on_values and not tainted and name not in taken and _is_fixed(node, operands):
             return self._computed(node, arguments)
         if handler is None:
             raise RefusedError("there is no integer operator for it", HINTS.get(name, ""))
@@ -218,20 +221,24 @@ class Interpreter:
             return self._expected_shape(meta)
         return tuple(map(int, meta.shape)) if all(isinstance(extent, int) for extent in meta.shape) else None
 
-    def _computed(self, node: fx.Node, arguments: Mapping[str, Any]) -> Weight:
-        """A call on buffers and constants alone: computed now, once."""
+    def _computed(self, node: fx.Node, arguments: Mapping[str, Any]) -> Any:
+        """A call on buffers and constants alone, or on parameters that stay as they are: computed now, once."""
 
         def tensors(argument: Any) -> Any:
             if isinstance(argument, Weight):
-                return argument.tensor
+                return argument.value
             return [tensors(item) for item in argument] if isinstance(argument, list | tuple) else argument
 
         bound = [tensors(argument) for argument in arguments.values()]
         with torch.no_grad():
             result = _positional(node, bound)
-        if not isinstance(result, torch.Tensor):
-            raise RefusedError("its result is not a single tensor")
         self.build.call = Call(node_name(node), source_line(node))
+        return tuple(map(self._kept, result)) if isinstance(result, tuple | list) else self._kept(result)
+
+    def _kept(self, result: object) -> Weight:
+        """A computed tensor as a constant."""
+        if not isinstance(result, torch.Tensor):
+            raise RefusedError("its result is not a tensor")
         array = self.build.array(result.detach().to(torch.float32).cpu().numpy(), "constant")
         return self.constant(array.param.name, result)
 
@@ -315,5 +322,5 @@ def _is_fixed(node: fx.Node, operands: Sequence[Any]) -> bool:
     """Whether the call gives the same for every input and all through training."""
     random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
     sizes = any(isinstance(operand, torch.SymInt) for operand in operands)
-    trained = any(isinstance(operand, Weight) and operand.tensor is None for operand in operands)
+    trained = any(isinstance(operand, Weight) and operand.value is None for operand in operands)
     return not (random or sizes or trained)

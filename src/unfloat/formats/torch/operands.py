@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -96,24 +96,35 @@ class Weight:
         param: Its name and views.
         shape: After the views.
         tensor: Its value after the views where training leaves it alone (buffers and constants), else None.
+        trained: As `tensor`, where training changes it but none will follow.
     """
 
     param: Param
     shape: Shape
     tensor: torch.Tensor | None = None
+    trained: torch.Tensor | None = None
+
+    @property
+    def value(self) -> torch.Tensor | None:
+        """What may be computed with."""
+        return self.trained if self.tensor is None else self.tensor
 
     def permuted(self, axes: tuple[int, ...]) -> Weight:
         """With its axes in another order."""
         shape = tuple(self.shape[axis] for axis in axes)
-        tensor = None if self.tensor is None else self.tensor.permute(axes)
-        return Weight(self.param.then("permute", *axes), shape, tensor)
+        return self._through("permute", axes, shape, lambda tensor: tensor.permute(axes))
 
     def reshaped(self, shape: Shape) -> Weight:
         """In another shape."""
         if shape == self.shape:
             return self
-        tensor = None if self.tensor is None else self.tensor.reshape(shape)
-        return Weight(self.param.then("reshape", *shape), shape, tensor)
+        return self._through("reshape", shape, shape, lambda tensor: tensor.reshape(shape))
+
+    def _through(
+        self, kind: str, argument: Shape, shape: Shape, move: Callable[[torch.Tensor], torch.Tensor]
+    ) -> Weight:
+        moved = [None if tensor is None else move(tensor) for tensor in (self.tensor, self.trained)]
+        return Weight(self.param.then(kind, *argument), shape, *moved)
 
 
 Operand: TypeAlias = Value | Weight
