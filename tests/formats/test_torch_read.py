@@ -628,9 +628,35 @@ def test_a_model_for_one_sample_is_read_where_the_meaning_is_clear():
     )
 
 
-def test_a_batch_inside_a_view_is_refused():
-    with pytest.raises(UnsupportedError, match=r"dimension 0 must be the batch.*found \(batch, 4\).*x.flatten\(1\)"):
+def test_a_batch_inside_a_view_is_no_output_and_goes_into_no_image():
+    reason = (
+        r"dimension 0 must be the batch, found \(63 \* batch, 4\); try: a view in which the batch is an axis of its"
+    )
+    with pytest.raises(UnsupportedError, match=f"output output: {reason}"):
         read(Calls(lambda m, x: x.permute(0, 2, 3, 1).reshape(-1, 4)), image())
+    with pytest.raises(UnsupportedError, match=r"aten.conv2d: .*found \(4 \* batch, 1, 9, 7\)"):
+        read(Calls(lambda m, x: m.c(x.reshape(-1, 1, 9, 7)), c=nn.Conv2d(1, 2, 1)), image())
+    with pytest.raises(UnsupportedError, match=r"a view of \(9, batch, 28\) as \(batch, 252\) joins values of several"):
+        read(Calls(lambda m, x: x.permute(2, 0, 1, 3).flatten(2).reshape(-1, 252)), image())
+
+
+VIEWS = {
+    "rows": lambda m, x: m.fc(x.reshape(-1, 7)).view(-1, 4, 9, 7),
+    "rows of a norm": lambda m, x: m.norm(x.permute(0, 2, 3, 1).reshape(-1, 4)).relu().view(x.size(0), 9, 7, 4),
+    "batch last": lambda m, x: (x.permute(1, 2, 3, 0) + m.scale).permute(3, 2, 1, 0).transpose(1, 3),
+    "batch third": lambda m, x: (x.permute(2, 1, 0, 3) * m.each + 1).select(0, 3).softmax(0).permute(1, 2, 0),
+    "batch and channels": lambda m, x: (x.flatten(0, 1) @ x.flatten(0, 1).mT).softmax(-1).unflatten(0, (-1, 4)).sum(1),
+    "rows and batch": lambda m, x: m.fc(x.permute(2, 0, 1, 3).flatten(0, 1)).unflatten(0, (9, -1)).mean(0),
+    "cells on both sides": lambda m, x: x.permute(2, 0, 1, 3).flatten(0, 2).sigmoid().view(9, -1, 4, 7).transpose(0, 1),
+    "cut": lambda m, x: torch.cat(x.permute(2, 0, 1, 3).flatten(1, 2).split(4), 0)[2:].view(7, -1, 28).transpose(0, 1),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_the_batch_may_be_any_axis_between(name):
+    model = Calls(VIEWS[name], fc=nn.Linear(7, 7), norm=nn.BatchNorm1d(4), scale=torch.randn(4, 1, 1, 1))
+    model.each = nn.Parameter(torch.randn(9, 4, 1, 7))
+    check(model, image())
 
 
 def test_names():
@@ -748,7 +774,7 @@ REFUSED = {
     "batch moved": (Calls(lambda m, x: x.transpose(0, 1)), "dimension 0 must be the batch"),
     "weight norm": (
         nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 1)),
-        "there is no integer operator|must be a parameter",
+        "aten._weight_norm: there is no integer operator for it; try: a plain weight: torch.nn.utils.parametrize.remove",
     ),
     "half": (Calls(lambda m, x: x.half()), "a conversion to torch.float16"),
     "nested": (Calls(lambda m, x: (x, [x])), "a structure in a structure"),
@@ -764,7 +790,11 @@ REFUSED = {
         Calls(lambda m, x: x + torch.zeros(x.shape[0], 1, 1, 1)),
         "aten.add: zeros of the batch's size",
     ),
-    "batch cut": (Calls(lambda m, x: x[1:]), "no other may depend on it|may not cut the batch"),
+    "chosen by a mask": (
+        Calls(lambda m, x: x.flatten(1)[x[:, 0, 0, 0] > 0]),
+        r"aten.index: how many values it gives depends on the values themselves, found \(\?, 252\); try: a product with",
+    ),
+    "batch cut": (Calls(lambda m, x: x[1:]), "whatever the batch|may not cut the batch"),
     "indices of a maximum": (Calls(lambda m, x: x.max(1)[1]), "its indices are used"),
     "scale factor": (
         Calls(lambda m, x: functional.interpolate(x, scale_factor=1.3, mode="bilinear")),
@@ -778,6 +808,13 @@ def test_refusals(name):
     model, message = REFUSED[name]
     with pytest.raises(UnsupportedError, match=message):
         read(model, image())
+
+
+def test_a_batch_cut_short_is_refused():
+    with pytest.raises(
+        UnsupportedError, match=r"no other may depend on it; found \(batch - 1, 4, 9, 7\); try: compute"
+    ):
+        read(Calls(lambda m, x: x[1:]), image(batch=4))
 
 
 def test_an_unsupported_input():

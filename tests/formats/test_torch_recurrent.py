@@ -148,8 +148,8 @@ REFUSED = {
         {"batch_first": True},
         "batch_first=True its time runs along the batch",
     ),
-    "without a batch": (lambda m, x: m.lstm(x[:, 0])[0], {"batch_first": True}, "dimension 0 must be the batch"),
-    "a new axis before the batch": (lambda m, x: x.unsqueeze(0), {}, "aten.unsqueeze: dimension 0 must be the batch"),
+    "without a batch": (lambda m, x: m.lstm(x[:, 0])[0], {"batch_first": True}, "its time runs along the batch"),
+    "a new axis before the batch": (lambda m, x: x.unsqueeze(0), {}, r"must be the batch, found \(1, batch, 5, 8\)"),
     "time first as an output": (
         lambda m, x: m.lstm(x.transpose(0, 1))[0],
         {},
@@ -159,12 +159,12 @@ REFUSED = {
     "time and batch in one": (
         lambda m, x: m.head(m.lstm(x.transpose(0, 1))[0]).flatten(0, 1),
         {},
-        "dimension 0 must be the batch",
+        r"dimension 0 must be the batch, found \(5 \* batch, 3\); try: a view in which the batch is an axis of its own",
     ),
     "one row out of the batch's order": (
         lambda m, x: m.lstm(x.transpose(0, 1))[0].reshape(-1, STEPS * UNITS),
         {},
-        "dimension 0 must be the batch",
+        r"a view of \(5, batch, 6\) as \(batch, 30\) joins values of several samples; try: x.transpose\(0, 1\)",
     ),
     "time first into a convolution": (
         lambda m, x: nn.functional.conv1d(m.lstm(x.transpose(0, 1))[0], torch.ones(2, UNITS, 1)),

@@ -44,9 +44,7 @@ def _derive_add(instruction: Instruction, inputs: Sequence[Tensor], output: Tens
     left_shift = WIDE_ADD_LEFT_SHIFT if inputs[0].qparams.dtype == "int16" else ADD_LEFT_SHIFT
     factor = twice / (2**left_shift * scale_of(output))
     if factor >= 1:
-        raise NumericDomainError(
-            f"a sum's range must not be 2^{left_shift - 1} times smaller than its operands', found a factor of {factor}"
-        )
+        raise _sum_too_fine(scales, scale_of(output), left_shift)
     multiplier, shift = quantize_multiplier(factor)
     return {
         "left_shift": left_shift,
@@ -57,6 +55,19 @@ def _derive_add(instruction: Instruction, inputs: Sequence[Tensor], output: Tens
         "output_shift": shift,
         "output_zero_point": output.qparams.zero_point,
     }
+
+
+def _sum_too_fine(scales: Sequence[float], output: float, left_shift: int) -> NumericDomainError:
+    """The refusal of a sum whose codes are finer than the common scale of its operands."""
+    coarse, finest = max(scales), max(scales) / 2 ** (left_shift - 1)
+    narrower = (
+        "" if left_shift == ADD_LEFT_SHIFT else ", or 8 bits for this layer (an override with activation_bits = 8)"
+    )
+    return NumericDomainError(
+        f"the scale of a sum must be above 2^-{left_shift - 1} of its operands' greater one: required more than "
+        f"{finest:.4g} (of {coarse:.4g}), found {output:.4g}; try: leave out an operand that is always 0 (it has the "
+        f"scale 1){narrower}"
+    )
 
 
 def _addition(attributes: Attributes) -> Addition:

@@ -92,7 +92,8 @@ def _simulation(model: Any, program: Program, example: Any, read: Read, prepare:
 
     def attempt(training: bool) -> Matched | UnfloatError:
         try:
-            simulation = simulate(model, read(model, example, training=training), recipe, prepare)
+            graph = read(model, example, training=training, frozen=not training)
+            simulation = simulate(model, graph, recipe, prepare)
             return simulation, require_same_network(simulation, program)
         except UnsupportedError as error:  # the Program takes these inputs, and its model could be read
             return UnfloatError(f"{NOT_THIS}, which cannot be read with the Program's inputs; {TRY}: {error}")

@@ -31,7 +31,7 @@ def quantize(
 ) -> Program:
     """See `unfloat.quantize`. The reader and the passes are handed in: this room does not import its neighbours."""
     first, batches = non_empty(calibration)
-    graph = read(model, example_of(first, model))
+    graph = read(model, example_of(first, model), frozen=True)
     simulation = simulate(model, graph, recipe, prepare)
     if recipe.equalize:
         ahead, batches = look_ahead(batches)

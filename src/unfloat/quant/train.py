@@ -42,7 +42,7 @@ def prepare(
     """See `unfloat.prepare`. The reader and the passes are handed in: this room does not import its neighbours."""
     if not isinstance(model, nn.Module):
         raise UnsupportedError(f"required a torch.nn.Module to train, found {type(model).__name__}", [])
-    own = copy.deepcopy(model)
+    own = _copied(model)
     graph = _read_training(own, example_inputs, read)
     shapes = {name: tuple(t.shape) for name, t in live_parameters(own).items()}
     fused = passes(graph, shapes, lambda value: recipe.activation_bits_of(value))
@@ -52,6 +52,15 @@ def prepare(
         batches = [_as_batch(example_inputs)] if calibration is None else calibration
         calibrate_student(student, _equalize(student, batches) if recipe.equalize else batches, progress)
     return student
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model)
+    except RuntimeError as error:  # torch copies parameters, and no tensor that was computed from them
+        hint = "a plain weight (torch.nn.utils.remove_weight_norm), and no computed tensor as an attribute of a module"
+        first = str(error).strip().partition(". ")[0]
+        raise UnsupportedError("the model cannot be copied, to train the copy", [f"{first}; try: {hint}"]) from error
 
 
 def _equalize(student: Student, batches: Iterable[Any]) -> Iterator[Any]:

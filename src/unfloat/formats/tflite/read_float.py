@@ -26,13 +26,14 @@ CONVERTERS_CLIP = 10.0  # of a cell: what converters write for layers that clip 
 UNIT = QParams((1.0,))  # of every value here, so that operators which share QParams agree
 
 
-def read(path: str | Path, example_inputs: object = (), *, training: bool = False) -> Graph:
+def read(path: str | Path, example_inputs: object = (), *, training: bool = False, frozen: bool = False) -> Graph:
     """Read a float model.
 
     Args:
         path: A `.tflite` file of float32 tensors.
         example_inputs: Not needed: the file knows its shapes.
         training: Not needed: a file has one form.
+        frozen: Not needed: a file's weights are constants.
 
     Returns:
         The Graph, in the file's own layout (NHWC), before any pass; its weights are the Graph's constants.

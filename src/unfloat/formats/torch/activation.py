@@ -1,9 +1,10 @@
-"""Functions of one value: sigmoid, tanh, the swishes, GELU, leaky ReLU, PReLU, abs."""
+"""Functions of one value: sigmoid, tanh, the swishes, GELU, GLU, leaky ReLU, PReLU, abs."""
 
 from __future__ import annotations
 
 from unfloat.formats.torch.builder import Builder
 from unfloat.formats.torch.operands import RefusedError, Value, need_value, need_weight
+from unfloat.formats.torch.selection import chunk
 from unfloat.ir.graph import Clamp
 from unfloat.ops.slopes import slope_pair
 
@@ -22,6 +23,12 @@ def silu(build: Builder, x: object, **_: object) -> Value:
     """aten.silu, the value times its sigmoid."""
     value = need_value(x)
     return build.emit("mul", [value, build.emit("logistic", [value], part="sigmoid")])
+
+
+def glu(build: Builder, x: object, dim: int = -1, **_: object) -> Value:
+    """aten.glu: the first half of an axis times the sigmoid of the second."""
+    first, second = chunk(build, x, 2, dim)
+    return build.emit("mul", [first, build.emit("logistic", [second], part="sigmoid")])
 
 
 def hardswish(build: Builder, x: object, **_: object) -> Value:

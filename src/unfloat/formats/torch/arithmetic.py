@@ -14,56 +14,92 @@ from unfloat.ir.graph import Clamp
 INFINITY = math.inf
 
 
-def add(build: Builder, x: object, other: object, alpha: float = 1, **_: object) -> Value:
+def add(build: Builder, x: object, other: object, alpha: float = 1, **_: object) -> Operand:
     """aten.add of values, parameters and numbers."""
     if alpha != 1:
         raise RefusedError(f"a sum is read with alpha = 1, found {alpha}")
-    return _binary(build, "add", x, other)
+    return _binary(build, "add", x, other, neutral=0)
 
 
-def sub(build: Builder, x: object, other: object, alpha: float = 1, **_: object) -> Value:
-    """aten.sub; less a number or a buffer, as the sum with its negation."""
+def sub(build: Builder, x: object, other: object, alpha: float = 1, **_: object) -> Operand:
+    """aten.sub; less a number or a buffer, as the sum with its negation; from zero, as a negation."""
     if alpha != 1:
         raise RefusedError(f"a difference is read with alpha = 1, found {alpha}")
+    if _is_number(x, 0):
+        return neg(build, other)
     if isinstance(other, int | float):
-        return _binary(build, "add", x, -other)
+        return add(build, x, -other)
     if isinstance(other, Weight) and other.tensor is not None:
         return _binary(build, "add", x, build.array(_numpy(-other.tensor), "negated"))
     return _binary(build, "sub", x, other)
 
 
-def rsub(build: Builder, x: object, other: object, alpha: float = 1, **_: object) -> Value:
+def rsub(build: Builder, x: object, other: object, alpha: float = 1, **_: object) -> Operand:
     """aten.rsub: `other - x`."""
     return sub(build, other, x, alpha)
 
 
-def mul(build: Builder, x: object, other: object, part: str = "", **_: object) -> Value:
+def mul(build: Builder, x: object, other: object, part: str = "", **_: object) -> Operand:
     """aten.mul of values, parameters and numbers."""
-    return _binary(build, "mul", x, other, part)
+    return _binary(build, "mul", x, other, part, neutral=1)
 
 
-def div(build: Builder, x: object, other: object, rounding_mode: str | None = None, **_: object) -> Value:
+def div(build: Builder, x: object, other: object, rounding_mode: str | None = None, **_: object) -> Operand:
     """aten.div by a number or a constant, as the product with its reciprocal."""
     if rounding_mode is not None:
         raise RefusedError(f"a quotient is read without a rounding mode, found {rounding_mode!r}")
     if isinstance(other, int | float):
-        return _binary(build, "mul", x, 1.0 / other)
+        return mul(build, x, 1.0 / other)
     if isinstance(other, Weight) and other.tensor is not None:
         return _binary(build, "mul", x, build.array(_numpy(1.0 / other.tensor), "reciprocal"))
     raise RefusedError("a divisor must be a number or a buffer", "multiply by a parameter instead")
 
 
-def neg(build: Builder, x: object, **_: object) -> Value:
+def neg(build: Builder, x: object, **_: object) -> Operand:
     """aten.neg as a product with -1."""
     return _binary(build, "mul", x, -1.0)
+
+
+def power(build: Builder, x: object, exponent: object, **_: object) -> Operand:
+    """aten.pow by a number of few factors, as their product."""
+    if exponent not in (1, 2, 3, 4):
+        reason = f"a power is read with the exponent 1, 2, 3 or 4, found {_named(exponent)}"
+        raise RefusedError(reason, "train it with a product of values")
+    value = need_value(x, "the base of a power")
+    if exponent == 1:
+        return value
+    twice = square(build, value, part="" if exponent == 2 else "square")
+    return twice if exponent == 2 else build.emit("mul", [twice, value if exponent == 3 else twice])
+
+
+def _named(operand: object) -> str:
+    return str(operand) if isinstance(operand, int | float) else "a tensor"
+
+
+def square(build: Builder, x: object, part: str = "", **_: object) -> Value:
+    """aten.square, a product with itself."""
+    value = need_value(x)
+    return build.emit("mul", [value, value], part=part)
 
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:
     return np.asarray(tensor.detach().to(torch.float32).cpu())
 
 
-def _binary(build: Builder, op: str, first: object, second: object, part: str = "") -> Value:
-    """The node; numbers and parameters become constants of the value's rank."""
+def _is_number(operand: object, number: float) -> bool:
+    return isinstance(operand, int | float) and operand == number
+
+
+def _binary(
+    build: Builder, op: str, first: object, second: object, part: str = "", neutral: float | None = None
+) -> Operand:
+    """The node; numbers and parameters become constants of the value's rank.
+
+    A number that changes nothing is left out, as the 0 that Python's `sum` begins with: a constant 0 has no range.
+    """
+    for operand, other in ((first, second), (second, first)):
+        if neutral is not None and _is_number(operand, neutral) and isinstance(other, Value | Weight):
+            return other
     values = [operand for operand in (first, second) if isinstance(operand, Value)]
     if not values:
         need_value(first)

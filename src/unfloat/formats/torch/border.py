@@ -45,7 +45,7 @@ def _operand(program: ExportedProgram, interpreter: Interpreter, spec: InputSpec
         return spec.arg.value if isinstance(spec.arg, ConstantArgument) else _input(interpreter, spec.arg.name, meta)
     name = str(spec.target)
     if spec.kind is InputKind.PARAMETER:
-        return Weight(Param(name), tuple(meta.shape))
+        return Weight(Param(name), tuple(meta.shape), trained=program.state_dict[name] if interpreter.frozen else None)
     if spec.kind is InputKind.BUFFER:
         tensor = program.state_dict[name] if name in program.state_dict else program.constants[name]
         return Weight(Param(name), tuple(tensor.shape), tensor)

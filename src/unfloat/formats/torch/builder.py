@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from unfloat.formats.torch.operands import Operand, RefusedError, Turned, Value, Weight, batch_elsewhere, name_of
+from unfloat.formats.torch.operands import Operand, RefusedError, Turned, Value, Weight, name_of, printed
 from unfloat.ir.graph import BATCH, EMPTY, Attributes, Clamp, Node, Norm, Param, Shape
 from unfloat.ops import REGISTRY
 
@@ -21,12 +21,14 @@ class Call:
         name: What the node it makes will be called, before it is made unique.
         source: "file:line" in the user's code, or "".
         shape: The shape torch gives its result, BATCH for the batch; None where the result is not one tensor.
+        shapes: The same of several results; empty where the result is one tensor.
         used: Which of its several results are read.
     """
 
     name: str
     source: str = ""
     shape: Shape | None = None
+    shapes: tuple[Shape | None, ...] = ()
     used: frozenset[int] = frozenset()
 
 
@@ -105,12 +107,12 @@ class Builder:
         """As `reshape`, of an activation."""
         if x.shape == shape:
             return x
-        if isinstance(x, Turned) and shape[:2] == x.shape[:2]:
-            return Turned.of(self.reshape_value(x.front, (BATCH, shape[0], *shape[2:]), part))
-        if isinstance(x, Turned) and x.shape[0] == 1 and shape[0] == BATCH:
-            return self.reshape_value(x.front, shape, part)
-        if BATCH in shape[1:]:
-            raise batch_elsewhere(shape)
+        place, cells = _batch_in(x, shape)
+        front = x.front if isinstance(x, Turned) else x
+        inside = (BATCH, *shape[:place], *(count for count in cells if count > 1), *shape[place + 1 :])
+        return Turned.of(front if inside == front.shape else self._reshape(front, inside, part), place, cells)
+
+    def _reshape(self, x: Value, shape: Shape, part: str) -> Value:
         return self.emit("reshape", [x], {"shape": shape}, part=part)
 
     def transpose(self, x: Operand, axes: Sequence[int], part: str = "") -> Operand:
@@ -118,17 +120,16 @@ class Builder:
         axes = tuple(axes)
         if isinstance(x, Weight):
             return x.permuted(axes)
-        if isinstance(x, Turned):
-            moved = [changed_over(axis) for axis in axes]
-            return x.front if moved == sorted(moved) else self.transpose(x.front, moved, part)
-        if axes[1:2] == (0,):
-            order = (0, axes[0], *axes[2:])
-            front = x if order == tuple(range(len(order))) else self.transpose(x, order, part)
-            assert isinstance(front, Value)
-            return Turned.of(front)
-        if axes[0] != 0:
-            raise RefusedError(f"dimension 0 is the batch and must stay in front, found the order {axes}")
-        return self.emit("transpose", [x], {"permutation": axes}, part=part)
+        turned = x if isinstance(x, Turned) else Turned("", x.shape, x, 0, (1, 1))
+        place = axes.index(turned.place)
+        first = 1 + turned.place
+        cells = range(first, first + len(turned.front.shape) - len(axes))
+        before, after = (map(turned.axis, part) for part in (axes[:place], axes[place + 1 :]))
+        order = (0, *before, *cells, *after)
+        front = turned.front
+        if order != tuple(range(len(order))):
+            front = self.emit("transpose", [front], {"permutation": order}, part=part)
+        return Turned.of(front, place, turned.cells)
 
     def channels_last(self, x: Value) -> Value:
         """(N, C, ...) as (N, ..., C)."""
@@ -177,9 +178,22 @@ class Builder:
         return self.call.shape
 
 
-def changed_over(axis: int) -> int:
-    """The axis, counted from the front, where the first two change places."""
-    return 1 - axis if axis in (0, 1) else axis
+def _batch_in(x: Value, shape: Shape) -> tuple[int, tuple[int, int]]:
+    """Where a view of `x` has the batch, and how many cells of each sample come before and after it in that axis.
+
+    A view keeps the order of values, so as many lie before and after a sample's own as did.
+
+    Raises:
+        RefusedError: The view joins values of several samples.
+    """
+    place, cells = (x.place, x.cells) if isinstance(x, Turned) else (0, (1, 1))
+    before, after = math.prod(x.shape[:place]) * cells[0], math.prod(x.shape[place + 1 :]) * cells[1]
+    target = next((i for i, extent in enumerate(shape) if extent < 0), 0)
+    outer, inner = math.prod(shape[:target]), math.prod(shape[target + 1 :])
+    if before % outer or after % inner:
+        reason = f"a view of {printed(x.shape)} as {printed(shape)} joins values of several samples"
+        raise RefusedError(reason, "x.transpose(0, 1) before it" if place else "x.flatten(1)")
+    return target, (before // outer, after // inner)
 
 
 def size(shape: Shape) -> int:

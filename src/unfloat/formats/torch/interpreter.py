@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import fx
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from unfloat.formats.torch.aliases import Aliases
 from unfloat.formats.torch.builder import Builder, Call
-from unfloat.formats.torch.operands import INDEX_TYPES, RefusedError, Value, Weight, Zeros
+from unfloat.formats.torch.operands import (
+    INDEX_TYPES,
+    RefusedError,
+    Value,
+    Weight,
+    Zeros,
+    batch_elsewhere,
+    printed,
+)
 from unfloat.formats.torch.origin import aten_name, in_place, module_path, node_name, qualified_name, source_line
-from unfloat.formats.torch.table import CONVERSIONS, HINTS, TABLE, TURNING, VIEWS, Handler
+from unfloat.formats.torch.table import CONVERSIONS, HINTS, PARAMETRIC, TABLE, TURNING, VIEWS, Handler
 from unfloat.formats.torch.turned import is_turned, read_turned, stacked
 from unfloat.ir.graph import BATCH, Param, Shape
+
+ANY = "?"  # an extent that depends on values
 
 
 class Unknown:
@@ -29,11 +41,13 @@ class Interpreter:
         build: Where nodes go.
         batch: What torch says for "the batch size": symbols, or a number where the program has a fixed one.
         integers: The inputs that hold plain numbers, and their type.
+        frozen: Whether parameters stay as they are, so that what depends on them alone may be computed now.
         problems: One line for each call that cannot be read.
     """
 
-    def __init__(self, training: bool = False) -> None:
+    def __init__(self, training: bool = False, frozen: bool = False) -> None:
         self.build = Builder(training=training)
+        self.frozen = frozen
         self.batch: set[str] = set()
         self.integers: dict[str, torch.dtype] = {}
         self.problems: list[str] = []
@@ -82,21 +96,36 @@ class Interpreter:
         Raises:
             RefusedError: Dimension 0 is not the batch, or another one depends on it.
         """
-        shape = tuple(tensor.shape)
-        if not shape or str(shape[0]) not in self.batch or not all(isinstance(extent, int) for extent in shape[1:]):
-            printed = ", ".join(str(e) if isinstance(e, int) else "batch" for e in shape)
-            reason = f"dimension 0 must be the batch, of any size, and no other may depend on it; found ({printed})"
-            raise RefusedError(reason, "x.flatten(1)")
-        return (BATCH, *shape[1:])
+        shape = self._expected_shape(tensor)
+        if shape[0] != BATCH:
+            raise batch_elsewhere(shape)
+        return shape
 
     def _expected_shape(self, tensor: torch.Tensor) -> Shape:
-        """As `shape_of`; the batch may also be the second axis, where no other extent can be taken for it."""
-        if tensor.dim() < 2 or isinstance(tensor.shape[1], int) or str(tensor.shape[1]) not in self.batch:
-            return self.shape_of(tensor)
-        first, _, *rest = tensor.shape
-        if not all(isinstance(extent, int) for extent in (first, *rest)):
-            return self.shape_of(tensor)  # for its message
-        return (int(first), BATCH, *rest)
+        """As `shape_of`; the batch may also be a later axis or share one, where no other extent can be taken for it."""
+        extents = [self._extent(extent) for extent in tensor.shape]
+        if BATCH not in extents and extents and str(extents[0]) in self.batch:  # a program's fixed size, a number
+            extents[0] = BATCH
+        shape = tuple(extent for extent in extents if isinstance(extent, int))
+        if len(shape) < len(extents) or sum(extent < 0 for extent in shape) != 1:
+            raise _no_batch(extents)
+        return shape
+
+    def _extent(self, extent: int | torch.SymInt) -> int | str:
+        """A number, below 0 if it is so many cells of each sample; else what it is, in words."""
+        if isinstance(extent, int):
+            return extent
+        expression = extent.node.expr
+        if expression.is_Integer:  # a size that the model insists on
+            return BATCH if str(expression) in self.batch else int(expression)
+        words = str(expression)
+        for symbol in expression.free_symbols:
+            if str(symbol) in self.batch:
+                cells = expression / symbol
+                if cells.is_Integer:
+                    return BATCH * int(cells)
+                words = words.replace(str(symbol), "batch")
+        return ANY if free_unbacked_symbols(extent) else words
 
     def _call(self, node: fx.Node, known: dict[fx.Node, Any], aliases: Aliases) -> Any:
         name, meta = aten_name(node), node.meta.get("val")
@@ -141,16 +170,16 @@ class Interpreter:
         handler = TABLE.get(name)
         on_values = any(isinstance(leaf, Value) for leaf in operands)
         tainted = any(isinstance(leaf, Unknown) for leaf in operands)
-        if not on_values and not tainted and name not in VIEWS and _is_fixed(node, operands):
+        taken = VIEWS if all(w.tensor is not None for w in operands if isinstance(w, Weight)) else PARAMETRIC
+        if not on_values and not tainted and name not in taken and _is_fixed(node, operands):
             return self._computed(node, arguments)
         if handler is None:
             raise RefusedError("there is no integer operator for it", HINTS.get(name, ""))
         if tainted:
             return self._stand_in(node.meta.get("val"))
         parameters = [leaf.param.name for leaf in operands if isinstance(leaf, Weight)]
-        self.build.call = Call(
-            node_name(node, parameters), source_line(node), self._expected(node, on_values), _used(node)
-        )
+        shape, shapes = self._expected(node, on_values)
+        self.build.call = Call(node_name(node, parameters), source_line(node), shape, shapes, _used(node))
         return self._checked(self._handled(name, handler, arguments))
 
     def _handled(self, name: str, handler: Handler, arguments: Mapping[str, Any]) -> Any:
@@ -161,8 +190,8 @@ class Interpreter:
             raise RefusedError("zeros of the batch's size are what an LSTM starts from, and no operand")
         if name != "select":
             arguments = {role: stacked(self.build, argument) for role, argument in arguments.items()}
-        if name in TURNING and is_turned(arguments):
-            return read_turned(self.build, handler, arguments, self.build.call.shape)
+        if name in TURNING and is_turned(arguments, TURNING[name]):
+            return read_turned(self.build, handler, arguments)
         return handler(self.build, **arguments)
 
     def _checked(self, result: Any) -> Any:
@@ -172,34 +201,62 @@ class Interpreter:
             raise RefusedError(f"Unfloat reads it with a result of shape {result.shape}, torch with {expected}")
         return result
 
-    def _expected(self, node: fx.Node, on_values: bool) -> Shape | None:
+    def _expected(self, node: fx.Node, on_values: bool) -> tuple[Shape | None, tuple[Shape | None, ...]]:
+        """The shape that torch gives the call's result, or those of its several results."""
         meta = node.meta.get("val")
+        if isinstance(meta, tuple | list):
+            return None, tuple(self._expected_one_of_several(one, on_values) for one in meta)
+        return self._expected_of(meta, on_values), ()
+
+    def _expected_one_of_several(self, meta: object, on_values: bool) -> Shape | None:
+        """None where there is none that can be read: another result may serve."""
+        with contextlib.suppress(RefusedError):
+            return self._expected_of(meta, on_values)
+        return None
+
+    def _expected_of(self, meta: object, on_values: bool) -> Shape | None:
         if not isinstance(meta, torch.Tensor):
             return None
         if on_values:
             return self._expected_shape(meta)
         return tuple(map(int, meta.shape)) if all(isinstance(extent, int) for extent in meta.shape) else None
 
-    def _computed(self, node: fx.Node, arguments: Mapping[str, Any]) -> Weight:
-        """A call on buffers and constants alone: computed now, once."""
+    def _computed(self, node: fx.Node, arguments: Mapping[str, Any]) -> Any:
+        """A call on buffers and constants alone, or on parameters that stay as they are: computed now, once."""
 
         def tensors(argument: Any) -> Any:
             if isinstance(argument, Weight):
-                return argument.tensor
+                return argument.value
             return [tensors(item) for item in argument] if isinstance(argument, list | tuple) else argument
 
         bound = [tensors(argument) for argument in arguments.values()]
         with torch.no_grad():
             result = _positional(node, bound)
-        if not isinstance(result, torch.Tensor):
-            raise RefusedError("its result is not a single tensor")
         self.build.call = Call(node_name(node), source_line(node))
+        return tuple(map(self._kept, result)) if isinstance(result, tuple | list) else self._kept(result)
+
+    def _kept(self, result: object) -> Weight:
+        """A computed tensor as a constant."""
+        if not isinstance(result, torch.Tensor):
+            raise RefusedError("its result is not a tensor")
         array = self.build.array(result.detach().to(torch.float32).cpu().numpy(), "constant")
         return self.constant(array.param.name, result)
 
     def constant(self, name: str, tensor: torch.Tensor) -> Weight:
         """A constant of the Graph by name."""
         return Weight(Param(name), tuple(tensor.shape), tensor)
+
+
+def _no_batch(extents: Sequence[int | str]) -> RefusedError:
+    """The refusal of a shape that has no batch, two, or an extent that is not known."""
+    if ANY in extents:
+        reason = f"how many values it gives depends on the values themselves, found {printed(extents)}"
+        return RefusedError(reason, "a product with a mask of 0 and 1, or choose after the network")
+    if all(isinstance(extent, int) and extent >= 0 for extent in extents):
+        reason = f"dimension 0 must be the batch, found {printed(extents)}, whatever the batch"
+        return RefusedError(reason, "a result for each sample")
+    reason = "dimension 0 must be the batch, of any size, and no other may depend on it"
+    return RefusedError(f"{reason}; found {printed(extents)}", "compute each sample from itself alone")
 
 
 def _living(graph: fx.Graph) -> list[fx.Node]:
@@ -265,5 +322,5 @@ def _is_fixed(node: fx.Node, operands: Sequence[Any]) -> bool:
     """Whether the call gives the same for every input and all through training."""
     random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
     sizes = any(isinstance(operand, torch.SymInt) for operand in operands)
-    trained = any(isinstance(operand, Weight) and operand.tensor is None for operand in operands)
+    trained = any(isinstance(operand, Weight) and operand.value is None for operand in operands)
     return not (random or sizes or trained)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from unfloat.formats.torch.builder import Builder
-from unfloat.formats.torch.operands import RefusedError, Value, Weight, need_value, need_weight, optional_weight
+from unfloat.formats.torch.operands import RefusedError, Turned, Value, Weight, need_value, need_weight, optional_weight
 from unfloat.ir.graph import BATCH, Attributes, Norm, Param
 
 Pair = tuple[int, int]
@@ -153,6 +153,8 @@ def batch_norm(
     gain, shift = optional_weight(weight, "its weight"), optional_weight(bias, "its bias")
     step = float(momentum) if isinstance(momentum, int | float) and momentum != CUMULATIVE else None
     norm = Norm(mean.param, variance.param, _param(gain), _param(shift), eps, step)
+    if isinstance(x, Turned) and len(x.shape) == 2 and x.place == 0:  # many rows of each sample, channels last
+        return Turned.of(build.emit("batch_norm", [x.front], norm=norm), x.place, x.cells)
     return build.channels_first(build.emit("batch_norm", [build.channels_last(need_value(x))], norm=norm))
 
 

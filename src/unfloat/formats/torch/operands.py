@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -35,18 +36,39 @@ class Value:
 
 @dataclass(frozen=True)
 class Turned(Value):
-    """An activation as torch sees it where the batch is its second axis, (time, batch, ...): no value of the Graph.
+    """An activation as torch sees it where the batch is not the first axis alone, say (time, batch, ...): no value of the Graph.
+
+    In `shape`, an extent below 0 is that many cells of each sample: BATCH is one, and batch and 4 heads in one axis -4.
 
     Attributes:
-        front: The same with the first two axes changed over, as the Graph has it.
+        front: The same as the Graph has it: batch, axes before it, its `cells` where there are several, axes after it.
+        place: Which of torch's axes has the batch.
+        cells: Of each sample in that axis: it runs over so many, then over the batch, then over so many.
     """
 
     front: Value
+    place: int
+    cells: tuple[int, int]
 
     @staticmethod
-    def of(front: Value) -> Turned:
-        """What `front` is, changed over."""
-        return Turned("", (front.shape[1], front.shape[0], *front.shape[2:]), front)
+    def of(front: Value, place: int = 1, cells: tuple[int, int] = (1, 1)) -> Value:
+        """What `front` is to torch; itself, where the batch is first and alone."""
+        if place == 0 and cells == (1, 1):
+            return front
+        after = 1 + place + sum(count > 1 for count in cells)
+        shape = (*front.shape[1 : 1 + place], BATCH * math.prod(cells), *front.shape[after:])
+        return Turned("", shape, front, place, cells)
+
+    def axis(self, dim: int) -> int:
+        """The axis of `front` that is torch's `dim`; that of the batch is 0."""
+        dim %= len(self.shape)
+        if dim == self.place:
+            return 0
+        return dim + 1 if dim < self.place else dim + len(self.front.shape) - len(self.shape)
+
+    def alike(self, other: Turned) -> bool:
+        """Whether both have the batch in the same place."""
+        return (len(self.shape), self.place, self.cells) == (len(other.shape), other.place, other.cells)
 
 
 @dataclass(frozen=True)
@@ -74,24 +96,35 @@ class Weight:
         param: Its name and views.
         shape: After the views.
         tensor: Its value after the views where training leaves it alone (buffers and constants), else None.
+        trained: As `tensor`, where training changes it but none will follow.
     """
 
     param: Param
     shape: Shape
     tensor: torch.Tensor | None = None
+    trained: torch.Tensor | None = None
+
+    @property
+    def value(self) -> torch.Tensor | None:
+        """What may be computed with."""
+        return self.trained if self.tensor is None else self.tensor
 
     def permuted(self, axes: tuple[int, ...]) -> Weight:
         """With its axes in another order."""
         shape = tuple(self.shape[axis] for axis in axes)
-        tensor = None if self.tensor is None else self.tensor.permute(axes)
-        return Weight(self.param.then("permute", *axes), shape, tensor)
+        return self._through("permute", axes, shape, lambda tensor: tensor.permute(axes))
 
     def reshaped(self, shape: Shape) -> Weight:
         """In another shape."""
         if shape == self.shape:
             return self
-        tensor = None if self.tensor is None else self.tensor.reshape(shape)
-        return Weight(self.param.then("reshape", *shape), shape, tensor)
+        return self._through("reshape", shape, shape, lambda tensor: tensor.reshape(shape))
+
+    def _through(
+        self, kind: str, argument: Shape, shape: Shape, move: Callable[[torch.Tensor], torch.Tensor]
+    ) -> Weight:
+        moved = [None if tensor is None else move(tensor) for tensor in (self.tensor, self.trained)]
+        return Weight(self.param.then(kind, *argument), shape, *moved)
 
 
 Operand: TypeAlias = Value | Weight
@@ -108,10 +141,22 @@ def need_value(operand: object, what: str = "its input") -> Value:
     return operand
 
 
+def printed(shape: Sequence[object]) -> str:
+    """A shape for messages, by what its extents are called; numbers below 0 are so many cells of each sample."""
+
+    def extent(number: object) -> str:
+        if not isinstance(number, int) or number >= 0:
+            return str(number)
+        return "batch" if number == BATCH else f"{number // BATCH} * batch"
+
+    return f"({', '.join(map(extent, shape))})"
+
+
 def batch_elsewhere(shape: Shape) -> RefusedError:
-    """The refusal of a value whose batch is not in front."""
-    printed = ", ".join("batch" if extent == BATCH else str(extent) for extent in shape)
-    return RefusedError(f"dimension 0 must be the batch, found ({printed})", "x.transpose(0, 1) before it")
+    """The refusal of a value whose batch is not in front, or not alone there."""
+    alone = BATCH in shape
+    hint = "x.transpose(0, 1) before it" if alone else "a view in which the batch is an axis of its own before it"
+    return RefusedError(f"dimension 0 must be the batch, found {printed(shape)}", hint)
 
 
 def name_of(value: Value) -> str:

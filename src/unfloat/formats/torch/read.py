@@ -21,7 +21,9 @@ from unfloat.ir.graph import Graph
 from unfloat.spec.errors import UnsupportedError
 
 
-def read(model: nn.Module | ExportedProgram, example_inputs: object = (), *, training: bool = False) -> Graph:
+def read(
+    model: nn.Module | ExportedProgram, example_inputs: object = (), *, training: bool = False, frozen: bool = False
+) -> Graph:
     """Read a model into a Graph. The model is not changed, and its parameters are referred to by name.
 
     Args:
@@ -29,6 +31,7 @@ def read(model: nn.Module | ExportedProgram, example_inputs: object = (), *, tra
         example_inputs: What the model is called with: a tensor, a tuple of arguments, or a dict of arguments by name.
             Any batch size serves; none is baked in. Not needed for an ExportedProgram.
         training: Read what the model computes while it trains (dropout is kept) instead of what `eval()` computes.
+        frozen: No training follows: what depends on parameters alone, as a normalised weight, becomes a constant.
 
     Returns:
         The Graph, in the model's own layout, before any pass.
@@ -39,7 +42,7 @@ def read(model: nn.Module | ExportedProgram, example_inputs: object = (), *, tra
     if not isinstance(model, nn.Module | ExportedProgram):
         raise UnsupportedError(f"required a torch.nn.Module or an ExportedProgram, found {type(model).__name__}", [])
     program = model if isinstance(model, ExportedProgram) else export(model, example_inputs, training)
-    interpreter = Interpreter(training)
+    interpreter = Interpreter(training, frozen)
     inputs, arguments = read_inputs(program, interpreter)
     results = interpreter.run(program.graph_module, arguments)
     outputs, structure = read_outputs(program, interpreter, results)

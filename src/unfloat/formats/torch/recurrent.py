@@ -16,6 +16,7 @@ from unfloat.formats.torch.operands import (
     need_weight,
 )
 from unfloat.formats.torch.selection import flip
+from unfloat.ir.graph import BATCH
 from unfloat.ops._gates import GATES
 
 ROLES = ("weight", "recurrent", "bias", "recurrent_bias")
@@ -62,7 +63,7 @@ def _problems(build: Builder, x: object, hx: Sequence[object], batch_first: bool
         yield "it projects what it gives: build it without proj_size"
     if x is None:
         yield "its sequences are packed: give it sequences of one length"
-    elif isinstance(x, Value) and isinstance(x, Turned) == batch_first:
+    elif isinstance(x, Value) and x.shape[0 if batch_first else 1] != BATCH:
         yield f"with batch_first={batch_first} its time runs along the batch: transpose its input or change batch_first"
     if not all(map(_is_zero, hx)):
         yield "it starts from a given state, but every run begins anew: give no state, or zeros"

@@ -66,17 +66,34 @@ def select(build: Builder, x: object, dim: int, index: int, **_: object) -> Oper
 
 def split(build: Builder, x: object, split_size: object = None, dim: int = 0, **arguments: Any) -> tuple[Value, ...]:
     """aten.split, split_with_sizes: parts of one size, the last may be less, or of given sizes."""
-    value = need_value(x)
+    value = _whole(x)
     wanted = arguments.get("split_sizes", split_size)
-    extent = value.shape[dim % len(value.shape)]
+    extent = _cells(value, dim)
     sizes = [min(wanted, extent - at) for at in range(0, extent, wanted)] if isinstance(wanted, int) else list(wanted)
     return _parts(build, value, dim, sizes)
 
 
 def chunk(build: Builder, x: object, chunks: int, dim: int = 0, **_: object) -> tuple[Value, ...]:
     """aten.chunk: as many parts, the last ones may be less or missing."""
-    value = need_value(x)
-    return split(build, value, max(-(-value.shape[dim % len(value.shape)] // chunks), 1), dim)
+    value = _whole(x)
+    return split(build, value, max(-(-_cells(value, dim) // chunks), 1), dim)
+
+
+def _whole(x: object) -> Value:
+    """What is taken apart: no parameter, as nn.MultiheadAttention does with its own where it gets different values."""
+    if isinstance(x, Weight):
+        instead = "nn.Linear for each of q, k and v, and torch.nn.functional.scaled_dot_product_attention"
+        hint = f"a parameter for each part; for nn.MultiheadAttention of different values, {instead}"
+        raise RefusedError(f"a parameter may not be taken apart, found {x.param.name}", hint)
+    return need_value(x)
+
+
+def _cells(x: Value, dim: int) -> int:
+    """How many cells an axis has that is taken apart."""
+    axis = dim % len(x.shape)
+    if axis == 0:
+        raise RefusedError("the batch may not be taken apart")
+    return x.shape[axis]
 
 
 def _parts(build: Builder, x: Value, dim: int, sizes: Sequence[int]) -> tuple[Value, ...]:
@@ -87,7 +104,7 @@ def _parts(build: Builder, x: Value, dim: int, sizes: Sequence[int]) -> tuple[Va
 def unbind(build: Builder, x: object, dim: int = 0, **_: object) -> tuple[Operand, ...]:
     """aten.unbind: every cell of an axis, which goes."""
     value = need_value(x)
-    return tuple(select(build, value, dim, i) for i in range(value.shape[dim % len(value.shape)]))
+    return tuple(select(build, value, dim, i) for i in range(_cells(value, dim)))
 
 
 def stack(build: Builder, tensors: Sequence[object], dim: int = 0, **_: object) -> Value:

@@ -141,12 +141,15 @@ TABLE: Mapping[str, Handler] = {
     # Functions of one value.
     "abs": activation.absolute,
     "gelu": activation.gelu,
+    "glu": activation.glu,
     "hardsigmoid": activation.hardsigmoid,
     "hardswish": activation.hardswish,
     "leaky_relu": activation.leaky_relu,
+    "pow": arithmetic.power,
     "prelu": activation.prelu,
     "sigmoid": activation.sigmoid,
     "silu": activation.silu,
+    "square": arithmetic.square,
     "tanh": activation.tanh,
     # Recurrent layers.
     "lstm": recurrent.lstm,
@@ -159,19 +162,28 @@ TABLE: Mapping[str, Handler] = {
 _ORDERS = (movement.permute, movement.transpose, movement.last_two)
 _SHAPES = (movement.reshape, movement.nothing, movement.same_type)
 VIEWS = frozenset(name for name, handler in TABLE.items() if handler in (*_ORDERS, *_SHAPES))
+PARAMETRIC = VIEWS | {"embedding"}
 
 CONVERSIONS = frozenset(name for name, handler in TABLE.items() if handler is movement.same_type)
 
-# Handlers that know axes by `dim` and `dims` alone, and so read values whose batch is the second axis (`turned.py`).
-_ALONG = "amax amin cat flip log_softmax mean narrow select slice softmax sum"
-_EACH = "add clamp dropout gelu hardsigmoid hardswish hardtanh leaky_relu linear mul relu relu6 sigmoid silu sub tanh"
-TURNING = frozenset(f"{_ALONG} {_EACH}".split())
+# Handlers that read values whose batch is another axis than the first (`turned.py`): they know axes by `dim` and `dims`
+# alone, or by counting from the last. With how many of the last axes that may not be the batch's.
+_ALONG = "amax amin cat chunk flip glu log_softmax mean narrow select slice softmax split split_with_sizes sum unbind"
+_EACH = "abs add clamp clamp_max clamp_min div dropout gelu hardsigmoid hardswish hardtanh leaky_relu mul neg pow relu relu6"
+TURNING: Mapping[str, int] = {
+    **dict.fromkeys(f"{_ALONG} {_EACH} rsub sigmoid silu square sub tanh".split(), 0),
+    "linear": 1,
+    "bmm": 2,
+    "matmul": 2,
+}
 
 # Other operators that users meet, and what to try instead.
 _ACTIVATIONS = "elu selu celu mish softplus"
+_PLAIN = "a plain weight: torch.nn.utils.parametrize.remove_parametrizations, or remove_weight_norm of the older form"
 _RECURRENT = "gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell"
 HINTS: Mapping[str, str] = {
     **dict.fromkeys(_ACTIVATIONS.split(), "train it with ReLU, SiLU or Hardswish"),
     **dict.fromkeys(["layer_norm", "group_norm", "instance_norm"], "train it with BatchNorm"),
     **dict.fromkeys(_RECURRENT.split(), "train it with nn.LSTM"),
+    **dict.fromkeys(["_weight_norm", "_weight_norm_interface", "mv", "vdot"], _PLAIN),
 }
