@@ -1,4 +1,4 @@
-"""The first batch traces the model; it is converted, and refused, as all others are."""
+"""The first batch traces the model; it is converted, and refused, as all others are. And models that cannot be traced."""
 
 from __future__ import annotations
 
@@ -110,3 +110,24 @@ def test_a_failure_of_tracing_alone_is_not_the_batch() -> None:
         unfloat.UnsupportedError, match=r"torch.export cannot trace this model.*\n.*no branch on the values"
     ):
         unfloat.quantize(Branch(), batches())
+
+
+def test_a_model_of_other_floats_is_refused_by_its_parameter() -> None:
+    with pytest.raises(
+        unfloat.UnsupportedError, match=r"found stem\.0\.weight of torch\.float64; try: model\.float\(\)"
+    ):
+        unfloat.quantize(small().double(), [batches()[0].double()])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("make", [torch.jit.script, lambda m: torch.jit.trace(m, batches()[0])])
+def test_scripted_and_traced_modules_are_refused_by_name(make: Callable[[nn.Module], nn.Module]) -> None:
+    message = r"scripted or traced module \(torch.jit\) cannot be exported, found \w+{}; try: the torch.nn.Module that"
+    with pytest.raises(unfloat.UnsupportedError, match=message.format("")):
+        unfloat.quantize(make(small()), batches())
+    with pytest.raises(unfloat.UnsupportedError, match=message.format("")):
+        unfloat.prepare(make(small()), batches()[0])
+    with pytest.raises(unfloat.UnsupportedError, match=message.format(" as 1")):
+        unfloat.quantize(nn.Sequential(nn.ReLU(), make(small())), batches())
+    with pytest.raises(unfloat.UnsupportedError, match=r"required a torch.nn.Module or an ExportedProgram, found type"):
+        unfloat.quantize(nn.ReLU, batches())
