@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+from torch.utils._pytree import tree_map
 
 from unfloat.ir.graph import Graph, own_shape
 from unfloat.ops._indices import rows_by_index, wrong_index
@@ -18,17 +20,72 @@ CALIBRATION = "calibration"
 
 
 def example_of(batch: Any, model: Any, what: str = CALIBRATION) -> tuple[torch.Tensor, ...] | dict[str, torch.Tensor]:
-    """The part of a batch that the model takes, to trace it with: labels and other company are left out."""
-    forward = getattr(model, "forward", None)
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    takes = {name: p for name, p in inspect.signature(forward).parameters.items() if p.kind in kinds} if forward else {}
+    """The part of a batch that the model takes, to trace it with: labels and other company are left out.
+
+    Raises:
+        CalibrationError: What the model needs is missing, or is no tensor.
+    """
+    takes = _takes(model)
+    required = [name for name, parameter in takes.items() if parameter.default is inspect.Parameter.empty]
+    where = f"{what} batch 0"
     if isinstance(batch, Mapping):
+        if any(name not in batch for name in required):
+            raise CalibrationError(f"{where}: required entries {required}, found {list(batch)}")
         wanted = [name for name in batch if name in takes] or list(batch)
-        return {name: _tensor(batch[name], f"{what} batch 0, entry {name!r}") for name in wanted}
+        return {name: _float32(_tensor(batch[name], f"{where}, entry {name!r}")) for name in wanted}
     values = list(batch) if isinstance(batch, (tuple, list)) else [batch]
-    required = sum(p.default is inspect.Parameter.empty for p in takes.values())
-    count = max(required, 1)
-    return tuple(_tensor(value, f"{what} batch 0, element {i}") for i, value in enumerate(values[:count]))
+    count = max(len(required), 1)
+    if len(values) < count:
+        raise CalibrationError(f"{where}: required {count} inputs{_list(required)}, found {len(values)}")
+    return tuple(_float32(_tensor(value, f"{where}, element {i}")) for i, value in enumerate(values[:count]))
+
+
+def _list(names: Sequence[str]) -> str:
+    return f" ({', '.join(names)})" if names else ""
+
+
+def _takes(model: Any) -> dict[str, inspect.Parameter]:
+    """The arguments of a module's forward() by name; none of what has no forward() that Python can look into."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    try:
+        signature = inspect.signature(model.forward) if isinstance(model, nn.Module) else inspect.Signature()
+    except ValueError:  # a scripted module, which the reader refuses
+        return {}
+    return {name: parameter for name, parameter in signature.parameters.items() if parameter.kind in kinds}
+
+
+def as_called(examples: Any) -> Any:
+    """Example inputs as the model takes them: arrays as tensors, and other floats as float32, as in all batches."""
+
+    def leaf(value: Any) -> Any:
+        return _float32(_tensor(value, "example inputs")) if isinstance(value, (torch.Tensor, np.ndarray)) else value
+
+    return tree_map(leaf, examples)
+
+
+def _float32(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to(torch.float32) if tensor.is_floating_point() else tensor
+
+
+def refused_by(model: nn.Module, example: tuple[torch.Tensor, ...] | dict[str, torch.Tensor]) -> str:
+    """What the model itself says when it is called with a batch, and what that is; "" where it takes it."""
+    given = example if isinstance(example, dict) else dict(enumerate(example))
+    flags = [(module, module.training) for module in model.modules()]
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}  # a call may change them
+    try:
+        args, kwargs = ((), example) if isinstance(example, dict) else (example, {})
+        with torch.no_grad():
+            torch.func.functional_call(model.eval(), buffers, args, kwargs)
+    except Exception as error:  # whatever the model's own code runs into
+        found = " and ".join(f"{tensor.dtype} of shape {tuple(tensor.shape)}" for tensor in given.values())
+        reason = str(error).strip().partition("\n")[0]
+        floats = "type" not in reason or all(tensor.is_floating_point() for tensor in given.values())
+        hint = "" if floats else "; try: floats, preprocessed as for the model, where it does not choose rows by them"
+        return f"the model cannot be called with it, {found}: {type(error).__name__}: {reason}{hint}"
+    finally:
+        for module, flag in flags:
+            module.training = flag
+    return ""
 
 
 def inputs_of(batch: Any, graph: Graph | Program, number: int, what: str = CALIBRATION) -> list[torch.Tensor]:
@@ -80,7 +137,10 @@ def _tensor(value: Any, where: str) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
         return value
     if isinstance(value, np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(value))
+        try:
+            return torch.from_numpy(np.ascontiguousarray(value))
+        except TypeError as error:
+            raise CalibrationError(f"{where}: required numbers, found an array of {value.dtype}") from error
     raise CalibrationError(f"{where}: required a tensor or an array, found {type(value).__name__}")
 
 
@@ -88,8 +148,16 @@ def non_empty(batches: Iterable[Any], what: str = CALIBRATION) -> tuple[Any, Ite
     """The first batch, and an iterator over all of them (the first included).
 
     Raises:
-        CalibrationError: There is none.
+        CalibrationError: There is none, or what is given is one batch itself.
     """
+    required = f"{what} data: required batches (a list, a DataLoader)"
+    if isinstance(batches, (torch.Tensor, np.ndarray)):
+        found = f"one {type(batches).__name__} of shape {tuple(batches.shape)}"
+        raise CalibrationError(f"{required}, found {found}; for one batch X, pass [X]")
+    if isinstance(batches, (Mapping, str)):
+        raise CalibrationError(f"{required}, found one {type(batches).__name__}; for one batch X, pass [X]")
+    if not isinstance(batches, Iterable) and not hasattr(batches, "__getitem__"):
+        raise CalibrationError(f"{required}, found {batches!r}; for one batch X, pass [X]")
     iterator = iter(batches)
     try:
         first = next(iterator)

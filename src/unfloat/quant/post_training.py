@@ -17,10 +17,11 @@ from unfloat.program.program import Program
 from unfloat.program.summary import count_unusual
 from unfloat.quant.algorithms.bias_correction import correct_biases
 from unfloat.quant.algorithms.equalization import look_ahead, measure_factors, scaled
-from unfloat.quant.batches import example_of, non_empty
+from unfloat.quant.batches import example_of, non_empty, refused_by
 from unfloat.quant.calibrate import calibrate
 from unfloat.quant.recipe import Recipe
 from unfloat.quant.simulate import Simulation
+from unfloat.spec.errors import CalibrationError, UnsupportedError
 
 Read = Callable[..., Graph]
 Prepare = Callable[[Graph, Mapping[str, Shape], Callable[[str], int]], Graph]
@@ -31,13 +32,26 @@ def quantize(
 ) -> Program:
     """See `unfloat.quantize`. The reader and the passes are handed in: this room does not import its neighbours."""
     first, batches = non_empty(calibration)
-    graph = read(model, example_of(first, model), frozen=True)
+    graph = _read_with(first, model, read)
     simulation = simulate(model, graph, recipe, prepare)
     if recipe.equalize:
         ahead, batches = look_ahead(batches)
         simulation.use(scaled(simulation.parameters, measure_factors(simulation, ahead)))
     choose(simulation, batches, progress, _length(calibration))
     return with_counts(simulation.convert({"recipe": recipe.to_toml()}), simulation.counts)
+
+
+def _read_with(first: Any, model: Any, read: Read) -> Graph:
+    """The Graph, traced with the first batch; where that fails for the batch's sake, the batch is to blame."""
+    example = example_of(first, model)
+    try:
+        return read(model, example, frozen=True)
+    except UnsupportedError as error:
+        ran = error.__cause__ is not None and isinstance(model, torch.nn.Module)  # the model's own code, while traced
+        reason = refused_by(model, example) if ran else ""
+        if not reason:
+            raise
+        raise CalibrationError(f"calibration batch 0: {reason}") from error
 
 
 def choose(simulation: Simulation, batches: Iterable[Any], progress: bool | None, total: int | None = None) -> None:

@@ -18,7 +18,7 @@ from unfloat.ops._linear import norm_gain
 from unfloat.program.lower import node_params, norm_slots, view
 from unfloat.program.program import Program
 from unfloat.quant.algorithms.equalization import look_ahead, measure_factors, scale_in_place
-from unfloat.quant.batches import non_empty
+from unfloat.quant.batches import as_called, non_empty
 from unfloat.quant.distributed import mean_over_ranks, reduce_extremes, several
 from unfloat.quant.post_training import Prepare, Read, choose, live_parameters, with_counts
 from unfloat.quant.recipe import Recipe
@@ -42,6 +42,7 @@ def prepare(
     """See `unfloat.prepare`. The reader and the passes are handed in: this room does not import its neighbours."""
     if not isinstance(model, nn.Module):
         raise UnsupportedError(f"required a torch.nn.Module to train, found {type(model).__name__}", [])
+    example_inputs = as_called(example_inputs)
     own = _copied(model)
     graph = _read_training(own, example_inputs, read)
     shapes = {name: tuple(t.shape) for name, t in live_parameters(own).items()}

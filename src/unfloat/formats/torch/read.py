@@ -11,6 +11,7 @@ Names: a node that a torch.nn module makes, or any module with its own `weight`,
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 from torch.export import ExportedProgram
 
@@ -41,6 +42,8 @@ def read(
     """
     if not isinstance(model, nn.Module | ExportedProgram):
         raise UnsupportedError(f"required a torch.nn.Module or an ExportedProgram, found {type(model).__name__}", [])
+    if isinstance(model, nn.Module):
+        _require_plain(model)
     program = model if isinstance(model, ExportedProgram) else export(model, example_inputs, training)
     interpreter = Interpreter(training, frozen)
     inputs, arguments = read_inputs(program, interpreter)
@@ -56,3 +59,21 @@ def read(
         summary = f"the model has {count} operation{'s' * (count > 1)} that Unfloat cannot read"
         raise UnsupportedError(summary, interpreter.problems)
     return graph
+
+
+def _require_plain(model: nn.Module) -> None:
+    """Refuse what torch.export cannot trace, or traces to other types than a Graph's.
+
+    Raises:
+        UnsupportedError: A module is scripted, or a parameter is not float32.
+    """
+    for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            found = f"found {type(module).__name__}{f' as {path}' if path else ''}"
+            problem = "a scripted or traced module (torch.jit) cannot be exported"
+            raise UnsupportedError(f"{problem}, {found}; try: the torch.nn.Module that it was made of", [])
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and parameter.dtype != torch.float32:
+            raise UnsupportedError(
+                f"parameters must be float32, found {name} of {parameter.dtype}; try: model.float()", []
+            )
