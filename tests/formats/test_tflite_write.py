@@ -327,7 +327,7 @@ def _refuse(*names: object) -> None:
 
 def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tflite", None)
-    with pytest.raises(MissingExtraError, match=r"unfloat\[tflite\]"):
+    with pytest.raises(MissingExtraError, match=r"pip install '\.\[tflite\]'"):
         to_bytes(small_net())
 
 
