@@ -4,6 +4,7 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/variant.h>
@@ -274,13 +275,10 @@ int call_claimed(Engine &engine, const nb::list &inputs, const nb::list &outputs
   const nb::gil_scoped_release release;
   std::atomic<int> nan{-1};
   const bool ran = engine.run([&](int thread, int threads) {
-    bool numbers = true;
     for (size_t i = 0; i < from.size(); ++i) {
-      if (quantize(from[i].reals, from[i].label, from[i].codes, thread, threads)) continue;
-      nan = static_cast<int>(i);
-      numbers = false;
+      if (!quantize(from[i].reals, from[i].label, from[i].codes, thread, threads)) nan = static_cast<int>(i);
     }
-    return numbers;
+    return nan < 0;
   });
   if (!ran) return nan;
   for (const auto &port : to) dequantize(port.codes, port.label, port.reals);
@@ -308,19 +306,20 @@ class Profiling {
   const Engine::Memory before_;
 };
 
-std::vector<std::tuple<std::string, std::string, std::string, int64_t>> profile(Engine &engine, int64_t batch,
-                                                                                const nb::list &inputs,
-                                                                                const nb::list &outputs,
-                                                                                const Borders &borders) {
+using LayerTimes = std::vector<std::tuple<std::string, std::string, std::string, int64_t>>;
+
+// What call() says, and how long each layer took.
+std::pair<int, LayerTimes> profile(Engine &engine, int64_t batch, const nb::list &inputs, const nb::list &outputs,
+                                   const Borders &borders) {
   const auto claim = claimed(engine, batch);
   const Profiling profiling(engine);
-  require(call_claimed(engine, inputs, outputs, borders) < 0, "an input holds a NaN");
-  std::vector<std::tuple<std::string, std::string, std::string, int64_t>> rows;
+  const int nan = call_claimed(engine, inputs, outputs, borders);
+  LayerTimes rows;
   for (const auto &layer : engine.layers()) {
     const std::string place = layer->leader == nullptr ? "" : " in " + layer->leader->name;
     rows.emplace_back(layer->name, layer->op, layer->kernel->name + place, layer->nanoseconds);
   }
-  return rows;
+  return {nan, rows};
 }
 
 std::vector<std::tuple<std::string, std::string>> kernels(const Engine &engine) {

@@ -270,25 +270,25 @@ bool Engine::run(const Enter &enter) {
   struct Context {
     Engine *engine;
     const Enter &enter;
+    std::atomic<bool> refused{false};
   } context = {this, enter};
   const auto job = [](void *shared, int thread) {
-    const auto *with = static_cast<Context *>(shared);
-    with->engine->run_layers(with->enter, thread);
+    auto *with = static_cast<Context *>(shared);
+    with->engine->run_layers(with->enter, thread, &with->refused);
   };
-  refused_ = false;
   pool_.run(job, &context);
-  if (refused_) return false;
+  if (context.refused) return false;
   if (remembers_) remembered_ = batch_;
   if (profiling) collect_profile();
   return true;
 }
 
-void Engine::run_layers(const Enter &enter, int thread) {
+void Engine::run_layers(const Enter &enter, int thread, std::atomic<bool> *refused) {
   const int threads = this->threads();
   if (enter) {
-    if (!enter(thread, threads)) refused_ = true;
+    if (!enter(thread, threads)) *refused = true;
     pool_.meet();
-    if (refused_) return;
+    if (*refused) return;
   }
   for (size_t i = 0; i < schedule_.size(); ++i) {
     if (i > 0) pool_.meet();

@@ -74,7 +74,7 @@ class Engine {
   void prepare(int64_t batch);
   void resize(int64_t batch);
   void make_states(int64_t batch);
-  void run_layers(const Enter &enter, int thread);
+  void run_layers(const Enter &enter, int thread, std::atomic<bool> *refused);
   void collect_profile();
 
   std::vector<Tensor> tensors_;
@@ -85,7 +85,6 @@ class Engine {
   int64_t batch_ = 0;
   bool remembers_ = false;  // whether any layer does
   std::atomic<int64_t> remembered_{0};
-  std::atomic<bool> refused_{false};  // whether `enter` has said no
   Buffer packed_, arena_, scratch_;
   ThreadPool pool_;
   std::vector<int64_t> stamps_;  // when each layer of the schedule began, and the end

@@ -105,11 +105,11 @@ class Engine:
         inputs: list[NDArray[np.float32]],
         outputs: list[NDArray[np.float32]],
         borders: Borders,
-    ) -> list[tuple[str, str, str, int]]:
-        """As `call`: (name, operator, kernel, nanoseconds) of each layer.
+    ) -> tuple[int, list[tuple[str, str, str, int]]]:
+        """As `call`; and (name, operator, kernel, nanoseconds) of each layer.
 
         Raises:
-            ValueError: An array has the wrong type or shape, or an input holds a NaN.
+            ValueError: An array has the wrong type or shape.
         """
 
     def layers(self) -> list[tuple[str, str, bytes, int, int]]:

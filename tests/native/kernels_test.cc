@@ -690,23 +690,22 @@ Case deep_conv2d() {
   return test;
 }
 
-Case deep_windows(int64_t depth, int64_t weight) {
-  Case test = square_conv2d({1, 8, 8, depth}, 64, 3, 1);
+// Great inputs under one weight throughout.
+Case of_one_weight(Case test, int64_t weight, int64_t least_shift, int64_t greatest_shift) {
   const Shape shape = test.instruction.constants["weight"].shape;
   add_constant<int8_t>(&test, "weight", DType::kInt8, shape, weight, weight);
-  add_constant<int8_t>(&test, "shift", DType::kInt8, {64}, -22, -20);
+  add_constant<int8_t>(&test, "shift", DType::kInt8, {shape[0]}, least_shift, greatest_shift);
   test.least_byte = 250;
   return test;
 }
 
+Case deep_windows(int64_t depth, int64_t weight) {
+  return of_one_weight(square_conv2d({1, 8, 8, depth}, 64, 3, 1), weight, -22, -20);
+}
+
 // So many products of the greatest numbers that sums of their pairs wrap round 32 bits, and those of products do not.
 Case deep_pixels_of(int64_t weight) {
-  Case test = square_conv2d({1, 2, 5, 30000}, 96, 1, 1);
-  const Shape shape = test.instruction.constants["weight"].shape;
-  add_constant<int8_t>(&test, "weight", DType::kInt8, shape, weight, weight);
-  add_constant<int8_t>(&test, "shift", DType::kInt8, {96}, -30, -22);
-  test.least_byte = 250;
-  return test;
+  return of_one_weight(square_conv2d({1, 2, 5, 30000}, 96, 1, 1), weight, -30, -22);
 }
 
 Case deep_fully_connected() {

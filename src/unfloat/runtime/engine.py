@@ -120,8 +120,7 @@ class Engine:
         """
         batch, reals, outputs = self._arrays(inputs)
         nan = self._native.call(batch, reals, outputs, self._borders) if batch > 0 else -1
-        if nan >= 0:
-            raise NumericDomainError(f"input {self._inputs[nan].name}: required numbers, found NaN")
+        self._require_numbers(nan)
         return self._structured(outputs)
 
     def run(self, *inputs: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
@@ -163,10 +162,11 @@ class Engine:
         batch, reals, outputs = self._arrays(inputs)
         if batch == 0:
             raise InputError("required a batch of one sample at least to time layers on, found none")
-        for port, array in zip(self._inputs, reals, strict=True):
-            if np.isnan(array).any():
-                raise NumericDomainError(f"input {port.name}: required numbers, found NaN")
-        profiles = [self._native.profile(batch, reals, outputs, self._borders) for _ in range(max(runs, 1) + 1)]
+        profiles = []
+        for _ in range(max(runs, 1) + 1):
+            nan, profile = self._native.profile(batch, reals, outputs, self._borders)
+            self._require_numbers(nan)
+            profiles.append(profile)
         layers = []
         for runs_of_layer in zip(*profiles[1:], strict=True):
             name, op, kernel, _ = runs_of_layer[0]
@@ -245,6 +245,11 @@ class Engine:
         if len(inputs) != required:
             names = ", ".join(port.name for port in self._inputs)
             raise InputError(f"required {required} inputs ({names}), found {len(inputs)}")
+
+    def _require_numbers(self, nan: int) -> None:
+        """Raise NumericDomainError where the native side has found a NaN, in the input of that place."""
+        if nan >= 0:
+            raise NumericDomainError(f"input {self._inputs[nan].name}: required numbers, found NaN")
 
     def _structured(self, outputs: list[np.ndarray]) -> Any:
         """The outputs as the model hands them back."""
