@@ -19,7 +19,6 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
-#include <thread>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -28,6 +27,7 @@
 #include "engine/border.h"
 #include "engine/engine.h"
 #include "engine/level.h"
+#include "engine/thread_pool.h"
 #include "peak.h"
 #include "rows.h"
 
@@ -75,13 +75,14 @@ DType dtype_of(const A &array) {
 
 // Multiply-accumulates a second of so many threads, each for so many seconds; 0 where the level has none of its own.
 double peak(const std::string &name, int threads, double seconds) {
-  require(threads > 0 && seconds > 0, "threads and seconds must be positive");
+  require(seconds > 0 && std::isfinite(seconds), "seconds must be positive and finite, found ", seconds);
   const uf_level level = choose_level(name);
   const int64_t macs = uf_peak_macs(level), rounds = 1 << 14;
-  if (macs == 0) return 0;
   const nb::gil_scoped_release release;
+  ThreadPool pool(threads);
+  if (macs == 0) return 0;
   std::vector<double> rates(static_cast<size_t>(threads));
-  const auto measure = [&](int thread) {
+  auto measure = [&](int thread) {
     using Clock = std::chrono::steady_clock;
     double best = 0, spent = 0;
     do {
@@ -93,10 +94,7 @@ double peak(const std::string &name, int threads, double seconds) {
     } while (spent < seconds);
     rates[static_cast<size_t>(thread)] = best;
   };
-  std::vector<std::thread> others;
-  for (int thread = 1; thread < threads; ++thread) others.emplace_back(measure, thread);
-  measure(0);
-  for (std::thread &other : others) other.join();
+  pool.run([](void *context, int thread) { (*static_cast<decltype(measure) *>(context))(thread); }, &measure);
   return std::accumulate(rates.begin(), rates.end(), 0.0);
 }
 

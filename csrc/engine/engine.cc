@@ -20,19 +20,10 @@ namespace unfloat {
 namespace {
 
 constexpr int64_t kMaxBytes = int64_t{1} << 40;  // of the arena: far past any memory, far from overflow
-constexpr int kMaxThreads = 1024;
 
 int64_t now() {
   const auto since = std::chrono::steady_clock::now().time_since_epoch();
   return std::chrono::duration_cast<std::chrono::nanoseconds>(since).count();
-}
-
-int checked_threads(int threads) {
-  if (threads < 1 || threads > kMaxThreads) {
-    throw std::invalid_argument("threads must lie in [1, " + std::to_string(kMaxThreads) + "], found " +
-                                std::to_string(threads));
-  }
-  return threads;
 }
 
 // Loading frees about as much as it keeps, in pieces that the allocator would hold on to.
@@ -90,7 +81,7 @@ Engine::Engine(const std::vector<TensorSpec> &tensors, const std::vector<Instruc
     : inputs_(std::move(inputs)),
       outputs_(std::move(outputs)),
       arena_bytes_per_sample_(arena_bytes_per_sample),
-      pool_(checked_threads(threads)) {
+      pool_(threads) {
   if (arena_bytes_per_sample < 0 || arena_bytes_per_sample > kMaxBytes) {
     throw std::invalid_argument("the arena's size for each sample is impossible: " +
                                 std::to_string(arena_bytes_per_sample));

@@ -1,5 +1,8 @@
 #include "thread_pool.h"
 
+#include <stdexcept>
+#include <string>
+
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
 #endif
@@ -13,6 +16,7 @@ namespace {
 
 // About the time between two layers or two calls in a loop; longer waits should give the core to others.
 constexpr int kSpins = 4000;
+constexpr int kMaxThreads = 1024;
 
 inline void relax() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -58,7 +62,13 @@ void Barrier::park(uint32_t phase) {
   parked_.fetch_sub(1);
 }
 
-ThreadPool::ThreadPool(int threads) { start(threads); }
+ThreadPool::ThreadPool(int threads) {
+  if (threads < 1 || threads > kMaxThreads) {
+    throw std::invalid_argument("threads must lie in [1, " + std::to_string(kMaxThreads) + "], found " +
+                                std::to_string(threads));
+  }
+  start(threads);
+}
 
 ThreadPool::~ThreadPool() {
   if (forks_ != forks.load()) leave_behind();

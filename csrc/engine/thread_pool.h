@@ -39,7 +39,8 @@ class ThreadPool {
   // A plain function and its argument, so that starting a job allocates nothing.
   using Job = void (*)(void *context, int thread);
 
-  // The caller of run() is thread 0; `threads - 1` more are started.
+  // The caller of run() is thread 0; `threads - 1` more are started. Throws std::invalid_argument where that is too few
+  // or too many.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool &) = delete;

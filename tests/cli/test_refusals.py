@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -198,6 +199,9 @@ def test_a_float_file_is_quantized_compared_and_written_as_c(
     assert run(*words, "net.unfloat") == 0
     assert run("compare", str(stock / "float.tflite"), "net.unfloat", "--data", str(stock / "flat.npy")) == 0
     assert "outputs, 4 samples" in capsys.readouterr().out
+    Path("net_c").mkdir()
+    Path("net_c/firmware.bin").write_bytes(bytes(10_000_000))  # which was there before, and is not counted
     assert run(*words, "net_c/") == 0
-    assert "wrote net_c/ (" in capsys.readouterr().out
+    wrote = re.search(r"wrote net_c/ \(([\d,]+) bytes\)", capsys.readouterr().out)
+    assert wrote and 0 < int(wrote[1].replace(",", "")) < 10_000_000
     assert Path("net_c/net_c.h").is_file()

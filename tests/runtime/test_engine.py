@@ -442,6 +442,7 @@ def test_a_read_only_output_is_an_error() -> None:
         ({"threads": 0}, ValueError, "threads: required an integer, at least 1, found 0"),
         ({"threads": -1}, ValueError, "threads: required an integer, at least 1, found -1"),
         ({"threads": 2**40}, ValueError, "threads: required an integer, at least 1, found 1099511627776"),
+        ({"threads": 1025}, ValueError, r"threads must lie in \[1, 1024\], found 1025"),
         ({"level": 3}, TypeError, r"level: required one of \[.*'scalar'\] or None, found 3"),
         ({"level": ["scalar"]}, TypeError, "level: required one of"),
         ({"level": "abacus"}, ValueError, "found 'abacus'"),

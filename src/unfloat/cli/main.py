@@ -327,7 +327,11 @@ def _write(program: Program, output: str) -> None:
 
 def _wrote(output: str) -> str:
     path = Path(output)
-    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    files = [path]
+    if path.is_dir():  # which may hold more than what was exported
+        from unfloat.formats.c.manifest import read
+
+        files = [path / name for name in read(path).files]
     return f"wrote {output} ({sum(file.stat().st_size for file in files):,} bytes)"
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from unfloat.runtime.engine import Engine
 
 VERSION = 1
-FOREIGN = (".tflite", ".c", ".h")  # endings that promise another content than `save` writes
+FOREIGN = (".tflite", ".c", ".h", "/")  # endings that promise another content than `save` writes
 
 
 class Program(Content):
