@@ -93,9 +93,7 @@ typedef struct {
   int64_t out_stride, channels;  // channels to be stored
 } tile_task;
 
-UF_INLINE void run_tile(const tile_task *given, int rows, uf_form form, bool half) {
-  const tile_task own = *given;  // which no store of bytes can change
-  const tile_task *const task = &own;
+UF_INLINE void run_tile(const tile_task *task, int rows, uf_form form, bool half) {
   row_type r0 = start_row(task->block), r1 = r0, r2 = r0, r3 = r0, r4 = r0, r5 = r0;
   const uint8_t *w = (const uint8_t *)(task->block + 1);
   const uint8_t *const *x = task->table;
@@ -146,27 +144,40 @@ UF_INLINE void run_tile(const tile_task *given, int rows, uf_form form, bool hal
 #undef STORE_ROW
 }
 
-#define DEFINE_TILE(rows)                                                                                  \
-  static void run_absorbed_##rows(const tile_task *task) { run_tile(task, rows, UF_ABSORBED, false); }     \
-  static void run_clamped_##rows(const tile_task *task) { run_tile(task, rows, UF_CLAMPED, false); }       \
-  static void run_bent_##rows(const tile_task *task) { run_tile(task, rows, UF_BENT, false); }             \
-  static void run_exact_##rows(const tile_task *task) { run_tile(task, rows, UF_EXACT, false); }           \
-  static void run_absorbed_half_##rows(const tile_task *task) { run_tile(task, rows, UF_ABSORBED, true); } \
-  static void run_other_half_##rows(const tile_task *task) { run_tile(task, rows, task->block->form, true); }
-DEFINE_TILE(1)
-DEFINE_TILE(2)
-DEFINE_TILE(3)
-DEFINE_TILE(4)
-DEFINE_TILE(5)
-DEFINE_TILE(6)
-#undef DEFINE_TILE
+// Runs `tiles` tiles, one below the other, in one loop: a call takes as long as a few steps.
+UF_INLINE void run_tiles(const tile_task *task, int64_t tiles, int rows, uf_form form, bool half) {
+  tile_task own = *task;  // which no store of bytes can change
+  do {
+    run_tile(&own, rows, form, half);
+    own.table += rows;
+    own.out += rows * own.out_stride;
+  } while (--tiles != 0);
+}
 
-typedef void (*tile_runner)(const tile_task *task);
+#define TILES(name, rows, form, half) \
+  static void name##_##rows(const tile_task *task, int64_t tiles) { run_tiles(task, tiles, rows, form, half); }
+#define DEFINE_TILES(rows)                          \
+  TILES(run_absorbed, rows, UF_ABSORBED, false)     \
+  TILES(run_clamped, rows, UF_CLAMPED, false)       \
+  TILES(run_bent, rows, UF_BENT, false)             \
+  TILES(run_exact, rows, UF_EXACT, false)           \
+  TILES(run_absorbed_half, rows, UF_ABSORBED, true) \
+  TILES(run_other_half, rows, task->block->form, true)
+DEFINE_TILES(1)
+DEFINE_TILES(2)
+DEFINE_TILES(3)
+DEFINE_TILES(4)
+DEFINE_TILES(5)
+DEFINE_TILES(6)
+#undef DEFINE_TILES
+#undef TILES
+
+typedef void (*tiles_runner)(const tile_task *task, int64_t tiles);
 
 #define ALL_ROWS(name) {name##_1, name##_2, name##_3, name##_4, name##_5, name##_6}
 
 // Of half blocks or not, of a form and so many rows.
-static const tile_runner kRunners[2][UF_EXACT + 1][6] = {
+static const tiles_runner kRunners[2][UF_EXACT + 1][6] = {
     {[UF_ABSORBED] = ALL_ROWS(run_absorbed),
      [UF_CLAMPED] = ALL_ROWS(run_clamped),
      [UF_BENT] = ALL_ROWS(run_bent),
@@ -177,26 +188,28 @@ static const tile_runner kRunners[2][UF_EXACT + 1][6] = {
      [UF_EXACT] = ALL_ROWS(run_other_half)},
 };
 
-// All rows of a block, in tiles as even as can be.
+// All rows of a block, in tiles as even as can be, first the greater ones, then those of a row less.
 static void run_block(const uf_gemm *gemm, int64_t block) {
   const uf_gemm_shape *shape = &gemm->shape;
-  const int64_t channel = block * UF_BLOCK_CHANNELS, tiles = uf_divide_up(gemm->rows, TILE_ROWS);
+  const int64_t channel = block * UF_BLOCK_CHANNELS;
   tile_task task = {
       .block = (const uf_block16 *)(gemm->packed + (size_t)block * block_size(shape)),
+      .table = gemm->table,
       .table_stride = gemm->table_stride,
       .table_offset = gemm->table_offset,
       .taps = shape->taps,
       .steps = steps(shape),
+      .out = gemm->out + channel,
       .out_stride = gemm->out_stride,
       .channels = shape->channels - channel,
   };
-  const tile_runner *runners = kRunners[is_half(task.channels)][task.block->form];
-  for (int64_t tile = 0; tile < tiles; ++tile) {
-    const uf_range rows = uf_share(gemm->rows, 1, (int)tile, (int)tiles);
-    task.table = gemm->table + rows.begin;
-    task.out = gemm->out + rows.begin * gemm->out_stride + channel;
-    runners[rows.end - rows.begin - 1](&task);
-  }
+  const tiles_runner *runners = kRunners[is_half(task.channels)][task.block->form];
+  const int64_t tiles = uf_divide_up(gemm->rows, TILE_ROWS), least = gemm->rows / tiles, greater = gemm->rows % tiles;
+  if (greater > 0) runners[least](&task, greater);
+  const int64_t done = greater * (least + 1);
+  task.table += done;
+  task.out += done * task.out_stride;
+  runners[least - 1](&task, tiles - greater);
 }
 
 static void run_blocks(const uf_gemm *gemm, uf_range range) {
@@ -217,9 +230,9 @@ enum { TERM_BYTES = 0 };
 
 static int64_t words_of_row(const uf_gemm_shape *shape) { return shape->taps * steps(shape) * STEP_DEPTH; }
 
-// With what widen_run writes too much, and an odd number of cache lines, lest the rows of a tile share their places.
+// An odd number of cache lines, lest the rows of a tile share their places.
 static int64_t widened_bytes(const uf_gemm_shape *shape) {
-  const int64_t lines = uf_divide_up(TERM_BYTES + words_of_row(shape) * (int64_t)sizeof(int16_t) + 8, UF_ALIGNMENT);
+  const int64_t lines = uf_divide_up(TERM_BYTES + words_of_row(shape) * (int64_t)sizeof(int16_t), UF_ALIGNMENT);
   return (lines | 1) * UF_ALIGNMENT;
 }
 
@@ -234,14 +247,21 @@ static size_t scratch_size(const uf_gemm_shape *shape) {
   return (size_t)(widened_rows(shape) * widened_bytes(shape)) + pointers;
 }
 
-static void widen_row(const uf_gemm *gemm, int64_t row, uint8_t *out) {
-  const uf_gemm_shape *shape = &gemm->shape;
-  int16_t *words = (int16_t *)out;
-  for (int64_t tap = 0; tap < shape->taps; ++tap, words += steps(shape) * STEP_DEPTH) {
-    widen_run(gemm->table[tap * gemm->table_stride + row] + gemm->table_offset, shape->depth, words);
+// Rows that are so many bytes apart.
+static void widen_rows(const uf_gemm *gemm, uf_range rows, uint8_t *out, int64_t bytes) {
+  const int64_t depth = gemm->shape.depth, taps = gemm->shape.taps, table_offset = gemm->table_offset;
+  const int64_t run_bytes = steps(&gemm->shape) * STEP_DEPTH * (int64_t)sizeof(int16_t);
+  for (int64_t tap = 0; tap < taps; ++tap) {
+    const uint8_t *const *table = gemm->table + tap * gemm->table_stride;
+    uint8_t *to = out + tap * run_bytes;
+    for (int64_t row = rows.begin; row < rows.end; ++row, to += bytes) {
+      widen_run(table[row] + table_offset, depth, (int16_t *)(void *)to);
+    }
   }
 #ifdef UF_PAIRS
-  write_term((int16_t *)out, words_of_row(shape));
+  for (int64_t row = rows.begin; row < rows.end; ++row, out += bytes) {
+    write_term((int16_t *)(void *)out, words_of_row(&gemm->shape));
+  }
 #endif
 }
 
@@ -263,9 +283,7 @@ static void run(const uf_gemm *gemm, uf_range range) {
     const uf_range rows = uf_share(gemm->rows, TILE_ROWS, (int)chunk, (int)chunks);
     words.rows = rows.end - rows.begin;
     words.out = gemm->out + rows.begin * gemm->out_stride;
-    for (int64_t row = 0; row < words.rows; ++row) {
-      widen_row(gemm, rows.begin + row, gemm->scratch + TERM_BYTES + row * bytes);
-    }
+    widen_rows(gemm, rows, gemm->scratch + TERM_BYTES, bytes);
     run_blocks(&words, range);
   }
 }
