@@ -109,8 +109,10 @@ def test_noise_is_born_once_and_carried_on() -> None:
     good = compared(unfloat.Recipe())
     assert not good.overrides()
     for name in ("add", "head"):
-        assert site(bad, name).sqnr_db < site(good, name).sqnr_db - 5
-        assert site(bad, name).own_sqnr_db == pytest.approx(site(good, name).own_sqnr_db, abs=1)
+        carried = site(good, name).sqnr_db - site(bad, name).sqnr_db
+        assert carried > 10
+        # Not the very same: what few codes an operand has left changes how its sums round.
+        assert site(bad, name).own_sqnr_db == pytest.approx(site(good, name).own_sqnr_db, abs=carried / 10)
     assert site(bad, "pool").own_sqnr_db == math.inf  # it moves codes
 
 

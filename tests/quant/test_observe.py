@@ -31,7 +31,7 @@ def test_moving_average_starts_at_the_first_batch_and_moves_slowly() -> None:
 
 def test_histogram_is_the_same_in_any_order() -> None:
     generator = torch.Generator().manual_seed(0)
-    batches = [torch.randn(1000, generator=generator) * scale for scale in (0.01, 3.0, 0.5, 40.0)]
+    batches = [torch.randn(1000, generator=generator) * scale for scale in (0.0, 0.01, 3.0, 0.5, 40.0, 0.0)]
     forward, backward = Histogram(), Histogram()
     for batch in batches:
         forward.update(batch)
@@ -39,7 +39,19 @@ def test_histogram_is_the_same_in_any_order() -> None:
         backward.update(batch)
     assert forward.exponent == backward.exponent
     assert np.array_equal(forward.counts, backward.counts)
-    assert forward.counts.sum() == 4000
+    assert forward.counts.sum() == 6000
+    assert forward.zeros == backward.zeros == 2000
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_zeros_which_every_window_holds_do_not_narrow_it(bits: int) -> None:
+    values = torch.randn(20_000, generator=torch.Generator().manual_seed(0)).relu() ** 3  # half of them zeros
+    with_zeros, without, mirrored = LeastError(norm=1.75), LeastError(norm=1.75), LeastError(norm=1.75)
+    with_zeros.update(values)
+    without.update(values[values > 0])
+    mirrored.update(-values)
+    assert with_zeros.qparams("int8", bits) == without.qparams("int8", bits)
+    assert with_zeros.qparams("int8", bits).scale == mirrored.qparams("int8", bits).scale
 
 
 def test_histogram_memory_does_not_grow() -> None:

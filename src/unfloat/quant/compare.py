@@ -157,12 +157,7 @@ class Sums:
         observer = make_observer(Recipe(ranges=rule), "")
         assert isinstance(observer, Histogram)
         kept = self.values
-        observer.low, observer.high, observer.exponent, observer.counts = (
-            kept.low,
-            kept.high,
-            kept.exponent,
-            kept.counts,
-        )
+        observer.__dict__.update(kept.__dict__)  # all that a Histogram is; the rule has settings beside it
         chosen = observer.qparams(self.label.dtype, self.label.bits)
         return kept.squared_error(self.label) / max(kept.squared_error(chosen), TINY)
 

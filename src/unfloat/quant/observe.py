@@ -95,26 +95,30 @@ class Histogram:
     """Counts over bins of width 2^exponent, aligned at zero, wide enough for all values seen.
 
     When a value falls outside, the width doubles and neighbours merge. `floor(floor(x / w) / 2) = floor(x / 2w)`, so
-    the counts do not depend on the order of the batches.
+    the counts do not depend on the order of the batches. Zeros, which ReLU makes many of and every window holds
+    exactly, are counted by themselves too: their bin has a width.
     """
 
     low: float = 0.0
     high: float = 0.0
     exponent: int | None = None
     counts: np.ndarray = field(default_factory=lambda: np.zeros(2 * BINS, np.int64))
+    zeros: int = 0
 
     def update(self, values: torch.Tensor) -> None:
         """See `Observer`."""
         low, high = extremes(values)
         self.low, self.high = min(self.low, low), max(self.high, high)
-        reach = max(-self.low, self.high)
-        if reach == 0:
-            self.counts[BINS] += 1
-            return
-        self._widen(math.frexp(reach)[1] - int(math.log2(BINS)))
         flat = values.reshape(-1)
         stride = max(1, flat.numel() // SAMPLE) // _STRIDE_STEP * _STRIDE_STEP + 1
-        index = torch.floor(flat[::stride] * 2.0 ** -float(self.exponent or 0)).to(torch.int64) + BINS
+        sample = flat[::stride]
+        self.zeros += int((sample == 0).sum())
+        reach = max(-self.low, self.high)
+        if reach == 0:  # no width fits yet
+            self.counts[BINS] += sample.numel()
+            return
+        self._widen(math.frexp(reach)[1] - int(math.log2(BINS)))
+        index = torch.floor(sample * 2.0 ** -float(self.exponent or 0)).to(torch.int64) + BINS
         counts = torch.bincount(index.clamp_(0, 2 * BINS - 1), minlength=2 * BINS)
         self.counts += counts.cpu().numpy()
 
@@ -132,9 +136,15 @@ class Histogram:
         middle = (np.arange(-BINS, BINS) + 0.5) * 2.0 ** float(self.exponent or 0)
         return np.clip(middle, self.low, self.high)
 
+    def inexact(self) -> np.ndarray:
+        """The counts without zeros."""
+        counts = self.counts.astype(np.float64)
+        counts[BINS] -= self.zeros
+        return counts
+
     def squared_error(self, qparams: QParams) -> float:
         """The sum of squared errors of quantizing these values so: clipping and rounding."""
-        return _error(self.centres(), self.counts.astype(np.float64), qparams, 2.0)
+        return _error(self.centres(), self.inexact(), qparams, 2.0)
 
     def qparams(self, dtype: str, bits: int) -> QParams:
         """See `Observer`."""
@@ -171,8 +181,9 @@ class LeastError(Histogram):
 
     def qparams(self, dtype: str, bits: int) -> QParams:
         """See `Observer`."""
-        used = np.flatnonzero(self.counts)
-        centres, weights = self.centres()[used], self.counts[used].astype(np.float64)
+        counts = self.inexact()
+        used = np.flatnonzero(counts)
+        centres, weights = self.centres()[used], counts[used]
         best, least = qparams_from_range(self.low, self.high, dtype, bits), math.inf
         for step in range(_CANDIDATES):
             share = 1.0 - step / _CANDIDATES * 0.9
@@ -186,13 +197,13 @@ class LeastError(Histogram):
 def _error(centres: np.ndarray, weights: np.ndarray, qparams: QParams, norm: float) -> float:
     """The weighted error of quantizing: outside the window the distance; inside, rounding as uniform noise.
 
-    Noise uniform over a step S has a mean |e|^p of (S / 2)^p / (p + 1). Zero is exact.
+    Noise uniform over a step S has a mean |e|^p of (S / 2)^p / (p + 1).
     """
     scale, zero_point = qparams.scale[0], qparams.zero_point
     low, high = (qparams.qmin - zero_point) * scale, (qparams.qmax - zero_point) * scale
     outside = np.maximum(centres - high, 0) + np.maximum(low - centres, 0)
-    inside = (outside == 0) & (centres != 0)
-    return float((weights * outside**norm).sum() + (weights * inside).sum() * (scale / 2) ** norm / (norm + 1))
+    inside = weights[outside == 0].sum()
+    return float((weights * outside**norm).sum() + inside * (scale / 2) ** norm / (norm + 1))
 
 
 def make_observer(recipe: Recipe, layer: str) -> Observer:

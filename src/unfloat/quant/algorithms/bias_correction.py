@@ -80,7 +80,8 @@ def _inputs(simulation: Simulation, samples: KeptSamples) -> list[Value]:
 def _chunks(simulation: Simulation, samples: list[list[torch.Tensor]]) -> list[list[torch.Tensor]]:
     """Samples joined into chunks, inner layout, a tensor for each port."""
     starts = range(0, len(samples), CHUNK)
-    joined = [[torch.cat(column) for column in zip(*samples[s : s + CHUNK], strict=True)] for s in starts]
+    device = simulation.backend.device
+    joined = [[torch.cat(column).to(device) for column in zip(*samples[s : s + CHUNK], strict=True)] for s in starts]
     return [simulation.to_inner(chunk) for chunk in joined]
 
 
@@ -119,7 +120,9 @@ def _correct(simulation: Simulation, node: Node, inputs: list[Value], float_mean
 
     means = torch.cat([channel_means(accumulators(codes)) for codes in _rows([v.fit for v in inputs])])
     differences = float_means - (means + constants["bias"]) * _accumulator_scale(simulation, node)
-    shift = differences.median(dim=0).values.numpy()  # of samples: a few with clipped outliers must not speak for all
+    shift = (
+        differences.median(dim=0).values.cpu().numpy()
+    )  # of samples: a few with clipped outliers must not speak for all
 
     wanted, found = [], []
     for row in _rows([v.held_back for v in inputs]):
@@ -135,7 +138,7 @@ def _correct(simulation: Simulation, node: Node, inputs: list[Value], float_mean
 
     before = error()
     simulation.corrections[node.name] = shift
-    better = (error() < before).numpy()
+    better = (error() < before).cpu().numpy()
     if better.any():
         simulation.corrections[node.name] = np.where(better, shift, 0.0)
     else:
@@ -147,4 +150,5 @@ def _accumulator_scale(simulation: Simulation, node: Node) -> torch.Tensor:
     """The real value of one accumulator step, `S_in * S_w`, for each channel; float64."""
     instruction, _ = simulation.lowered(node)
     scale = simulation.labels[node.inputs[0]].scale[0] * np.asarray(instruction.labels["weight"].scale)
-    return torch.from_numpy(np.array(np.broadcast_to(scale, instruction.constants["bias"].shape), np.float64))
+    whole = np.array(np.broadcast_to(scale, instruction.constants["bias"].shape), np.float64)
+    return torch.from_numpy(whole).to(simulation.backend.device)
