@@ -31,7 +31,7 @@ format: $(STAMP)-test
 bench: $(STAMP)-demo           ## speed beside other runtimes, one process each, in turns
 	$(BIN)/python -m benchmarks.speed
 
-mutate: $(STAMP)-test          ## each of 12 named mutations must turn a test red
+mutate: $(STAMP)-test          ## each named mutation of the arithmetic must turn a test red
 	$(BIN)/python benchmarks/mutate.py
 
 fuzz: $(STAMP)-fuzz            ## hostile files and native Programs, for FUZZ_SECONDS, FUZZ_JOBS at a time; needs clang

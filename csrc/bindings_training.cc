@@ -5,7 +5,6 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <memory>
@@ -78,7 +77,7 @@ class OpenMp {
   Count number_, team_;
 };
 
-// One team for the process: OpenMP's, or our own, made anew after a fork (a child has none of its parent's threads).
+// One team for the process: OpenMP's, or our own.
 class Team {
  public:
   template <typename Work>
@@ -97,7 +96,7 @@ class Team {
       return;
     }
     const std::lock_guard<std::mutex> lock(mutex_);
-    prepare(threads);
+    if (!pool_ || pool_->threads() != threads) pool_ = std::make_unique<ThreadPool>(threads);
     struct Context {
       decltype(share) &work;
       int count;
@@ -111,17 +110,9 @@ class Team {
   }
 
  private:
-  void prepare(int threads) {
-    if (pool_ && process_ == getpid() && pool_->threads() == threads) return;
-    if (process_ != getpid()) pool_.release();  // its threads live in the parent
-    pool_ = std::make_unique<ThreadPool>(threads);
-    process_ = getpid();
-  }
-
   OpenMp omp_;
   std::mutex mutex_;
   std::unique_ptr<ThreadPool> pool_;
-  pid_t process_ = 0;
 };
 
 Team &team() {

@@ -221,8 +221,8 @@ struct uf_node {
 // Which tensors a kernel takes: of bytes, of words, or of either, mixed ones too.
 typedef enum { UF_BYTES, UF_WORDS, UF_ANY_STORAGE } uf_storage;
 
-// A kernel. The functions that may be NULL say so. The output overlaps no input, except that add, sub, mul, rescale,
-// reshape, lookups and slopes may be given one of their inputs as the output. At load, in this order: supports,
+// A kernel. The functions that may be NULL say so. The output overlaps no input, except that of operators that are
+// `in_place` (src/unfloat/ops), which may be given one of their inputs as the output. At load, in this order: supports,
 // packed_size, pack, scratch_size. Where packed_size() > 0 `linear.weight` is gone after pack(): run() must use
 // `packed` for weights; bias, multiplier and shift stay. None of the load-time answers may depend on the batch.
 typedef struct {

@@ -171,7 +171,7 @@ def _label(request: Request, folded: Folded, axis: int) -> QParams:
 
 
 def bias_codes(bias: Array, input_scale: float, scales: Array) -> Array:
-    """`round(b / (S_in * S_w))` (eq. 11)."""
+    """`round(b / (S_in * S_w))` (eq. 18)."""
     return round_half_away(bias / (input_scale * scales))
 
 

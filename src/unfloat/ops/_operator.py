@@ -185,7 +185,7 @@ class Operator(Record):
         moves: True where the float meaning, applied to steps `q - Z`, is the integer meaning: nothing is computed.
         in_place: True where an output may overwrite an input of the same shape, cell by cell.
         vanishes: True where the node is no instruction at all (dropout at inference).
-        macs: (attributes, input shapes, output shape, constants' shapes) -> multiply-accumulates a sample.
+        macs: (instruction, input shapes, output shape) -> multiply-accumulates a sample.
         cases: Conformance cases.
     """
 

@@ -96,7 +96,7 @@ def _integer(b: Backend, attributes: Attributes, constants: Params, inputs: Sequ
 
 
 def _wide(b: Backend, attributes: Attributes, codes: Array) -> Array:
-    """int16: exponentials and the reciprocal of their sum from tables, Q0.15 (eq. 30)."""
+    """int16: exponentials and the reciprocal of their sum from tables, Q0.15 (eq. 26' and 27')."""
     x = b.xp.astype(codes, b.xp.int64)
     exp, reciprocals = (b.constant(table) for table in (exponential_table(), reciprocal_table()))
     difference = x - b.xp.max(x, axis=-1, keepdims=True)
@@ -133,7 +133,7 @@ class Exponentials(Record):
 
 
 def exponentials(b: Backend, attributes: Attributes, codes: Array) -> Exponentials:
-    """What softmax and its logarithm begin with (eq. 26 to 28)."""
+    """What softmax and its logarithm begin with (eq. 26, 27 and 30)."""
     x = b.xp.astype(codes, b.xp.int64)  # products of two int32 values follow
     difference = x - b.xp.max(x, axis=-1, keepdims=True)
     inside = difference >= attributes["diff_min"]

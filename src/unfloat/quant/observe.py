@@ -23,7 +23,7 @@ class Observer(Protocol):
     """Sees every batch of one site's values, then names a range.
 
     Attributes:
-        low, high: The range seen, None before the first batch.
+        low, high: The range seen; nothing, or 0, before the first batch. All but moving averages hold 0 in it.
     """
 
     @property

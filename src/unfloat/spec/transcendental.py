@@ -1,4 +1,4 @@
-"""Logarithm, inverse square root and interpolated tables in fixed point (docs/numerics.md, sections 8 and 9).
+"""Logarithm, inverse square root and interpolated tables in fixed point (docs/numerics.md, sections 9 and 12).
 
 As `fixedpoint.py`: array API, int64 arrays of int32 values, Qm with m integer bits and 31 - m fractional ones.
 """

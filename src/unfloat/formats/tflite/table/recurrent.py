@@ -32,7 +32,6 @@ VARIANTS = {  # operands that only other forms of an LSTM have
     "layer normalization": slice(20, 24),
 }
 OPERANDS, INTERMEDIATES = 24, 5
-MOST_CLIP = 2**15 - 1
 
 
 def _svdf(scope: Scope, i: Instruction) -> None:
