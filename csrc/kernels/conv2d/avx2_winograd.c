@@ -74,8 +74,18 @@ UF_INLINE void multiply(const place_product *product, int rows) {
 #undef STORE_ROW
 }
 
+// So many tiles, one below the other.
+UF_INLINE void multiply_tiles(const place_product *product, int64_t tiles, int rows) {
+  place_product own = *product;
+  for (; tiles > 0; --tiles) {
+    multiply(&own, rows);
+    own.words += rows * own.square_bytes;
+    own.sums += rows * UF_BLOCK_CHANNELS;
+  }
+}
+
 #define DEFINE_MULTIPLY(rows) \
-  static void multiply_##rows(const place_product *product) { multiply(product, rows); }
+  static void multiply_##rows(const place_product *product, int64_t tiles) { multiply_tiles(product, tiles, rows); }
 DEFINE_MULTIPLY(1)
 DEFINE_MULTIPLY(2)
 DEFINE_MULTIPLY(3)
@@ -84,22 +94,24 @@ DEFINE_MULTIPLY(5)
 DEFINE_MULTIPLY(6)
 #undef DEFINE_MULTIPLY
 
-static void (*const kMultiply[TILE_ROWS])(const place_product *) = {multiply_1, multiply_2, multiply_3,
-                                                                    multiply_4, multiply_5, multiply_6};
+static void (*const kMultiply[TILE_ROWS])(const place_product *, int64_t) = {multiply_1, multiply_2, multiply_3,
+                                                                             multiply_4, multiply_5, multiply_6};
 
-// Tiles as even as can be.
+// Tiles as even as can be, first the greater ones.
 static void multiply_places(const squares_task *task, const uf_block16 *block) {
   const winograd_plan *plan = task->plan;
-  const int64_t tiles = uf_divide_up(task->count, TILE_ROWS), steps = plan->depth / STEP_DEPTH;
-  const int16_t *weights = (const int16_t *)(const void *)(block + 1);
-  for (int64_t place = 0; place < PLACES; ++place, weights += plan->depth * UF_BLOCK_CHANNELS) {
-    for (int64_t tile = 0; tile < tiles; ++tile) {
-      const uf_range rows = uf_share(task->count, 1, (int)tile, (int)tiles);
-      const int64_t row = place * plan->stride + rows.begin;
-      const place_product product = {task->words + row * plan->square_bytes, plan->square_bytes, steps, weights,
-                                     task->sums + row * UF_BLOCK_CHANNELS};
-      kMultiply[rows.end - rows.begin - 1](&product);
-    }
+  const int64_t tiles = uf_divide_up(task->count, TILE_ROWS), least = task->count / tiles;
+  const int64_t greater = task->count % tiles, done = greater * (least + 1);
+  place_product product = {.square_bytes = plan->square_bytes,
+                           .steps = plan->depth / STEP_DEPTH,
+                           .weights = (const int16_t *)(const void *)(block + 1)};
+  for (int64_t place = 0; place < PLACES; ++place, product.weights += plan->depth * UF_BLOCK_CHANNELS) {
+    product.words = task->words + place * plan->stride * plan->square_bytes;
+    product.sums = task->sums + place * plan->stride * UF_BLOCK_CHANNELS;
+    if (greater > 0) kMultiply[least](&product, greater);
+    product.words += done * plan->square_bytes;
+    product.sums += done * UF_BLOCK_CHANNELS;
+    kMultiply[least - 1](&product, tiles - greater);
   }
 }
 

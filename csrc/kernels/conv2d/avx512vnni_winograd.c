@@ -89,8 +89,20 @@ UF_INLINE void multiply(const place_product *product, int rows, arrangement kind
 #undef STORE_ROW
 }
 
-#define DEFINE_MULTIPLY(rows, kind) \
-  static void multiply_##rows##_##kind(const place_product *product) { multiply(product, rows, kind); }
+// So many tiles, one below the other.
+UF_INLINE void multiply_tiles(const place_product *product, int64_t tiles, int rows, arrangement kind) {
+  place_product own = *product;
+  for (; tiles > 0; --tiles) {
+    multiply(&own, rows, kind);
+    own.words += rows * row_pixels(kind) * own.square_bytes;
+    own.sums += rows * row_vectors(kind) * (UF_ALIGNMENT / (int64_t)sizeof(int32_t));
+  }
+}
+
+#define DEFINE_MULTIPLY(rows, kind)                                                   \
+  static void multiply_##rows##_##kind(const place_product *product, int64_t tiles) { \
+    multiply_tiles(product, tiles, rows, kind);                                       \
+  }
 #define DEFINE_KIND(kind)  \
   DEFINE_MULTIPLY(1, kind) \
   DEFINE_MULTIPLY(2, kind) \
@@ -107,24 +119,26 @@ DEFINE_KIND(CHANNELS_64)
 #define KIND(kind)                                                   \
   [kind] = {multiply_1_##kind, multiply_2_##kind, multiply_3_##kind, \
             multiply_4_##kind, multiply_5_##kind, multiply_6_##kind}
-static void (*const kMultiply[ARRANGEMENTS][UF_TILE_ROWS])(const place_product *) = {
+static void (*const kMultiply[ARRANGEMENTS][UF_TILE_ROWS])(const place_product *, int64_t) = {
     KIND(CHANNELS_32), KIND(CHANNELS_48), KIND(CHANNELS_64)};
 #undef KIND
 
-// Tiles as even as can be.
+// Tiles as even as can be, first the greater ones.
 static void multiply_places(const squares_task *task, const uf_block *block) {
   const winograd_plan *plan = task->plan;
   const arrangement kind = kind_of(plan);
-  const int64_t all = uf_divide_up(task->count, row_pixels(kind)), tiles = uf_divide_up(all, UF_TILE_ROWS);
-  const int16_t *weights = (const int16_t *)(const void *)(block + 1);
-  for (int64_t place = 0; place < PLACES; ++place, weights += plan->depth * plan->block_channels) {
-    for (int64_t tile = 0; tile < tiles; ++tile) {
-      const uf_range rows = uf_share(all, 1, (int)tile, (int)tiles);
-      const int64_t square = place * plan->stride + rows.begin * row_pixels(kind);
-      const place_product product = {task->words + square * plan->square_bytes, plan->square_bytes,
-                                     plan->depth / STEP_DEPTH, weights, task->sums + square * plan->block_channels};
-      kMultiply[kind][rows.end - rows.begin - 1](&product);
-    }
+  const int64_t rows = uf_divide_up(task->count, row_pixels(kind)), tiles = uf_divide_up(rows, UF_TILE_ROWS);
+  const int64_t least = rows / tiles, greater = rows % tiles, done = greater * (least + 1) * row_pixels(kind);
+  place_product product = {.square_bytes = plan->square_bytes,
+                           .steps = plan->depth / STEP_DEPTH,
+                           .weights = (const int16_t *)(const void *)(block + 1)};
+  for (int64_t place = 0; place < PLACES; ++place, product.weights += plan->depth * plan->block_channels) {
+    product.words = task->words + place * plan->stride * plan->square_bytes;
+    product.sums = task->sums + place * plan->stride * plan->block_channels;
+    if (greater > 0) kMultiply[kind][least](&product, greater);
+    product.words += done * plan->square_bytes;
+    product.sums += done * plan->block_channels;
+    kMultiply[kind][least - 1](&product, tiles - greater);
   }
 }
 
