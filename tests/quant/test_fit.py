@@ -327,6 +327,20 @@ def test_settings_that_cannot_be_meant_are_refused(options: dict[str, Any], mess
         unfloat.fit(student(), labelled(), **options)
 
 
+def test_an_optimizer_or_a_schedule_of_something_else_is_refused() -> None:
+    """Nothing would learn, or at another rate, and nothing would say so."""
+    model = student()
+    own, others = (torch.optim.SGD(m.parameters(), 0.1) for m in (model, net()))
+    with pytest.raises(TrainingError, match=r"optimizer: it holds none of.*make it after prepare, of student\.param"):
+        unfloat.fit(model, labelled(), optimizer=others)
+    for optimizer in (own, None):
+        halving = torch.optim.lr_scheduler.StepLR(others, 1, 0.5)
+        with pytest.raises(TrainingError, match=r"schedule: it was made for another optimizer.*optimizer= too"):
+            unfloat.fit(model, labelled(), optimizer=optimizer, schedule=halving)
+    head = torch.optim.SGD([{"params": [model.get_parameter("head.weight")]}], 0.1)  # a part of it may learn alone
+    assert unfloat.fit(model, labelled(), optimizer=head).loss
+
+
 def test_data_that_do_not_fit_are_refused() -> None:
     x, y = labelled()[0]
     for data, message in (

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from unfloat.quant.objective import Loss, Objective
 from unfloat.quant.post_training import _progress
@@ -72,7 +73,9 @@ def fit(
     device = next(inner.parameters()).device
     objective = Objective(inner._simulation.graph, device, loss, teacher, temperature, mix)
     loop = Loop(student, batches, objective, validation, settings)
-    loop.drive(optimizer or default_optimizer(student, rate), schedule or cosine)
+    optimizer, schedule = optimizer or default_optimizer(student, rate), schedule or cosine
+    _require_driven(inner, optimizer, schedule)
+    loop.drive(optimizer, schedule)
     with _resting(teacher), _progress(progress) as bars:
         return loop.run(None if checkpoint is None else Path(checkpoint), resume, bars)
 
@@ -97,6 +100,21 @@ def _check(
         raise TrainingError(f"mix: required a share from 0 to 1, and a teacher, found {mix!r}, teacher {teacher!r}")
     if teacher is not None and teacher is student:
         raise TrainingError("teacher: required the float model, found the student itself")
+
+
+def _require_driven(student: Student, optimizer: Optimizer, schedule: Schedule) -> None:
+    """Refuse what would move no parameter of the student, or no rate: nothing else would show it."""
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if held.isdisjoint(id(p) for p in student.parameters() if p.requires_grad):
+        raise TrainingError(
+            "optimizer: it holds none of the student's parameters, those of the float model are others, so nothing "
+            "would learn: make it after prepare, of student.parameters()"
+        )
+    if isinstance(schedule, LRScheduler) and schedule.optimizer is not optimizer:
+        raise TrainingError(
+            "schedule: it was made for another optimizer than the one that trains, whose rate would stay as it is: "
+            "make it for an optimizer of student.parameters(), and pass that as optimizer= too"
+        )
 
 
 @contextmanager
