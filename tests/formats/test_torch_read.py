@@ -849,6 +849,16 @@ def test_all_problems_are_listed_at_once():
     assert "3 operations" in str(caught.value)
 
 
+def test_zeros_and_a_parameter_are_refused_with_all_others_even_where_nothing_trains():
+    """Parameters that stay as they are may be computed with, the batch's zeros may not."""
+    row = nn.Parameter(torch.ones(1, 4, 1, 1))
+    model = Calls(lambda m, x: m.elu(x + (torch.zeros(x.shape[0], 4, 1, 1) + m.row)), row=row, elu=nn.ELU())
+    for frozen in (False, True):
+        with pytest.raises(UnsupportedError) as caught:
+            read(model, image(), frozen=frozen)
+        assert ["zeros of the batch's size" in problem for problem in caught.value.problems] == [True, False]
+
+
 def test_the_cause_of_a_failed_trace_is_kept():
     with pytest.raises(UnsupportedError, match=f"{__file__}:") as caught:
         read(REFUSED["control flow"][0], image())
