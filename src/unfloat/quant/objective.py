@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from unfloat.ir.graph import Graph
 from unfloat.quant.batches import inputs_of
-from unfloat.quant.distributed import total_over_ranks
+from unfloat.quant.distributed import together, total_over_ranks
 from unfloat.spec.errors import TrainingError
 
 Loss = Callable[[Any, Any], Tensor]
@@ -84,7 +85,10 @@ class Objective:
         Raises:
             TrainingError: The batch has no labels, or loss and outputs do not go together.
         """
-        output = model(*sample.args, **sample.kwargs)
+        return self.of(model(*sample.args, **sample.kwargs), sample, where)
+
+    def of(self, output: Any, sample: Sample, where: str) -> Tensor:
+        """The loss of a model's output; see `__call__`. Nothing is exchanged with other processes."""
         if self.teacher is None:
             found = (self.loss or cross_entropy)(output, self._labels(sample, where))
         else:
@@ -122,6 +126,14 @@ class Objective:
 
         It is the accuracy; without labels, how often it agrees with the teacher; under a loss of one's own, minus that.
         """
+        good, count = together(partial(self._counted, model, batches), self.device)
+        good, count = total_over_ranks(good, count, device=self.device)
+        if not count:
+            raise TrainingError("validation: required at least one labelled sample, found none")
+        return good / count
+
+    def _counted(self, model: nn.Module, batches: Iterable[Any]) -> tuple[float, float]:
+        """What is good in this process's batches, and of how much."""
         good = count = 0.0
         for number, batch in enumerate(batches):
             where = f"validation batch {number}"
@@ -133,10 +145,7 @@ class Objective:
             wanted = self.taught(sample, where) if self._teacher_judges(sample) else self._labels(sample, where)
             hits, seen = hits_of(model(*sample.args, **sample.kwargs), wanted)
             good, count = good + hits, count + seen
-        good, count = total_over_ranks(good, count, device=self.device)
-        if not count:
-            raise TrainingError("validation: required at least one labelled sample, found none")
-        return good / count
+        return good, count
 
     def _teacher_judges(self, sample: Sample) -> bool:
         return self.teacher is not None and sample.target is None

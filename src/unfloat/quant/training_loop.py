@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,8 +17,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from unfloat.quant.checkpoint import read_checkpoint, restore_random_state, write_checkpoint
-from unfloat.quant.distributed import require_one_run, total_over_ranks
-from unfloat.quant.objective import Objective
+from unfloat.quant.distributed import require_one_run, together, total_over_ranks
+from unfloat.quant.objective import Objective, Sample
 from unfloat.quant.student import Student
 from unfloat.quant.train import unwrapped
 from unfloat.spec.errors import TrainingError
@@ -166,8 +167,7 @@ class Loop:
         total, samples, seen = 0.0, 0, 0
         for i, batch in enumerate(self.batches):
             where = f"epoch {number + 1}, batch {i}"
-            sample = self.objective.sample(batch, i, "training")
-            loss = self.objective(self.model, sample, where)
+            sample, loss = self._loss(batch, i, where)
             value = float(loss.detach())
             (everywhere,) = total_over_ranks(value, device=self.objective.device)  # or a process would wait for another
             if not math.isfinite(everywhere):
@@ -185,6 +185,13 @@ class Loop:
             self._step(f"epoch {number + 1}, the last batch")
         total, count = total_over_ranks(total, samples, device=self.objective.device)
         return total / count
+
+    def _loss(self, batch: Any, number: int, where: str) -> tuple[Sample, Tensor]:
+        """A batch taken apart, and its loss; what is wrong with one process's share stops all of them."""
+        objective = self.objective
+        sample = together(partial(objective.sample, batch, number, "training"), objective.device)
+        output = self.model(*sample.args, **sample.kwargs)
+        return sample, together(partial(objective.of, output, sample, where), objective.device)
 
     def _step(self, where: str) -> None:
         limit = math.inf if self.settings.gradient_clip is None else self.settings.gradient_clip
