@@ -565,7 +565,7 @@ def wrong_batch(rank: Rank, what: str) -> None:
     [
         ("values", "training batch 1, input x: required finite numbers"),
         ("shape", "training batch 1, input x: required shape"),
-        ("labels", "required labels from 0 to 4"),
+        ("labels", "epoch 1, batch 1: required labels from 0 to 4"),
         ("validation", "validation batch 1, input x: required finite numbers"),
     ],
 )

@@ -23,6 +23,7 @@ from unfloat.quant.training_loop import History
 from unfloat.spec.errors import CalibrationError, TrainingError
 
 State = dict[str, Tensor]
+PLATEAU = torch.optim.lr_scheduler.ReduceLROnPlateau(torch.optim.SGD([torch.zeros(1)], 0.1))
 
 
 def labelled(count: int = 3, size: int = 8, seed: int = 3) -> list[tuple[Tensor, Tensor]]:
@@ -320,6 +321,16 @@ def test_gradients_that_are_no_numbers_do_not_reach_the_parameters() -> None:
         ({"temperature": 0.0}, "temperature: required a positive"),
         ({"mix": 0.5}, "mix: required a share.*and a teacher"),
         ({"resume": True}, "resume: required the path"),
+        ({"gradient_clip": "1"}, "gradient_clip: required a positive norm or None, found '1'"),
+        ({"loss": nn.CrossEntropyLoss}, "loss: required a function .*found the class CrossEntropyLoss: make one"),
+        ({"loss": "mse"}, "loss: required a function .*found str"),
+        ({"optimizer": torch.optim.SGD}, "optimizer: .*found the class SGD: make one"),
+        ({"optimizer": torch.optim.LBFGS([torch.zeros(1)])}, "optimizer: LBFGS wants several losses"),
+        ({"schedule": torch.optim.lr_scheduler.StepLR}, "schedule: .*found the class StepLR"),
+        ({"schedule": PLATEAU}, "schedule: ReduceLROnPlateau wants a score"),
+        ({"teacher": lambda x: x}, r"teacher: required a torch\.nn\.Module, found function"),
+        ({"validation": lambda _: None}, "validation: required a number .*found NoneType"),
+        ({"validation": lambda _: torch.zeros(2)}, r"validation: required a number .*found a tensor of shape \(2,\)"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(options: dict[str, Any], message: str) -> None:
@@ -346,6 +357,10 @@ def test_data_that_do_not_fit_are_refused() -> None:
     for data, message in (
         ([x], "epoch 1, batch 0: required labels after the inputs"),
         ([(x, y + 5)], "required labels from 0 to 4.*found 5 to 9"),
+        (
+            [(x, y), (x, y * 0 - 100)],
+            "epoch 1, batch 1: required at least one labelled sample in each batch, found the label",
+        ),
         ([(x, y[:, None])], r"required integer labels of shape \(8,\)"),
     ):
         with pytest.raises(TrainingError, match=message):

@@ -90,12 +90,15 @@ class Objective:
     def of(self, output: Any, sample: Sample, where: str) -> Tensor:
         """The loss of a model's output; see `__call__`. Nothing is exchanged with other processes."""
         if self.teacher is None:
-            found = (self.loss or cross_entropy)(output, self._labels(sample, where))
+            labels = self._labels(sample, where)
+            found = self.loss(output, labels) if self.loss else _cross_entropy_at(where, output, labels)
         else:
             wanted = self.taught(sample, where)
             found = self.loss(output, wanted) if self.loss else distillation(output, wanted, self.temperature)
             if self.mix:
-                found = (1 - self.mix) * found + self.mix * cross_entropy(output, self._labels(sample, where))
+                found = (1 - self.mix) * found + self.mix * _cross_entropy_at(
+                    where, output, self._labels(sample, where)
+                )
         if not isinstance(found, Tensor) or found.numel() != 1:
             what = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
             raise TrainingError(f"{where}: the loss must be one number in a tensor, found {what}")
@@ -151,6 +154,13 @@ class Objective:
         return self.teacher is not None and sample.target is None
 
 
+def _cross_entropy_at(where: str, output: Any, labels: Any) -> Tensor:
+    try:
+        return cross_entropy(output, labels)
+    except TrainingError as error:
+        raise TrainingError(f"{where}: {error}") from error
+
+
 def cross_entropy(output: Any, target: Any) -> Tensor:
     """Cross entropy of logits [n, classes, ...] with classes [n, ...] or with probabilities shaped as the logits."""
     logits = require_logits(output)
@@ -159,6 +169,11 @@ def cross_entropy(output: Any, target: Any) -> Tensor:
     if target.is_floating_point() and target.shape == logits.shape:
         return torch.nn.functional.cross_entropy(logits, target)
     classes = _classes(logits, target)
+    if bool((classes == IGNORED).all()):  # their mean would be no number
+        raise TrainingError(
+            f"required at least one labelled sample in each batch, found the label {IGNORED} alone, which does not count: "
+            "leave such batches out"
+        )
     return torch.nn.functional.cross_entropy(logits, classes, ignore_index=IGNORED)
 
 
