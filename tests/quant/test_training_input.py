@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 import unfloat
 from tests.quant.models import batches, small
@@ -147,6 +148,30 @@ def test_what_cannot_be_prepared_is_refused() -> None:
         unfloat.prepare(small(), batches()[0], calibration=[], progress=False)
     with pytest.raises(unfloat.TrainingError, match=r"required a student made by unfloat\.prepare, found Small"):
         unfloat.convert(small())
+
+
+def test_students_pruned_layers_and_inference_mode_are_refused_with_the_remedy() -> None:
+    student, x = student_of(), batches()[0]
+    for model in (student, torch.optim.swa_utils.AveragedModel(student)):
+        for make in (lambda m: unfloat.quantize(m, [x]), lambda m: unfloat.prepare(m, x)):
+            with pytest.raises(unfloat.UnsupportedError, match=r"found a student; try: .*unfloat\.convert\(student\)"):
+                make(model)
+    with torch.inference_mode():
+        for call in (lambda: unfloat.quantize(small(), [x]), lambda: unfloat.prepare(small(), x)):
+            with pytest.raises(unfloat.UnsupportedError, match=r"under torch\.inference_mode\(\); try: outside"):
+                call()
+    prune.l1_unstructured(student.get_submodule("point"), "weight", 0.5)
+    for mode in (True, False):
+        message = r"parameter point\.weight: .* none of that name.*prune\.remove"
+        with pytest.raises(unfloat.TrainingError, match=message):
+            student.train(mode)(x)
+    pruned = small()
+    prune.l1_unstructured(pruned.point, "weight", 0.5)
+    pruned(x)
+    with pytest.raises(unfloat.UnsupportedError, match=r"cannot be copied(?s:.*)prune\.remove"):
+        unfloat.prepare(pruned, x)
+    prune.remove(pruned.point, "weight")
+    assert unfloat.convert(unfloat.prepare(pruned, x)).verify()
 
 
 class Modes(nn.Module):

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim import LBFGS, AdamW, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from unfloat.quant.objective import Loss, Objective
 from unfloat.quant.post_training import _progress
@@ -65,6 +65,7 @@ def fit(
 ) -> History:
     """See `unfloat.fit`."""
     inner = unwrapped(student)
+    _require_kinds(loss, optimizer, schedule, teacher)
     _check(inner, teacher, optimizer, rate, temperature, mix)
     if settings.patience is not None and validation is None:
         raise TrainingError("patience: required validation data to watch, found none")
@@ -78,6 +79,26 @@ def fit(
     loop.drive(optimizer, schedule)
     with _resting(teacher), _progress(progress) as bars:
         return loop.run(None if checkpoint is None else Path(checkpoint), resume, bars)
+
+
+def _require_kinds(loss: object, optimizer: object, schedule: object, teacher: object) -> None:
+    """Refuse what is of another kind, a class in place of what it makes above all, before anything has begun."""
+    if loss is not None and not _function(loss):
+        raise TrainingError(f"loss: required a function of (output, labels), found {_found(loss)}")
+    if optimizer is not None and not isinstance(optimizer, Optimizer):
+        raise TrainingError(f"optimizer: required one of torch.optim, made, found {_found(optimizer)}")
+    if isinstance(optimizer, LBFGS):
+        raise TrainingError("optimizer: LBFGS wants several losses a step: take another one, or a loop of your own")
+    if isinstance(schedule, ReduceLROnPlateau):
+        raise TrainingError(
+            "schedule: ReduceLROnPlateau wants a score at each step: take another one, or a loop of your own"
+        )
+    if schedule is not None and not isinstance(schedule, LRScheduler) and not _function(schedule):
+        raise TrainingError(
+            f"schedule: required a function of the progress or an LRScheduler, found {_found(schedule)}"
+        )
+    if teacher is not None and not isinstance(teacher, nn.Module):
+        raise TrainingError(f"teacher: required a torch.nn.Module, found {_found(teacher)}")
 
 
 def _check(
@@ -115,6 +136,14 @@ def _require_driven(student: Student, optimizer: Optimizer, schedule: Schedule) 
             "schedule: it was made for another optimizer than the one that trains, whose rate would stay as it is: "
             "make it for an optimizer of student.parameters(), and pass that as optimizer= too"
         )
+
+
+def _function(given: object) -> bool:
+    return callable(given) and not isinstance(given, type)
+
+
+def _found(given: object) -> str:
+    return f"the class {given.__name__}: make one of it" if isinstance(given, type) else type(given).__name__
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from unfloat.quant.algorithms.equalization import look_ahead, measure_factors, s
 from unfloat.quant.batches import as_called, non_empty
 from unfloat.quant.distributed import mean_over_ranks, reduce_extremes, several
 from unfloat.quant.modes import differing, mode_askers
-from unfloat.quant.post_training import Prepare, Read, choose, live_parameters, with_counts
+from unfloat.quant.post_training import Prepare, Read, choose, live_parameters, require_float, with_counts
 from unfloat.quant.recipe import Recipe
 from unfloat.quant.simulate import Simulation
 from unfloat.quant.student import Student
@@ -43,6 +43,7 @@ def prepare(
     """See `unfloat.prepare`. The reader and the passes are handed in: this room does not import its neighbours."""
     if not isinstance(model, nn.Module):
         raise UnsupportedError(f"required a torch.nn.Module to train, found {type(model).__name__}", [])
+    require_float(model)
     example_inputs = as_called(example_inputs)
     own = _copied(model)
     graph = _read_training(own, example_inputs, read)
@@ -60,7 +61,8 @@ def _copied(model: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(model)
     except RuntimeError as error:  # torch copies parameters, and no tensor that was computed from them
-        hint = "a plain weight (torch.nn.utils.remove_weight_norm), and no computed tensor as an attribute of a module"
+        plain = "a plain weight (torch.nn.utils.prune.remove, torch.nn.utils.remove_weight_norm)"
+        hint = f"{plain}, and no computed tensor as an attribute of a module"
         first = str(error).strip().partition(". ")[0]
         raise UnsupportedError("the model cannot be copied, to train the copy", [f"{first}; try: {hint}"]) from error
 

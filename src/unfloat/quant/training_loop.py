@@ -52,8 +52,9 @@ class Settings:
             value = getattr(self, name)
             if (value is not None or name != "patience") and not (isinstance(value, int) and value >= 1):
                 raise TrainingError(f"{name}: required a whole number, at least 1, found {value!r}")
-        if self.gradient_clip is not None and not self.gradient_clip > 0:
-            raise TrainingError(f"gradient_clip: required a positive norm or None, found {self.gradient_clip!r}")
+        clip = self.gradient_clip
+        if clip is not None and not (isinstance(clip, int | float) and clip > 0):
+            raise TrainingError(f"gradient_clip: required a positive norm or None, found {clip!r}")
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,8 @@ class Loop:
         with torch.no_grad():
             if not callable(self.validation):
                 return self.objective.score(self.student, self.validation)
-            score, ranks = total_over_ranks(float(self.validation(self.student)), 1.0, device=self.objective.device)
+            found = together(partial(_number, self.validation(self.student)), self.objective.device)
+            score, ranks = total_over_ranks(found, 1.0, device=self.objective.device)
         if math.isnan(score):
             raise TrainingError("validation: required a number, higher for a better student, found NaN")
         return score / ranks
@@ -266,6 +268,21 @@ class Loop:
         self.schedule.load_state_dict(record["schedule"])
         self.history, self.best = History(**record["history"]), record["best"]
         restore_random_state(record["random"], self.batches)
+
+
+def _number(score: Any) -> float:
+    """What a validation of the user's own gives.
+
+    Raises:
+        TrainingError: It is no number.
+    """
+    try:
+        return float(score)
+    except (TypeError, ValueError, RuntimeError) as error:
+        found = f"a tensor of shape {tuple(score.shape)}" if isinstance(score, Tensor) else type(score).__name__
+        raise TrainingError(
+            f"validation: required a number from the function, higher for a better student, found {found}"
+        ) from error
 
 
 def _spoilt(gradient: Tensor) -> bool:
