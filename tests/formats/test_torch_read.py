@@ -790,6 +790,10 @@ REFUSED = {
         Calls(lambda m, x: x + torch.zeros(x.shape[0], 1, 1, 1)),
         "aten.add: zeros of the batch's size",
     ),
+    "mask of infinities": (
+        Calls(lambda m, x: (x + m.mask).softmax(-1), mask=torch.full((9, 7), -float("inf")).triu(1)),
+        r"aten\.add: a constant operand must be finite, found an infinity in mask; try: of a mask .* such as -20",
+    ),
     "chosen by a mask": (
         Calls(lambda m, x: x.flatten(1)[x[:, 0, 0, 0] > 0]),
         r"aten.index: how many values it gives depends on the values themselves, found \(\?, 252\); try: a product with",
