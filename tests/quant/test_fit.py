@@ -235,6 +235,44 @@ def test_a_resumed_run_is_the_same_run_bit_for_bit(tmp_path: Path, ranges: str, 
     assert same == history and equal(state(again), state(model))
 
 
+@pytest.mark.parametrize("where", ["loader", "sampler", "batch_sampler", "inside"])
+def test_the_generators_of_a_loader_are_resumed(tmp_path: Path, where: str) -> None:
+    """Wherever the order of its samples is drawn from."""
+
+    def run(path: Path, stop: int, resume: bool = False) -> State:
+        data, model, own = [(x[0], y[0]) for x, y in labelled(8, 1)], student(), torch.Generator().manual_seed(2)
+        order = torch.utils.data.RandomSampler(data, generator=own)
+        options: dict[str, Any] = {
+            "loader": {"batch_size": 4, "shuffle": True, "generator": own},
+            "sampler": {"batch_size": 4, "sampler": order},
+            "batch_sampler": {"batch_sampler": Blocks(own)},
+            "inside": {"batch_sampler": torch.utils.data.BatchSampler(order, 4, False)},
+        }
+        batched = torch.utils.data.DataLoader(data, **options[where])
+        torch.manual_seed(1)
+        validation = Interrupt(labelled(1), stop)
+        unfloat.fit(model, batched, epochs=3, rate=1e-2, validation=validation, checkpoint=path, resume=resume)
+        return state(model)
+
+    whole = run(tmp_path / "whole.pt", 9)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "part.pt", 2)
+    assert equal(run(tmp_path / "part.pt", 9, resume=True), whole)
+
+
+class Blocks:
+    """Batches drawn by a sampler that has a generator of its own."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.generator = generator
+
+    def __iter__(self) -> Iterator[list[int]]:
+        yield from torch.randperm(8, generator=self.generator).view(2, 4).tolist()
+
+    def __len__(self) -> int:
+        return 2
+
+
 def test_resuming_without_a_file_begins(tmp_path: Path) -> None:
     history = unfloat.fit(student(), labelled(), checkpoint=tmp_path / "c.pt", resume=True)
     assert len(history.loss) == 1
