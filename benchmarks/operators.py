@@ -28,6 +28,13 @@ that work in place too. What they cannot say of them in integers (a batch that i
 on data) is an error that names the line of the model. All that is unknown is reported at once.
 """
 
+REFUSED = """
+Not read, among others: `layer_norm`, `group_norm` and `instance_norm` (train with BatchNorm), `gru` and plain recurrent
+layers (with LSTM), `masked_fill` and `where` (add a mask of finite numbers, multiply by one of 0 and 1),
+`scaled_dot_product_attention` with a mask (add it before a softmax, -20 for minus infinity), transposed convolutions of
+several groups, and outputs in a structure within a structure.
+"""
+
 TFLITE = """
 ## Read from TensorFlow Lite
 
@@ -62,7 +69,7 @@ def page() -> str:
         for operator in sorted(REGISTRY.values(), key=lambda operator: operator.name)
         if operator.integer_meaning is not None
     ]
-    return "".join([OPENING, _names(TABLE), TFLITE, _names(READERS), PROGRAMS, *rows])
+    return "".join([OPENING, _names(TABLE), REFUSED, TFLITE, _names(READERS), PROGRAMS, *rows])
 
 
 if __name__ == "__main__":

@@ -41,7 +41,9 @@ def quantize(
         model: Any `torch.export`-able module of supported operators, or an ExportedProgram. It is run as `eval()` and
             is not changed. Or the path of a float `.tflite` file, which takes its inputs as it did (NHWC).
         calibration: Batches of inputs as the model takes them, preprocessed: tensors or arrays, tuples whose first
-            elements are the inputs (labels are ignored), or dicts by input name. About 100 samples serve.
+            elements are the inputs, or dicts by input name. Of a tuple, what goes beyond the arguments of forward()
+            that have no default is taken for labels, which are ignored: name an optional input in a dict. About 100
+            samples serve.
         recipe: Scheme, bits, range rule, overrides; int8 by default.
         progress: Show progress bars on standard error; None shows them on a terminal.
 

@@ -790,6 +790,10 @@ REFUSED = {
         Calls(lambda m, x: x + torch.zeros(x.shape[0], 1, 1, 1)),
         "aten.add: zeros of the batch's size",
     ),
+    "mask of infinities": (
+        Calls(lambda m, x: (x + m.mask).softmax(-1), mask=torch.full((9, 7), -float("inf")).triu(1)),
+        r"aten\.add: a constant operand must be finite, found an infinity in mask; try: of a mask .* such as -20",
+    ),
     "chosen by a mask": (
         Calls(lambda m, x: x.flatten(1)[x[:, 0, 0, 0] > 0]),
         r"aten.index: how many values it gives depends on the values themselves, found \(\?, 252\); try: a product with",
@@ -847,6 +851,16 @@ def test_all_problems_are_listed_at_once():
     assert [p.split()[0] for p in problems] == ["net.act", "net.up", "net.pool"]
     assert all(f"({__file__}:" in p for p in problems)
     assert "3 operations" in str(caught.value)
+
+
+def test_zeros_and_a_parameter_are_refused_with_all_others_even_where_nothing_trains():
+    """Parameters that stay as they are may be computed with, the batch's zeros may not."""
+    row = nn.Parameter(torch.ones(1, 4, 1, 1))
+    model = Calls(lambda m, x: m.elu(x + (torch.zeros(x.shape[0], 4, 1, 1) + m.row)), row=row, elu=nn.ELU())
+    for frozen in (False, True):
+        with pytest.raises(UnsupportedError) as caught:
+            read(model, image(), frozen=frozen)
+        assert ["zeros of the batch's size" in problem for problem in caught.value.problems] == [True, False]
 
 
 def test_the_cause_of_a_failed_trace_is_kept():

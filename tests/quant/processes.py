@@ -77,6 +77,12 @@ class Pair:
         assert kinds == [kind] * COUNT, "\n".join(getattr(a, "trace", repr(a)) for a in answers)
         return [a.message for a in answers]
 
+    def stopped(self, work: Callable[..., Any], *arguments: Any) -> list[Raised]:
+        """What `work` must raise on both."""
+        answers = self._ask(work, arguments)
+        assert all(isinstance(a, Raised) for a in answers), answers
+        return answers
+
     def close(self) -> None:
         for process, pipe in self.members:
             pipe.close()

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 import unfloat
 from tests.quant.models import batches, small
-from tests.quant.processes import Pair, Rank
+from tests.quant.processes import PATIENCE, Pair, Rank
 from tests.quant.training import LEARNED, optimizer_of, program_of, run, student_of
 from unfloat.quant import checkpoint
 from unfloat.quant.student import Student
@@ -547,3 +547,31 @@ def poisoned_loss(rank: Rank) -> None:
 def test_a_loss_that_is_not_finite_on_one_rank_stops_both(pair: Pair) -> None:
     for message in pair.refused(poisoned_loss):
         assert message.startswith("epoch 1, batch 0: training has diverged, required finite numbers, found a loss of ")
+
+
+def wrong_batch(rank: Rank, what: str) -> None:
+    """Something is wrong with the second batch of rank 1 alone."""
+    data = [(x, torch.arange(4)) for x in batches(3, 4, seed=rank.number)]
+    if rank.number == 1:
+        x, y = data[1]
+        data[1] = {"shape": x[:, :2], "labels": x}.get(what, x * NAN), y + 9 * (what == "labels")
+    options = {"validation": data} if what == "validation" else {}
+    with rank.joined():
+        unfloat.fit(DistributedDataParallel(student_of()), data[: 1 if options else 3], progress=False, **options)
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("values", "training batch 1, input x: required finite numbers"),
+        ("shape", "training batch 1, input x: required shape"),
+        ("labels", "epoch 1, batch 1: required labels from 0 to 4"),
+        ("validation", "validation batch 1, input x: required finite numbers"),
+    ],
+)
+def test_a_wrong_batch_of_one_rank_stops_both_at_once(pair: Pair, what: str, message: str) -> None:
+    begun = time.monotonic()
+    first, second = pair.stopped(wrong_batch, what)
+    assert second.message.startswith(message)
+    assert (first.kind, first.message) == ("TrainingError", f"rank 1 cannot go on: {second.message}")
+    assert time.monotonic() - begun < PATIENCE.total_seconds() / 2

@@ -79,6 +79,59 @@ def test_what_a_model_of_two_inputs_lacks_is_named() -> None:
         unfloat.quantize(Two(), [(x, ids.float())])
 
 
+class KeywordOnly(Two):
+    def forward(self, x: Tensor, *, y: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        return self.linear(x) if y is None else self.linear(x) + y
+
+
+class AnyKeywords(Two):
+    def forward(self, x: Tensor, **more: Tensor) -> Tensor:  # type: ignore[override]
+        return self.linear(x) + more["y"] if "y" in more else self.linear(x)
+
+
+class AnyNumber(Two):
+    def forward(self, *both: Tensor) -> Tensor:  # type: ignore[override]
+        return self.linear(both[0]) + sum(both[1:])
+
+
+class Optional(Two):
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        return self.linear(x) if y is None else self.linear(x) + y
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"), [(KeywordOnly, True), (AnyKeywords, True), (Optional, True), (AnyNumber, False)]
+)
+def test_every_input_that_forward_takes_is_one(kind: type[Two], named: bool) -> None:
+    x, y = torch.randn(32, 4), torch.randn(32, 4)
+    batch: Any = {"y": y, "x": x} if named else (x, y)
+    model = kind()
+    program = unfloat.quantize(model, [batch])
+    assert len(program.inputs) == 2
+    trained = unfloat.convert(unfloat.prepare(model, batch, calibration=[batch]))
+    assert [port.name for port in trained.inputs] == [port.name for port in program.inputs]
+    inputs = [y.numpy(), x.numpy()] if program.inputs[0].name == "y" else [x.numpy(), y.numpy()]
+    assert np.array_equal(trained.compile()(*inputs), program.compile()(*inputs))
+    assert unfloat.compare(model, program, [batch]).samples == 32
+
+
+def test_what_may_be_a_label_is_none_of_the_inputs() -> None:
+    """An optional argument is an input in a dict, where it has a name."""
+    x, y = torch.randn(32, 4), torch.randn(32, 4)
+    assert [port.name for port in unfloat.quantize(Optional(), [(x, y)]).inputs] == ["x"]
+    labelled = {"x": x, "y": y, "label": torch.arange(32)}
+    assert [port.name for port in unfloat.quantize(KeywordOnly(), [labelled]).inputs] == ["x", "y"]
+    wrapped = nn.DataParallel(Optional(), device_ids=[])
+    assert len(unfloat.quantize(wrapped, [(x, torch.arange(32))]).inputs) == 1
+    with pytest.raises(unfloat.CalibrationError, match=r"batch 0: required entries \['x', 'y'\], found \['x'\]"):
+        unfloat.quantize(Demanding(), [{"x": x}])
+
+
+class Demanding(Two):
+    def forward(self, x: Tensor, *, y: Tensor) -> Tensor:  # type: ignore[override]
+        return self.linear(x) + y
+
+
 @pytest.mark.parametrize(
     ("data", "found"),
     [

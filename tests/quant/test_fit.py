@@ -23,6 +23,7 @@ from unfloat.quant.training_loop import History
 from unfloat.spec.errors import CalibrationError, TrainingError
 
 State = dict[str, Tensor]
+PLATEAU = torch.optim.lr_scheduler.ReduceLROnPlateau(torch.optim.SGD([torch.zeros(1)], 0.1))
 
 
 def labelled(count: int = 3, size: int = 8, seed: int = 3) -> list[tuple[Tensor, Tensor]]:
@@ -234,6 +235,44 @@ def test_a_resumed_run_is_the_same_run_bit_for_bit(tmp_path: Path, ranges: str, 
     assert same == history and equal(state(again), state(model))
 
 
+@pytest.mark.parametrize("where", ["loader", "sampler", "batch_sampler", "inside"])
+def test_the_generators_of_a_loader_are_resumed(tmp_path: Path, where: str) -> None:
+    """Wherever the order of its samples is drawn from."""
+
+    def run(path: Path, stop: int, resume: bool = False) -> State:
+        data, model, own = [(x[0], y[0]) for x, y in labelled(8, 1)], student(), torch.Generator().manual_seed(2)
+        order = torch.utils.data.RandomSampler(data, generator=own)
+        options: dict[str, Any] = {
+            "loader": {"batch_size": 4, "shuffle": True, "generator": own},
+            "sampler": {"batch_size": 4, "sampler": order},
+            "batch_sampler": {"batch_sampler": Blocks(own)},
+            "inside": {"batch_sampler": torch.utils.data.BatchSampler(order, 4, False)},
+        }
+        batched = torch.utils.data.DataLoader(data, **options[where])
+        torch.manual_seed(1)
+        validation = Interrupt(labelled(1), stop)
+        unfloat.fit(model, batched, epochs=3, rate=1e-2, validation=validation, checkpoint=path, resume=resume)
+        return state(model)
+
+    whole = run(tmp_path / "whole.pt", 9)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "part.pt", 2)
+    assert equal(run(tmp_path / "part.pt", 9, resume=True), whole)
+
+
+class Blocks:
+    """Batches drawn by a sampler that has a generator of its own."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.generator = generator
+
+    def __iter__(self) -> Iterator[list[int]]:
+        yield from torch.randperm(8, generator=self.generator).view(2, 4).tolist()
+
+    def __len__(self) -> int:
+        return 2
+
+
 def test_resuming_without_a_file_begins(tmp_path: Path) -> None:
     history = unfloat.fit(student(), labelled(), checkpoint=tmp_path / "c.pt", resume=True)
     assert len(history.loss) == 1
@@ -320,6 +359,16 @@ def test_gradients_that_are_no_numbers_do_not_reach_the_parameters() -> None:
         ({"temperature": 0.0}, "temperature: required a positive"),
         ({"mix": 0.5}, "mix: required a share.*and a teacher"),
         ({"resume": True}, "resume: required the path"),
+        ({"gradient_clip": "1"}, "gradient_clip: required a positive norm or None, found '1'"),
+        ({"loss": nn.CrossEntropyLoss}, "loss: required a function .*found the class CrossEntropyLoss: make one"),
+        ({"loss": "mse"}, "loss: required a function .*found str"),
+        ({"optimizer": torch.optim.SGD}, "optimizer: .*found the class SGD: make one"),
+        ({"optimizer": torch.optim.LBFGS([torch.zeros(1)])}, "optimizer: LBFGS wants several losses"),
+        ({"schedule": torch.optim.lr_scheduler.StepLR}, "schedule: .*found the class StepLR"),
+        ({"schedule": PLATEAU}, "schedule: ReduceLROnPlateau wants a score"),
+        ({"teacher": lambda x: x}, r"teacher: required a torch\.nn\.Module, found function"),
+        ({"validation": lambda _: None}, "validation: required a number .*found NoneType"),
+        ({"validation": lambda _: torch.zeros(2)}, r"validation: required a number .*found a tensor of shape \(2,\)"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(options: dict[str, Any], message: str) -> None:
@@ -327,11 +376,29 @@ def test_settings_that_cannot_be_meant_are_refused(options: dict[str, Any], mess
         unfloat.fit(student(), labelled(), **options)
 
 
+def test_an_optimizer_or_a_schedule_of_something_else_is_refused() -> None:
+    """Nothing would learn, or at another rate, and nothing would say so."""
+    model = student()
+    own, others = (torch.optim.SGD(m.parameters(), 0.1) for m in (model, net()))
+    with pytest.raises(TrainingError, match=r"optimizer: it holds none of.*make it after prepare, of student\.param"):
+        unfloat.fit(model, labelled(), optimizer=others)
+    for optimizer in (own, None):
+        halving = torch.optim.lr_scheduler.StepLR(others, 1, 0.5)
+        with pytest.raises(TrainingError, match=r"schedule: it was made for another optimizer.*optimizer= too"):
+            unfloat.fit(model, labelled(), optimizer=optimizer, schedule=halving)
+    head = torch.optim.SGD([{"params": [model.get_parameter("head.weight")]}], 0.1)  # a part of it may learn alone
+    assert unfloat.fit(model, labelled(), optimizer=head).loss
+
+
 def test_data_that_do_not_fit_are_refused() -> None:
     x, y = labelled()[0]
     for data, message in (
         ([x], "epoch 1, batch 0: required labels after the inputs"),
         ([(x, y + 5)], "required labels from 0 to 4.*found 5 to 9"),
+        (
+            [(x, y), (x, y * 0 - 100)],
+            "epoch 1, batch 1: required at least one labelled sample in each batch, found the label",
+        ),
         ([(x, y[:, None])], r"required integer labels of shape \(8,\)"),
     ):
         with pytest.raises(TrainingError, match=message):

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import copy
 import re
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 import unfloat
 from tests.quant.models import batches, small
 from tests.quant.training import LEARNED, student_of
+from unfloat.formats.torch.read import read
+from unfloat.passes import prepare as passes
 from unfloat.quant.recipe import Training
+from unfloat.quant.train import prepare
 from unfloat.spec.errors import TrainingWarning
 
 
@@ -143,6 +148,100 @@ def test_what_cannot_be_prepared_is_refused() -> None:
         unfloat.prepare(small(), batches()[0], calibration=[], progress=False)
     with pytest.raises(unfloat.TrainingError, match=r"required a student made by unfloat\.prepare, found Small"):
         unfloat.convert(small())
+
+
+def test_students_pruned_layers_and_inference_mode_are_refused_with_the_remedy() -> None:
+    student, x = student_of(), batches()[0]
+    for model in (student, torch.optim.swa_utils.AveragedModel(student)):
+        for make in (lambda m: unfloat.quantize(m, [x]), lambda m: unfloat.prepare(m, x)):
+            with pytest.raises(unfloat.UnsupportedError, match=r"found a student; try: .*unfloat\.convert\(student\)"):
+                make(model)
+    with torch.inference_mode():
+        for call in (lambda: unfloat.quantize(small(), [x]), lambda: unfloat.prepare(small(), x)):
+            with pytest.raises(unfloat.UnsupportedError, match=r"under torch\.inference_mode\(\); try: outside"):
+                call()
+    prune.l1_unstructured(student.get_submodule("point"), "weight", 0.5)
+    for mode in (True, False):
+        message = r"parameter point\.weight: .* none of that name.*prune\.remove"
+        with pytest.raises(unfloat.TrainingError, match=message):
+            student.train(mode)(x)
+    pruned = small()
+    prune.l1_unstructured(pruned.point, "weight", 0.5)
+    pruned(x)
+    with pytest.raises(unfloat.UnsupportedError, match=r"cannot be copied(?s:.*)prune\.remove"):
+        unfloat.prepare(pruned, x)
+    prune.remove(pruned.point, "weight")
+    assert unfloat.convert(unfloat.prepare(pruned, x)).verify()
+
+
+class Modes(nn.Module):
+    """Computes something else while it trains, as `how` says."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.l, self.aux, self.drop = how, nn.Linear(6, 6), nn.Linear(6, 6), nn.Dropout2d(0.5)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        y = self.l(x)
+        if self.how == "dropout":
+            shaped = self.drop(nn.functional.dropout(y, 0.5, self.training)[:, :, None, None])
+            return shaped.flatten(1)
+        if self.how == "outputs":
+            return (y, self.aux(x)) if self.training else y
+        if self.how == "order":
+            return {"y": y, "z": x} if self.training else {"z": x, "y": y}
+        if self.how == "number":
+            return y * (2.0 if self.training else 3.0)
+        return y if getattr(self, "training") else y.softmax(-1)  # noqa: B009 (as it may be asked for)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        (
+            "outputs",
+            r"returns a tuple \(output_0, output_1\) in train\(\), a tensor.*it computes aux .* in train\(\) alone",
+        ),
+        ("softmax", r"it computes softmax \(.*test_training_input\.py:\d+\) in eval\(\) alone"),
+        ("number", r"it computes mul.* in train\(\) alone; it computes mul.* in eval\(\) alone"),
+        ("order", r"returns a dict \(y, z\) in train\(\), a dict \(z, y\) in eval"),
+    ],
+)
+def test_what_eval_computes_is_what_is_trained_and_deployed(how: str, message: str) -> None:
+    model, x = Modes(how).eval(), torch.randn(32, 6)
+    with pytest.warns(TrainingWarning, match=r"trains what the model computes in eval\(\), not.*" + message) as caught:
+        student = unfloat.prepare(model, x, progress=False)
+    assert caught[0].filename == __file__
+    plain = unfloat.quantize(model, [x])
+    assert str(unfloat.convert(student)) == str(plain)
+    message = message.replace("; ", r"\s+- ").replace(".*it computes aux", r"(?s:.*)it computes aux")
+    with pytest.raises(
+        unfloat.UnsupportedError, match=rf"something else in train.*call model\.eval\(\)(?s:.*){message}"
+    ):
+        unfloat.prepare(model.train(), x, progress=False)
+
+
+def test_asking_for_the_mode_is_no_difference_by_itself(recwarn: pytest.WarningsRecorder) -> None:
+    """Dropout does; and a model that asks for nothing need not be traced twice."""
+    student = unfloat.prepare(Modes("dropout").train(), torch.randn(8, 6), progress=False)
+    assert [node.op for node in student._simulation.graph.nodes].count("dropout") == 2
+    assert not recwarn.list
+    for model, x, count in ((small(), batches()[0], 1), (Modes("dropout"), torch.randn(8, 6), 2)):
+        counting = Counting(read)
+        prepare(model, x, unfloat.Recipe(), None, counting, passes, False)
+        assert counting.calls == count
+    assert "training" not in vars(nn.Module)
+
+
+class Counting:
+    """A reader that counts."""
+
+    def __init__(self, reader: Any) -> None:
+        self.reader, self.calls = reader, 0
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        self.calls += 1
+        return self.reader(*arguments, **options)
 
 
 def test_other_inputs_and_checkpoints_are_refused() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import io
+import pickle
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import unfloat
@@ -33,6 +36,22 @@ def test_a_saved_run_goes_on_bit_for_bit(recipe: unfloat.Recipe) -> None:
     for (name, a), (_, b) in zip(whole.state_dict().items(), resumed.state_dict().items(), strict=True):
         assert torch.equal(a, b), name
     assert program_of(whole) == program_of(resumed)
+
+
+@pytest.mark.parametrize("recipe", [unfloat.Recipe(), LEARNED], ids=["moving", "learned"])
+def test_a_whole_student_can_be_pickled_and_trained_on(recipe: unfloat.Recipe) -> None:
+    """One that flattens too: a node without attributes holds the one mapping of nothing."""
+    torch.manual_seed(5)
+    layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 14 * 14, 5)]
+    student = unfloat.prepare(nn.Sequential(*layers), batches()[0], recipe, batches()).train()
+    file = io.BytesIO()
+    torch.save(student, file)
+    saved = torch.load(io.BytesIO(file.getvalue()), weights_only=False)
+    for twin in (saved, pickle.loads(pickle.dumps(student))):
+        assert program_of(twin) == program_of(student)
+    run(saved, optimizer_of(saved), batches()[:2])
+    run(student, optimizer_of(student), batches()[:2])
+    assert program_of(saved) == program_of(student)
 
 
 @pytest.mark.parametrize("ranges", ["moving_average", "learned"])

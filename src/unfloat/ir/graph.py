@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -14,7 +13,31 @@ Shape = tuple[int, ...]
 Attributes = Mapping[str, Any]
 BATCH = -1  # dimension 0 of every activation: any number of samples, never baked in
 OPERAND = ":operand"  # `layer:operand` is what a pass put before a layer, to be quantized as the layer is
-EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+class _Empty(Mapping[str, Any]):
+    """No entries, for ever: what a record may have as a default, and what a copy or a pickle of a record may hold.
+
+    A `MappingProxyType` of nothing can be neither copied nor pickled.
+    """
+
+    def __getitem__(self, key: str) -> NoReturn:
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+    def __repr__(self) -> str:
+        return "{}"
+
+    def __reduce__(self) -> str:
+        return "EMPTY"  # by its name, so that there is one
+
+
+EMPTY: Mapping[str, Any] = _Empty()
 
 
 class View(Record):

@@ -17,24 +17,32 @@ from unfloat.program.program import Program
 from unfloat.spec.errors import CalibrationError
 
 CALIBRATION = "calibration"
+POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def example_of(batch: Any, model: Any, what: str = CALIBRATION) -> tuple[torch.Tensor, ...] | dict[str, torch.Tensor]:
     """The part of a batch that the model takes, to trace it with: labels and other company are left out.
 
+    Of a tuple these are as many elements as forward() has arguments without a default, for what follows may be labels;
+    all of them where it has `*args`. Of a dict, the entries that forward() takes by name; all where it has `**kwargs`.
+
     Raises:
         CalibrationError: What the model needs is missing, or is no tensor.
     """
-    takes = _takes(model)
-    required = [name for name, parameter in takes.items() if parameter.default is inspect.Parameter.empty]
     where = f"{what} batch 0"
     if isinstance(batch, Mapping):
+        takes = _takes(model, *POSITIONAL, inspect.Parameter.KEYWORD_ONLY)
+        required = _required(takes)
         if any(name not in batch for name in required):
             raise CalibrationError(f"{where}: required entries {required}, found {list(batch)}")
-        wanted = [name for name in batch if name in takes] or list(batch)
+        others = bool(_takes(model, inspect.Parameter.VAR_KEYWORD))  # **kwargs takes them all
+        wanted = [name for name in batch if name in takes or others] or list(batch)
         return {name: _float32(_tensor(batch[name], f"{where}, entry {name!r}")) for name in wanted}
     values = list(batch) if isinstance(batch, (tuple, list)) else [batch]
+    required = _required(_takes(model, *POSITIONAL))
     count = max(len(required), 1)
+    if _takes(model, inspect.Parameter.VAR_POSITIONAL):  # *args takes them all
+        count = max(count, len(values))
     if len(values) < count:
         raise CalibrationError(f"{where}: required {count} inputs{_list(required)}, found {len(values)}")
     return tuple(_float32(_tensor(value, f"{where}, element {i}")) for i, value in enumerate(values[:count]))
@@ -44,9 +52,14 @@ def _list(names: Sequence[str]) -> str:
     return f" ({', '.join(names)})" if names else ""
 
 
-def _takes(model: Any) -> dict[str, inspect.Parameter]:
-    """The arguments of a module's forward() by name; none of what has no forward() that Python can look into."""
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+def _required(takes: Mapping[str, inspect.Parameter]) -> list[str]:
+    return [name for name, parameter in takes.items() if parameter.default is inspect.Parameter.empty]
+
+
+def _takes(model: Any, *kinds: Any) -> dict[str, inspect.Parameter]:
+    """The arguments of those kinds of a module's forward(); none of what has no forward() that Python can look into."""
+    while isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):  # which take whatever there is
+        model = model.module
     try:
         signature = inspect.signature(model.forward) if isinstance(model, nn.Module) else inspect.Signature()
     except ValueError:  # a scripted module, which the reader refuses

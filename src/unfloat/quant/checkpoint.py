@@ -24,7 +24,7 @@ def write_checkpoint(path: Path, record: dict[str, Any], batches: Any) -> None:
     Args:
         path: Where.
         record: Tensors and plain values.
-        batches: The training data; a DataLoader's own generator is kept too.
+        batches: The training data; the generators of a DataLoader and of its samplers are kept too.
     """
     states = gathered(random_state(batches))
     if not several() or not dist.get_rank():
@@ -81,6 +81,7 @@ def restore_random_state(states: list[dict[str, Any]], batches: Any) -> None:
 
 
 def _generators(batches: Any) -> list[torch.Generator]:
-    owners = (batches, getattr(batches, "sampler", None))
+    inner = getattr(batches, "batch_sampler", None)
+    owners = (batches, getattr(batches, "sampler", None), inner, getattr(inner, "sampler", None))
     found = (getattr(owner, "generator", None) for owner in owners)
     return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -14,6 +14,8 @@ from unfloat.spec.errors import TrainingError
 
 if TYPE_CHECKING:
     from unfloat.quant.norm import Moments
+
+T = TypeVar("T")
 
 
 def several() -> bool:
@@ -151,6 +153,24 @@ def stop_together(mine: Exception | None, anywhere: bool) -> None:
         raise mine
     rank = next(rank for rank, message in enumerate(messages) if message is not None)
     raise TrainingError(f"rank {rank} cannot go on: {messages[rank]}")
+
+
+def together(work: Callable[[], T], device: torch.device) -> T:
+    """What `work` gives, which exchanges nothing; where it fails on one process, every process raises.
+
+    Without it the others would wait for that process in their next exchange until the group gives up.
+    """
+    if not several():
+        return work()
+    results: list[T] = []
+    failure: Exception | None = None
+    try:
+        results.append(work())
+    except Exception as error:  # also what a loss of the user's own runs into
+        failure = error
+    (stopped,) = total_over_ranks(float(failure is not None), device=device)
+    stop_together(failure, stopped > 0)
+    return results[0]
 
 
 def require_one_recipe(toml: str) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import LBFGS, AdamW, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from unfloat.quant.objective import Loss, Objective
 from unfloat.quant.post_training import _progress
@@ -64,6 +65,7 @@ def fit(
 ) -> History:
     """See `unfloat.fit`."""
     inner = unwrapped(student)
+    _require_kinds(loss, optimizer, schedule, teacher)
     _check(inner, teacher, optimizer, rate, temperature, mix)
     if settings.patience is not None and validation is None:
         raise TrainingError("patience: required validation data to watch, found none")
@@ -72,9 +74,31 @@ def fit(
     device = next(inner.parameters()).device
     objective = Objective(inner._simulation.graph, device, loss, teacher, temperature, mix)
     loop = Loop(student, batches, objective, validation, settings)
-    loop.drive(optimizer or default_optimizer(student, rate), schedule or cosine)
+    optimizer, schedule = optimizer or default_optimizer(student, rate), schedule or cosine
+    _require_driven(inner, optimizer, schedule)
+    loop.drive(optimizer, schedule)
     with _resting(teacher), _progress(progress) as bars:
         return loop.run(None if checkpoint is None else Path(checkpoint), resume, bars)
+
+
+def _require_kinds(loss: object, optimizer: object, schedule: object, teacher: object) -> None:
+    """Refuse what is of another kind, a class in place of what it makes above all, before anything has begun."""
+    if loss is not None and not _function(loss):
+        raise TrainingError(f"loss: required a function of (output, labels), found {_found(loss)}")
+    if optimizer is not None and not isinstance(optimizer, Optimizer):
+        raise TrainingError(f"optimizer: required one of torch.optim, made, found {_found(optimizer)}")
+    if isinstance(optimizer, LBFGS):
+        raise TrainingError("optimizer: LBFGS wants several losses a step: take another one, or a loop of your own")
+    if isinstance(schedule, ReduceLROnPlateau):
+        raise TrainingError(
+            "schedule: ReduceLROnPlateau wants a score at each step: take another one, or a loop of your own"
+        )
+    if schedule is not None and not isinstance(schedule, LRScheduler) and not _function(schedule):
+        raise TrainingError(
+            f"schedule: required a function of the progress or an LRScheduler, found {_found(schedule)}"
+        )
+    if teacher is not None and not isinstance(teacher, nn.Module):
+        raise TrainingError(f"teacher: required a torch.nn.Module, found {_found(teacher)}")
 
 
 def _check(
@@ -97,6 +121,29 @@ def _check(
         raise TrainingError(f"mix: required a share from 0 to 1, and a teacher, found {mix!r}, teacher {teacher!r}")
     if teacher is not None and teacher is student:
         raise TrainingError("teacher: required the float model, found the student itself")
+
+
+def _require_driven(student: Student, optimizer: Optimizer, schedule: Schedule) -> None:
+    """Refuse what would move no parameter of the student, or no rate: nothing else would show it."""
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if held.isdisjoint(id(p) for p in student.parameters() if p.requires_grad):
+        raise TrainingError(
+            "optimizer: it holds none of the student's parameters, those of the float model are others, so nothing "
+            "would learn: make it after prepare, of student.parameters()"
+        )
+    if isinstance(schedule, LRScheduler) and schedule.optimizer is not optimizer:
+        raise TrainingError(
+            "schedule: it was made for another optimizer than the one that trains, whose rate would stay as it is: "
+            "make it for an optimizer of student.parameters(), and pass that as optimizer= too"
+        )
+
+
+def _function(given: object) -> bool:
+    return callable(given) and not isinstance(given, type)
+
+
+def _found(given: object) -> str:
+    return f"the class {given.__name__}: make one of it" if isinstance(given, type) else type(given).__name__
 
 
 @contextmanager

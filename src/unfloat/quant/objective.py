@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from unfloat.ir.graph import Graph
 from unfloat.quant.batches import inputs_of
-from unfloat.quant.distributed import total_over_ranks
+from unfloat.quant.distributed import together, total_over_ranks
 from unfloat.spec.errors import TrainingError
 
 Loss = Callable[[Any, Any], Tensor]
@@ -84,14 +85,20 @@ class Objective:
         Raises:
             TrainingError: The batch has no labels, or loss and outputs do not go together.
         """
-        output = model(*sample.args, **sample.kwargs)
+        return self.of(model(*sample.args, **sample.kwargs), sample, where)
+
+    def of(self, output: Any, sample: Sample, where: str) -> Tensor:
+        """The loss of a model's output; see `__call__`. Nothing is exchanged with other processes."""
         if self.teacher is None:
-            found = (self.loss or cross_entropy)(output, self._labels(sample, where))
+            labels = self._labels(sample, where)
+            found = self.loss(output, labels) if self.loss else _cross_entropy_at(where, output, labels)
         else:
             wanted = self.taught(sample, where)
             found = self.loss(output, wanted) if self.loss else distillation(output, wanted, self.temperature)
             if self.mix:
-                found = (1 - self.mix) * found + self.mix * cross_entropy(output, self._labels(sample, where))
+                found = (1 - self.mix) * found + self.mix * _cross_entropy_at(
+                    where, output, self._labels(sample, where)
+                )
         if not isinstance(found, Tensor) or found.numel() != 1:
             what = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
             raise TrainingError(f"{where}: the loss must be one number in a tensor, found {what}")
@@ -122,6 +129,14 @@ class Objective:
 
         It is the accuracy; without labels, how often it agrees with the teacher; under a loss of one's own, minus that.
         """
+        good, count = together(partial(self._counted, model, batches), self.device)
+        good, count = total_over_ranks(good, count, device=self.device)
+        if not count:
+            raise TrainingError("validation: required at least one labelled sample, found none")
+        return good / count
+
+    def _counted(self, model: nn.Module, batches: Iterable[Any]) -> tuple[float, float]:
+        """What is good in this process's batches, and of how much."""
         good = count = 0.0
         for number, batch in enumerate(batches):
             where = f"validation batch {number}"
@@ -133,13 +148,17 @@ class Objective:
             wanted = self.taught(sample, where) if self._teacher_judges(sample) else self._labels(sample, where)
             hits, seen = hits_of(model(*sample.args, **sample.kwargs), wanted)
             good, count = good + hits, count + seen
-        good, count = total_over_ranks(good, count, device=self.device)
-        if not count:
-            raise TrainingError("validation: required at least one labelled sample, found none")
-        return good / count
+        return good, count
 
     def _teacher_judges(self, sample: Sample) -> bool:
         return self.teacher is not None and sample.target is None
+
+
+def _cross_entropy_at(where: str, output: Any, labels: Any) -> Tensor:
+    try:
+        return cross_entropy(output, labels)
+    except TrainingError as error:
+        raise TrainingError(f"{where}: {error}") from error
 
 
 def cross_entropy(output: Any, target: Any) -> Tensor:
@@ -150,6 +169,11 @@ def cross_entropy(output: Any, target: Any) -> Tensor:
     if target.is_floating_point() and target.shape == logits.shape:
         return torch.nn.functional.cross_entropy(logits, target)
     classes = _classes(logits, target)
+    if bool((classes == IGNORED).all()):  # their mean would be no number
+        raise TrainingError(
+            f"required at least one labelled sample in each batch, found the label {IGNORED} alone, which does not count: "
+            "leave such batches out"
+        )
     return torch.nn.functional.cross_entropy(logits, classes, ignore_index=IGNORED)
 
 

@@ -21,6 +21,7 @@ from unfloat.quant.batches import example_of, non_empty, refused_by
 from unfloat.quant.calibrate import calibrate
 from unfloat.quant.recipe import Recipe
 from unfloat.quant.simulate import Simulation
+from unfloat.quant.student import Student
 from unfloat.spec.errors import CalibrationError, UnsupportedError
 
 Read = Callable[..., Graph]
@@ -31,6 +32,7 @@ def quantize(
     model: Any, calibration: Iterable[Any], recipe: Recipe, read: Read, prepare: Prepare, progress: bool | None = None
 ) -> Program:
     """See `unfloat.quantize`. The reader and the passes are handed in: this room does not import its neighbours."""
+    require_float(model)
     first, batches = non_empty(calibration)
     graph = _read_with(first, model, read)
     simulation = simulate(model, graph, recipe, prepare)
@@ -39,6 +41,22 @@ def quantize(
         simulation.use(scaled(simulation.parameters, measure_factors(simulation, ahead)))
     choose(simulation, batches, progress, _length(calibration))
     return with_counts(simulation.convert({"recipe": recipe.to_toml()}), simulation.counts)
+
+
+def require_float(model: Any) -> None:
+    """Refuse a student in place of the float model, and a mode in which nothing can be traced.
+
+    Raises:
+        UnsupportedError: With the remedy.
+    """
+    if isinstance(model, torch.nn.Module) and any(isinstance(module, Student) for module in model.modules()):
+        raise UnsupportedError(
+            "required the float model, found a student; try: its Program, unfloat.convert(student)", []
+        )
+    if torch.is_inference_mode_enabled():
+        raise UnsupportedError(
+            "a model cannot be traced under torch.inference_mode(); try: outside of it, or under torch.no_grad()", []
+        )
 
 
 def _read_with(first: Any, model: Any, read: Read) -> Graph:

@@ -32,7 +32,7 @@ from unfloat.program.lower import (
 from unfloat.program.program import Program
 from unfloat.quant.backend import TorchBackend
 from unfloat.quant.recipe import Recipe
-from unfloat.spec.errors import NumericDomainError
+from unfloat.spec.errors import NumericDomainError, TrainingError
 from unfloat.spec.fixedpoint import round_half_away
 from unfloat.spec.qparams import QParams
 
@@ -79,9 +79,17 @@ class Simulation:
     def parameter(self, name: str) -> torch.Tensor:
         """A live parameter, or one of the Graph's own constants on the device."""
         if name not in self.graph.constants:
-            return self.parameters[name]
+            return self._own(name)
         made: torch.Tensor = torch.from_numpy(np.array(self.graph.constants[name], np.float32))
         return made.to(self.backend.device)
+
+    def _own(self, name: str) -> torch.Tensor:
+        if name not in self.parameters:
+            raise TrainingError(
+                f"parameter {name}: the student computes with it, found none of that name any more: prepare another "
+                "student after changing layers (of pruned ones, after torch.nn.utils.prune.remove)"
+            )
+        return self.parameters[name]
 
     def live_params(self, node: Node) -> dict[str, Any]:
         """A node's parameters by role with their gradients; the weight float32."""
@@ -105,7 +113,7 @@ class Simulation:
         """A parameter's value, float64."""
         if name in self.graph.constants:
             return np.asarray(self.graph.constants[name], np.float64)
-        return self.parameters[name].detach().cpu().to(torch.float64).numpy()
+        return self._own(name).detach().cpu().to(torch.float64).numpy()
 
     def execute(self, inputs: Sequence[Value], compute: Callable[[Node, list[Value]], Value]) -> list[Value]:
         """Run `compute` node by node; a value is let go after its last reader."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,8 @@ from unfloat.program.program import Program
 from unfloat.quant.algorithms.equalization import look_ahead, measure_factors, scale_in_place
 from unfloat.quant.batches import as_called, non_empty
 from unfloat.quant.distributed import mean_over_ranks, reduce_extremes, several
-from unfloat.quant.post_training import Prepare, Read, choose, live_parameters, with_counts
+from unfloat.quant.modes import differing, mode_askers
+from unfloat.quant.post_training import Prepare, Read, choose, live_parameters, require_float, with_counts
 from unfloat.quant.recipe import Recipe
 from unfloat.quant.simulate import Simulation
 from unfloat.quant.student import Student
@@ -42,6 +43,7 @@ def prepare(
     """See `unfloat.prepare`. The reader and the passes are handed in: this room does not import its neighbours."""
     if not isinstance(model, nn.Module):
         raise UnsupportedError(f"required a torch.nn.Module to train, found {type(model).__name__}", [])
+    require_float(model)
     example_inputs = as_called(example_inputs)
     own = _copied(model)
     graph = _read_training(own, example_inputs, read)
@@ -59,7 +61,8 @@ def _copied(model: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(model)
     except RuntimeError as error:  # torch copies parameters, and no tensor that was computed from them
-        hint = "a plain weight (torch.nn.utils.remove_weight_norm), and no computed tensor as an attribute of a module"
+        plain = "a plain weight (torch.nn.utils.prune.remove, torch.nn.utils.remove_weight_norm)"
+        hint = f"{plain}, and no computed tensor as an attribute of a module"
         first = str(error).strip().partition(". ")[0]
         raise UnsupportedError("the model cannot be copied, to train the copy", [f"{first}; try: {hint}"]) from error
 
@@ -93,24 +96,44 @@ def _trained(model: nn.Module) -> bool:
 def _read_training(model: nn.Module, example_inputs: Any, read: Read) -> Graph:
     """Read what training computes (dropout included); of a model in eval(), what eval() computes may do instead."""
     try:
-        return read(model, example_inputs, training=True)
+        with mode_askers() as askers:
+            graph = read(model, example_inputs, training=True)
     except UnsupportedError as error:
         try:
-            graph = read(model, example_inputs, training=False)
+            evaluated = read(model, example_inputs, training=False)
         except UnsupportedError:
             raise error from None
-        if model.training:
-            raise UnsupportedError(
-                "the model can be read in eval(), but not what it computes in train() (stochastic depth, say): call "
-                "model.eval() before prepare to train what eval() computes",
-                error.problems,
-            ) from error
-        warnings.warn(
-            f"the student trains what the model computes in eval(), without: {'; '.join(error.problems)}",
-            TrainingWarning,
-            stacklevel=4,
-        )
+        refused = "the model can be read in eval(), but not what it computes in train() (stochastic depth, say)"
+        _train_eval(model, refused, "without", error.problems)
+        return evaluated
+    if not askers:
         return graph
+    try:
+        evaluated = read(model, example_inputs, training=False)
+    except UnsupportedError:
+        return graph
+    problems = differing(graph, evaluated)
+    if not problems:
+        return graph
+    refused = "the model computes something else in train() than in eval(), which is what is deployed"
+    _train_eval(model, refused, "not what it computes in train()", problems)
+    return evaluated
+
+
+def _train_eval(model: nn.Module, refused: str, why: str, problems: Sequence[str]) -> None:
+    """Warn that a student trains what eval() computes.
+
+    Raises:
+        UnsupportedError: The model is in train(), so that its user may mean the other.
+    """
+    if model.training:
+        hint = "call model.eval() before prepare to train what eval() computes"
+        raise UnsupportedError(f"{refused}: {hint}", problems)
+    warnings.warn(
+        f"the student trains what the model computes in eval(), {why}: {'; '.join(problems)}",
+        TrainingWarning,
+        stacklevel=5,
+    )
 
 
 def _as_batch(example_inputs: Any) -> Any:

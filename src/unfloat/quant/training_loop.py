@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,8 +17,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from unfloat.quant.checkpoint import read_checkpoint, restore_random_state, write_checkpoint
-from unfloat.quant.distributed import require_one_run, total_over_ranks
-from unfloat.quant.objective import Objective
+from unfloat.quant.distributed import require_one_run, together, total_over_ranks
+from unfloat.quant.objective import Objective, Sample
 from unfloat.quant.student import Student
 from unfloat.quant.train import unwrapped
 from unfloat.spec.errors import TrainingError
@@ -51,8 +52,9 @@ class Settings:
             value = getattr(self, name)
             if (value is not None or name != "patience") and not (isinstance(value, int) and value >= 1):
                 raise TrainingError(f"{name}: required a whole number, at least 1, found {value!r}")
-        if self.gradient_clip is not None and not self.gradient_clip > 0:
-            raise TrainingError(f"gradient_clip: required a positive norm or None, found {self.gradient_clip!r}")
+        clip = self.gradient_clip
+        if clip is not None and not (isinstance(clip, int | float) and clip > 0):
+            raise TrainingError(f"gradient_clip: required a positive norm or None, found {clip!r}")
 
 
 @dataclass(frozen=True)
@@ -166,8 +168,7 @@ class Loop:
         total, samples, seen = 0.0, 0, 0
         for i, batch in enumerate(self.batches):
             where = f"epoch {number + 1}, batch {i}"
-            sample = self.objective.sample(batch, i, "training")
-            loss = self.objective(self.model, sample, where)
+            sample, loss = self._loss(batch, i, where)
             value = float(loss.detach())
             (everywhere,) = total_over_ranks(value, device=self.objective.device)  # or a process would wait for another
             if not math.isfinite(everywhere):
@@ -185,6 +186,13 @@ class Loop:
             self._step(f"epoch {number + 1}, the last batch")
         total, count = total_over_ranks(total, samples, device=self.objective.device)
         return total / count
+
+    def _loss(self, batch: Any, number: int, where: str) -> tuple[Sample, Tensor]:
+        """A batch taken apart, and its loss; what is wrong with one process's share stops all of them."""
+        objective = self.objective
+        sample = together(partial(objective.sample, batch, number, "training"), objective.device)
+        output = self.model(*sample.args, **sample.kwargs)
+        return sample, together(partial(objective.of, output, sample, where), objective.device)
 
     def _step(self, where: str) -> None:
         limit = math.inf if self.settings.gradient_clip is None else self.settings.gradient_clip
@@ -214,7 +222,8 @@ class Loop:
         with torch.no_grad():
             if not callable(self.validation):
                 return self.objective.score(self.student, self.validation)
-            score, ranks = total_over_ranks(float(self.validation(self.student)), 1.0, device=self.objective.device)
+            found = together(partial(_number, self.validation(self.student)), self.objective.device)
+            score, ranks = total_over_ranks(found, 1.0, device=self.objective.device)
         if math.isnan(score):
             raise TrainingError("validation: required a number, higher for a better student, found NaN")
         return score / ranks
@@ -259,6 +268,21 @@ class Loop:
         self.schedule.load_state_dict(record["schedule"])
         self.history, self.best = History(**record["history"]), record["best"]
         restore_random_state(record["random"], self.batches)
+
+
+def _number(score: Any) -> float:
+    """What a validation of the user's own gives.
+
+    Raises:
+        TrainingError: It is no number.
+    """
+    try:
+        return float(score)
+    except (TypeError, ValueError, RuntimeError) as error:
+        found = f"a tensor of shape {tuple(score.shape)}" if isinstance(score, Tensor) else type(score).__name__
+        raise TrainingError(
+            f"validation: required a number from the function, higher for a better student, found {found}"
+        ) from error
 
 
 def _spoilt(gradient: Tensor) -> bool:

@@ -111,6 +111,9 @@ def _operand(build: Builder, operand: object, rank: int) -> Value:
     if isinstance(operand, Value):
         return operand
     if isinstance(operand, Weight):
+        if operand.value is not None and bool(torch.isinf(operand.value).any()):
+            reason = f"a constant operand must be finite, found an infinity in {operand.param.name}"
+            raise RefusedError(reason, "of a mask before a softmax, a number such as -20 in its place")
         return build.constant(operand, rank)
     if isinstance(operand, int | float):
         return build.scalar(float(operand), rank)

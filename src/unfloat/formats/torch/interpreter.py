@@ -187,7 +187,8 @@ class Interpreter:
         if any(isinstance(leaf, Zeros) for leaf in _leaves(list(arguments.values()))) and name != "lstm":
             if name in VIEWS:
                 return Zeros()
-            raise RefusedError("zeros of the batch's size are what an LSTM starts from, and no operand")
+            reason = "zeros of the batch's size are what an LSTM starts from, and no operand"
+            raise RefusedError(reason, "x[:, :1] * 0 where a parameter must be given to every sample")
         if name != "select":
             arguments = {role: stacked(self.build, argument) for role, argument in arguments.items()}
         if name in TURNING and is_turned(arguments, TURNING[name]):
@@ -321,6 +322,6 @@ def _stays_integer(node: fx.Node) -> bool:
 def _is_fixed(node: fx.Node, operands: Sequence[Any]) -> bool:
     """Whether the call gives the same for every input and all through training."""
     random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
-    sizes = any(isinstance(operand, torch.SymInt) for operand in operands)
+    sizes = any(isinstance(operand, torch.SymInt | Zeros) for operand in operands)
     trained = any(isinstance(operand, Weight) and operand.value is None for operand in operands)
     return not (random or sizes or trained)
