@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from inspect import isfunction
+from types import CodeType
 
 from torch import nn
 
@@ -15,32 +15,26 @@ from unfloat.ops import REGISTRY
 KNOWN = ("torch", "unfloat")  # whose modules ask for the mode as dropout and batch norm do, which the reader knows
 
 
-@contextmanager
-def mode_askers() -> Iterator[set[str]]:
-    """Who asks for `module.training` meanwhile, "file:line" each, PyTorch itself aside.
+def asks_for_mode(model: nn.Module) -> bool:
+    """Whether a class of the user's among a network's modules has code that names `training`.
 
-    A second trace costs as much as the first. Only code that asks for the mode can compute something else in the other
-    one, so all others are spared it. For what asks, the attribute is what it was.
+    A second trace costs as much as the first; only what asks for the mode can compute something else in the other one.
     """
-    askers: set[str] = set()
+    own = {cls for module in model.modules() for cls in type(module).__mro__ if _is_users(cls)}
+    functions = [function for cls in own for function in vars(cls).values() if isfunction(function)]
+    return any("training" in (*code.co_names, *code.co_consts) for f in functions for code in _codes(f.__code__))
 
-    def ask(module: nn.Module) -> bool:
-        frame = sys._getframe(1)
-        if str(frame.f_globals.get("__name__")).partition(".")[0] not in KNOWN:
-            askers.add(f"{frame.f_code.co_filename}:{frame.f_lineno}")
-        try:
-            return bool(module.__dict__["training"])
-        except KeyError:
-            raise AttributeError("training") from None
 
-    def tell(module: nn.Module, mode: bool) -> None:
-        module.__dict__["training"] = mode
+def _is_users(cls: type) -> bool:
+    return cls is not object and cls.__module__.partition(".")[0] not in KNOWN
 
-    nn.Module.training = property(ask, tell)
-    try:
-        yield askers
-    finally:
-        del nn.Module.training
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """A function's code and that of the functions inside it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
 
 
 def differing(trained: Graph, evaluated: Graph) -> list[str]:

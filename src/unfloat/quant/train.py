@@ -20,7 +20,7 @@ from unfloat.program.program import Program
 from unfloat.quant.algorithms.equalization import look_ahead, measure_factors, scale_in_place
 from unfloat.quant.batches import as_called, non_empty
 from unfloat.quant.distributed import mean_over_ranks, reduce_extremes, several
-from unfloat.quant.modes import differing, mode_askers
+from unfloat.quant.modes import asks_for_mode, differing
 from unfloat.quant.post_training import Prepare, Read, choose, live_parameters, require_float, with_counts
 from unfloat.quant.recipe import Recipe
 from unfloat.quant.simulate import Simulation
@@ -96,8 +96,7 @@ def _trained(model: nn.Module) -> bool:
 def _read_training(model: nn.Module, example_inputs: Any, read: Read) -> Graph:
     """Read what training computes (dropout included); of a model in eval(), what eval() computes may do instead."""
     try:
-        with mode_askers() as askers:
-            graph = read(model, example_inputs, training=True)
+        graph = read(model, example_inputs, training=True)
     except UnsupportedError as error:
         try:
             evaluated = read(model, example_inputs, training=False)
@@ -106,7 +105,7 @@ def _read_training(model: nn.Module, example_inputs: Any, read: Read) -> Graph:
         refused = "the model can be read in eval(), but not what it computes in train() (stochastic depth, say)"
         _train_eval(model, refused, "without", error.problems)
         return evaluated
-    if not askers:
+    if not asks_for_mode(model):
         return graph
     try:
         evaluated = read(model, example_inputs, training=False)
