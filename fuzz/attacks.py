@@ -17,10 +17,14 @@ import numpy as np
 import tflite
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
+from tests.conformance.generate import DRAWS, build
 
 from unfloat.formats.tflite.encode import encode
 from unfloat.formats.tflite.model import Field, Quantization, TfModel, TfOperator, TfTensor
-from unfloat.program.file import KEY
+from unfloat.ops import REGISTRY
+from unfloat.ops._operator import Case
+from unfloat.ops.softmax import beta_pair
+from unfloat.program.file import KEY, to_bytes
 
 Attack = tuple[Callable[[], bytes], str]
 LABEL = Quantization((1.0,))
@@ -341,8 +345,17 @@ UNFLOAT: dict[str, Attack] = {
         lambda: _raw({n: {"dtype": "I8", "shape": [4], "data_offsets": [0, 4]} for n in "ab"}, b"\0" * 4),
         "not a whole .unfloat file",
     ),
+    "a beta past every float": (lambda: _softmax(1, 2000), r"beta must be a positive float32, found 1 \* 2\^2000"),
+    "a negative beta": (lambda: _softmax(-3, 0), "beta must be a positive float32"),
+    "a beta of zero": (lambda: _softmax(0, 0), "beta must be a positive float32"),
     "no document": (lambda: bytes(save_arrays({}, {"other": "1"})), "not a whole .unfloat file"),
 }
+
+
+def _softmax(*beta: int) -> bytes:
+    """A softmax whose differences are multiplied by `mantissa * 2^exponent`."""
+    program = build(REGISTRY["softmax"], Case("", ((9,),), {"beta": beta_pair(0.75)}), DRAWS[0])
+    return edited(to_bytes(program), lambda d, a: d["instructions"][0]["attributes"].update(beta=list(beta)))
 
 
 def _raw(header: dict[str, Any], data: bytes = b"") -> bytes:

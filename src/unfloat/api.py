@@ -263,7 +263,10 @@ def export(program: Program, path: str | Path, to: str | None = None, **options:
     """Write a Program in another format, by the path's suffix; the same as `Program.export`.
 
     Raises:
-        ExportError: There is no such format, the format cannot say what the Program says, or the path is not writable.
+        ExportError: There is no such format or option, the format cannot say what the Program says, or the path is not
+            writable.
+        InvalidProgramError: The Program breaks a rule.
+        MissingExtraError: The packages of the extra `tflite` are not installed.
     """
     writer_for(path, to)(program, path, **options)
 
@@ -308,11 +311,30 @@ def _write_c(program: Program, path: str | Path, **options: Any) -> None:
     _require_options("c", options, "name", "samples")
     from unfloat.formats.c.layer import Prepared
     from unfloat.formats.c.write import write
+
+    try:
+        picture = own_recipe(program).input
+    except RecipeError as error:
+        raise ExportError(str(error)) from error
+    prepared = [Prepared(*layer) for layer in compile_program(program, level="scalar").layers()]
+    write(program, path, prepared, picture=picture, **options)
+
+
+def own_recipe(program: Program) -> Recipe:
+    """The recipe that travels with a Program, or the default one; that of a file may be anything.
+
+    Raises:
+        RecipeError: It is no text, no TOML, or a field is amiss.
+    """
     from unfloat.quant.recipe import Recipe
 
-    prepared = [Prepared(*layer) for layer in compile_program(program, level="scalar").layers()]
-    picture = Recipe.from_toml(program.metadata.get("recipe", "")).input
-    write(program, path, prepared, picture=picture, **options)
+    text = program.metadata.get("recipe", "")
+    try:
+        if not isinstance(text, str):
+            raise RecipeError(f"required text, found {text!r:.60}")
+        return Recipe.from_toml(text)
+    except (ValueError, RecursionError) as error:  # what reads TOML has its own of long numbers and deep lists
+        raise RecipeError(f"cannot read the recipe that the Program carries: {error}") from error
 
 
 def _recipe(wishes: Recipe | None) -> Recipe:

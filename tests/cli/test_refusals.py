@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.cli.test_cli import run
 from tests.program.nets import small_net
+from unfloat.cli import main as cli
 from unfloat.cli.data import read_inputs
 from unfloat.formats.tflite.encode import encode
 from unfloat.formats.tflite.model import Quantization, TfModel, TfOperator, TfTensor
-from unfloat.spec.errors import CalibrationError
+from unfloat.program.program import Program
+from unfloat.spec.errors import CalibrationError, ExportError
 
 
 def one_exp(dtype: str) -> bytes:
@@ -205,3 +209,73 @@ def test_a_float_file_is_quantized_compared_and_written_as_c(
     wrote = re.search(r"wrote net_c/ \(([\d,]+) bytes\)", capsys.readouterr().out)
     assert wrote and 0 < int(wrote[1].replace(",", "")) < 10_000_000
     assert Path("net_c/net_c.h").is_file()
+
+
+def pictured(recipe: object) -> Program:
+    """A network of pictures with that recipe."""
+    return replace(small_net(), metadata={"recipe": recipe})
+
+
+SPEC = "[input]\nsize = [{}, {}]\nmean = [0.0, 0.0, 0.0]\nstd = [1.0, 1.0, 1.0]\n"
+RECIPES = {"not TOML": "size = [", "of unknown fields": "colour = 1", "deep": "x = " + "[" * 5000}
+
+
+@pytest.mark.parametrize("kind", RECIPES)
+def test_a_recipe_that_cannot_be_read_is_refused(
+    kind: str, stock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pictured(RECIPES[kind]).save("net.unfloat")
+    Image.new("RGB", (5, 6)).save("x.png")
+    for words in (
+        ["run", "net.unfloat", "x.png"],
+        ["export", "net.unfloat", "out/"],
+        ["compare", str(stock / "float.tflite"), "net.unfloat", "--data", str(stock / "x.npy")],
+    ):
+        assert run(*words) == 1
+        assert "error: cannot read the recipe that the Program carries: " in capsys.readouterr().err
+    assert run("run", "net.unfloat", str(stock / "x.npy")) == 0
+
+
+@pytest.mark.parametrize("recipe", [5, *RECIPES.values()])
+def test_c_of_a_recipe_that_cannot_be_read_is_refused(recipe: object, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="cannot read the recipe that the Program carries"):
+        pictured(recipe).export(f"{tmp_path}/out/")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_recipe_of_another_size_is_refused_before_pictures_are_read(tmp_path: Path) -> None:
+    message = r"input x takes \(6, 5, 3\) inside, the picture gives \(6000, 6000, 3\): check input.size"
+    with pytest.raises(CalibrationError, match=message):
+        list(read_inputs(pictured(SPEC.format(6000, 6000)), [tmp_path / "none.png"]))
+    Image.new("RGB", (5, 6)).save(tmp_path / "x.png")
+    ((found,),) = read_inputs(pictured(SPEC.format(6, 5)), [tmp_path / "x.png"])
+    assert found.shape == (1, 3, 6, 5)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"), [(MemoryError(), "there is not enough memory"), (OSError(), "OSError()")]
+)
+def test_an_error_without_words_is_named(
+    error: Exception, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    assert run("inspect") == 1
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
+@pytest.mark.parametrize("name", ["[/x]", "[red]", ":cat:"])
+def test_names_are_shown_as_they_are(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = small_net()
+    tensors = {(name if old == "fc" else old): tensor for old, tensor in net.tensors.items()}
+    tensors[name] = replace(tensors[name], name=name)
+    last = replace(net.instructions[-1], name=name)
+    ports = (replace(net.inputs[0], name=name),), (replace(net.outputs[0], name=name, value=name),)
+    path = str(tmp_path / "net.unfloat")
+    Program(*ports, tensors, (*net.instructions[:-1], last), None, net.metadata).save(path)
+    for words in (["inspect"], ["verify", "--ranges"], ["bench", "--runs", "1"]):
+        assert run(words[0], path, *words[1:]) == 0
+        assert name in capsys.readouterr().out

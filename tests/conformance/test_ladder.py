@@ -15,6 +15,7 @@ from unfloat.spec.fixedpoint import ROUNDINGS
 
 CASES = [pytest.param(o, case, draw, id=f"{o.name}: {case.label}-{draw.name}") for o, case, draw in drawn_cases()]
 THREADED = [param for param in CASES if param.values[2].name in ("int8-ties", "int16x8-ties")]
+BARE = [param for param in CASES if param.values[2].name in ("int8", "int16x8")]
 ORACLE_WORK = 60_000  # multiply-accumulates of one sample that the plain Python oracle is asked for
 
 
@@ -76,6 +77,16 @@ def test_threads_and_batches_change_nothing(operator: Operator, case: Case, draw
     truth = by_interpreter(program, inputs)
     for level in _native.levels():
         assert mismatches(by_engine(level, threads), truth, program, inputs) == 0, level
+
+
+@pytest.mark.parametrize(("operator", "case", "draw"), BARE)
+def test_nothing_gives_nothing(operator: Operator, case: Case, draw: Draw) -> None:
+    """An empty batch has a result of its shape, everywhere."""
+    program = build(operator, case, draw)
+    inputs = codes_for(program, 0, case.label)
+    shape = (0, *program.outputs[0].shape[1:])
+    for witness in (by_interpreter, by_torch, by_engine("scalar")):
+        assert witness(program, inputs).shape == shape
 
 
 @pytest.mark.parametrize(

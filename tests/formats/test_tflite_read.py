@@ -23,7 +23,7 @@ from unfloat.formats.tflite.read import from_bytes
 from unfloat.formats.tflite.table import WRITERS
 from unfloat.formats.tflite.write import to_bytes
 from unfloat.ops import REGISTRY, lookup
-from unfloat.ops._operator import Operator
+from unfloat.ops._operator import Case, Operator
 from unfloat.program.interpret import interpret
 from unfloat.program.program import Program
 from unfloat.runtime.engine import Engine
@@ -255,6 +255,22 @@ def test_a_leading_dimension_that_is_computed_with_is_no_batch() -> None:
     read = moved("TRANSPOSE", "TransposeOptions", (6, 1), axes=[1, 0])
     codes = np.arange(24, dtype=np.int8).reshape(4, 1, 6)
     np.testing.assert_array_equal(Engine(read).run(codes), codes.reshape(4, 6, 1))
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes"),
+    [
+        ("transpose", {"permutation": (0, 2, 4, 3, 5, 1)}),
+        ("transpose", {"permutation": (0, 2, 1, 3, 4, 5)}),
+        ("pad", {"paddings": (0, 0, 1, 0, 0, 0, 0, 2, 0, 0, 0, 0)}),
+    ],
+)
+def test_a_1_behind_the_batch_that_was_taken_away_is_no_batch(op: str, attributes: dict[str, object]) -> None:
+    """6 dimensions are written as the 5 behind the batch, the first of which may be 1 too: one channel's pixels."""
+    program = build(REGISTRY[op], Case("", ((1, 4, 3, 2, 2),), attributes), DRAWS[0])
+    read, codes = from_bytes(to_bytes(program)), codes_for(program, 3, op)
+    assert read.inputs[0].shape == program.inputs[0].shape
+    np.testing.assert_array_equal(interpret(read, codes)[0], interpret(program, codes)[0])
 
 
 def test_equal_labels_have_one_table(monkeypatch: pytest.MonkeyPatch) -> None:

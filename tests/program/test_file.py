@@ -186,6 +186,18 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, Any], dict[str, np.ndarray]], objec
         "QParams of its output",
     ),
     "two tensors of one name": (lambda d, a: d["tensors"].append(d["tensors"][0]), "two tensors of the same name"),
+    "a port named half a surrogate pair": (lambda d, a: d["inputs"][0].update(name="\ud800"), "surrogates not allowed"),
+    "a tensor named half a surrogate pair": (
+        lambda d, a: tensor(d, "b").update(name="b\udfff"),
+        "surrogates not allowed",
+    ),
+    "outputs keyed by half a surrogate pair": (
+        lambda d, a: d.update(structure=["dict", ["\ud800"]]),
+        "surrogates not allowed",
+    ),
+    "a recipe that is a number": (lambda d, a: d["metadata"].update(recipe=5), "required str, found 5"),
+    "a recipe that is no text": (lambda d, a: d["metadata"].update(recipe="\ud800"), "surrogates not allowed"),
+    "metadata that cannot be written again": (lambda d, a: d["metadata"].update(n=float("nan")), "not JSON compliant"),
     "an output structure for more": (lambda d, a: d.update(structure=["tuple", 7]), "structure"),
     "instructions that are no list": (lambda d, a: d.update(instructions={}), "required list"),
     "a second maker": (

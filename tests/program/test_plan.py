@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from tests.program.nets import small_net
-from unfloat.program.plan import ALIGNMENT, Plan, check, plan, tensor_bytes
+from unfloat.ir.graph import BATCH, Port
+from unfloat.ir.instruction import Instruction, Tensor
+from unfloat.program.plan import ALIGNMENT, MAX_BYTES, Plan, check, plan, tensor_bytes
+from unfloat.program.program import Program
+from unfloat.program.verify import MAX_ELEMENTS
 from unfloat.spec.errors import InvalidProgramError
+from unfloat.spec.qparams import QParams
 
 
 def test_lifetimes_share_bytes() -> None:
@@ -89,3 +96,38 @@ def test_scratch_over_an_operand_or_the_output_is_found(victim: str, message: st
     bad = replace(good, scratch={"b": good.offsets[victim]})
     with pytest.raises(InvalidProgramError, match=message):
         check(program, bad, scratch)
+
+
+def copies(count: int, size: int) -> Program:
+    """So many outputs of so many bytes each, all alive at the end."""
+    shape, label = (BATCH, size, 1), QParams((1.0,))
+    names = [f"copy{i}" for i in range(count)]
+    tensors = {"x": Tensor("x", (BATCH, size), label), **{name: Tensor(name, shape, label) for name in names}}
+    made = tuple(Instruction("reshape", name, ("x",), {"shape": shape}) for name in names)
+    ports = tuple(Port(name, name, shape, (0, 1, 2)) for name in names)
+    return Program((Port("x", "x", (BATCH, size), (0, 1)),), ports, tensors, made, ("tuple", count))
+
+
+def peak_of(run: Callable[[], object]) -> int:
+    """The most bytes that were held meanwhile."""
+    tracemalloc.start()
+    run()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak
+
+
+def test_memory_goes_with_the_values_not_with_their_bytes() -> None:
+    program = copies(20, MAX_ELEMENTS)
+    program.verify()
+    assert plan(program).size == 20 << 31  # the first copy shares its bytes with the input
+    assert peak_of(lambda: plan(program)) < 1 << 20
+
+
+def test_an_arena_past_all_memory_is_refused() -> None:
+    program = copies(MAX_BYTES // MAX_ELEMENTS + 1, MAX_ELEMENTS)
+    program.verify()
+    with pytest.raises(InvalidProgramError, match=f"an arena of at most {MAX_BYTES} bytes a sample, found 1101"):
+        plan(program)
+    with pytest.raises(InvalidProgramError, match="memory plan: required an arena"):
+        program.compile()

@@ -13,7 +13,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from unfloat.formats.pictures.read import find_pictures, in_model_layout, picture_batches, read_picture
+from unfloat.api import own_recipe
+from unfloat.formats.pictures.read import find_pictures, in_model_layout, picture_batches, read_picture, require_size
 from unfloat.program.file import require_file
 from unfloat.program.program import Program
 from unfloat.quant.recipe import Recipe
@@ -67,8 +68,9 @@ def comparison_batches(program: Program, source: Path) -> Batches:
 
     Raises:
         CalibrationError: Pictures, but the Program does not say how they become inputs; or see `Batches`.
+        RecipeError: The Program's recipe cannot be read.
     """
-    recipe = Recipe.from_toml(program.metadata.get("recipe", ""))
+    recipe = own_recipe(program)
     if source.is_dir() and recipe.input is None:
         raise CalibrationError(f"{source} is a folder of pictures, and {NO_PICTURES}")
     return Batches(source, recipe)
@@ -125,13 +127,15 @@ def read_inputs(program: Program, files: Sequence[Path]) -> Iterator[list[np.nda
 
     Raises:
         CalibrationError: They are not what the Program takes, or cannot be read.
+        RecipeError: The Program's recipe cannot be read.
     """
     if files[0].suffix in ARRAYS:
         yield _read_named(files[0], [port.name for port in program.inputs])
         return
-    recipe = Recipe.from_toml(program.metadata.get("recipe", ""))
+    recipe = own_recipe(program)
     if recipe.input is None or len(program.inputs) != 1:
         raise CalibrationError(NO_PICTURES)
+    require_size(recipe.input, program.inputs[0])
     for start in range(0, len(files), BATCH):
         image = np.stack([read_picture(file, recipe.input) for file in files[start : start + BATCH]])
         yield [in_model_layout(image, program.inputs[0])]

@@ -414,7 +414,8 @@ def main() -> None:
     try:
         app()
     except (UnfloatError, OSError, MemoryError) as error:
-        typer.secho(f"error: {error}", fg="red", err=True)
+        reason = "there is not enough memory" if isinstance(error, MemoryError) else repr(error)
+        typer.secho(f"error: {str(error) or reason}", fg="red", err=True)
         sys.exit(1)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from unfloat.formats.tflite.survey import Survey
     from unfloat.quant.training_loop import History
 
-console = Console()
+console = Console(markup=False, emoji=False)  # names come from files: "[/x]" is one, and so is ":x:"
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], numeric: Sequence[int] = ()) -> None:

@@ -168,7 +168,7 @@ def _summed(b: Backend, attributes: Attributes, constants: Params, steps: Array,
     sums = sums + constants["bias"].reshape(-1) if role == "weight" else sums
     multiplier, shift = (b.xp.repeat(constants[name][own], weight.shape[1]) for name in ("multiplier", "shift"))
     words = _word(b.xp.astype(b.requantize(sums, multiplier, shift, attributes["rounding"]), b.xp.int64))
-    return words.reshape(*steps.shape[:-1], GATES, -1)
+    return words.reshape(*steps.shape[:-1], GATES, weight.shape[1])
 
 
 def _row(attributes: Attributes, constants: Params, gates: Array, cell: Array) -> tuple[Array, Array]:
@@ -210,12 +210,13 @@ def _integer(b: Backend, attributes: Attributes, constants: Params, inputs: Sequ
 
 def _float(b: Backend, attributes: Attributes, inputs: Sequence[Array], params: Params) -> Array:
     weight, recurrent = params["weight"], params["recurrent"]
-    entering = b.matmul(inputs[0], weight.reshape(-1, weight.shape[2])).reshape(*inputs[0].shape[:2], GATES, -1)
+    gated = (GATES, weight.shape[1])
+    entering = b.matmul(inputs[0], weight.reshape(-1, weight.shape[2])).reshape(*inputs[0].shape[:2], *gated)
     entering = entering + _bias(params)
     hidden = cell = entering[:, 0, 0] * 0
     made = []
     for time in range(inputs[0].shape[1]):
-        own = b.matmul(hidden, recurrent.reshape(-1, recurrent.shape[2])).reshape(*hidden.shape[:1], GATES, -1)
+        own = b.matmul(hidden, recurrent.reshape(-1, recurrent.shape[2])).reshape(*hidden.shape[:1], *gated)
         gates = entering[:, time] + own
         value = [b.xp.tanh(gates[:, i]) if i == CELL else _logistic(b, gates[:, i]) for i in range(GATES)]
         cell = value[FORGET] * cell + value[INPUT] * value[CELL]

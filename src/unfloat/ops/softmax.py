@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -59,7 +60,9 @@ def beta_pair(beta: float) -> tuple[int, int]:
 def _beta(attributes: Attributes) -> float:
     """What multiplies differences before their exponentials; 1 where it is left out."""
     mantissa, exponent = attributes.get("beta", (1, 0))
-    return float(mantissa * 2.0**exponent)
+    if mantissa < 1 or not -149 <= exponent <= 128 - mantissa.bit_length():
+        raise NumericDomainError(f"beta must be a positive float32, found {mantissa} * 2^{exponent}")
+    return math.ldexp(mantissa, exponent)
 
 
 def softmax_shape(attributes: Attributes, inputs: Sequence[Shape], params: Mapping[str, Shape]) -> Shape:

@@ -117,9 +117,16 @@ def _step(
     before = b.xp.repeat(newest * 0, constants["time"].shape[1], axis=2) if states is None else states["state"]
     state = b.xp.concat([before[:, :, 1:], newest], axis=2)
     sums = b.xp.sum(state * constants["time"], axis=2)  # exact: 32 bits hold every sum (verified)
-    totals = b.xp.sum(sums.reshape(sums.shape[0], -1, attributes["rank"]), axis=2) + constants["bias"]
+    totals = _by_output(b, attributes, sums) + constants["bias"]
     codes = _rescaled(b, attributes, totals, "") + attributes["output_zero_point"]
     return saturate(codes, attributes["clamp_min"], attributes["clamp_max"]), {"state": state}
+
+
+def _by_output(b: Backend, attributes: Attributes, sums: Array) -> Array:
+    """The sums of the `rank` filters of each output."""
+    samples, filters = sums.shape
+    rank = attributes["rank"]
+    return b.xp.sum(sums.reshape(samples, filters // rank, rank), axis=2)
 
 
 def _feature(b: Backend, attributes: Attributes, constants: Params, codes: Array) -> Array:
@@ -141,7 +148,7 @@ def _integer(b: Backend, attributes: Attributes, constants: Params, inputs: Sequ
 def _float(b: Backend, attributes: Attributes, inputs: Sequence[Array], params: Params) -> Array:
     """One run from the start: only the newest feature is not zero."""
     sums = b.matmul(inputs[0], params["weight"]) * params["time"][:, -1]
-    return b.xp.sum(sums.reshape(sums.shape[0], -1, attributes["rank"]), axis=2) + params["bias"]
+    return _by_output(b, attributes, sums) + params["bias"]
 
 
 def _accumulators(instruction: Instruction, inputs: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

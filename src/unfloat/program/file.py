@@ -20,7 +20,7 @@ from unfloat.ir.instruction import Instruction, Tensor
 from unfloat.program import container
 from unfloat.program.program import VERSION, Program
 from unfloat.program.verify import check
-from unfloat.spec.errors import ExportError, InvalidProgramError, NumericDomainError
+from unfloat.spec.errors import ExportError, InvalidProgramError
 from unfloat.spec.qparams import QParams
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _checked(text: str, arrays: dict[str, np.ndarray], name: str) -> Program:
         raise InvalidProgramError(f"{name} is not a whole .unfloat file: {error}") from error
     try:
         program = _program(document, arrays)
-    except (NumericDomainError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise InvalidProgramError(f"{name}: a field is missing or of the wrong kind: {error!r}") from error
     if arrays:
         raise InvalidProgramError(f"{name}: required every array to be used, found {sorted(arrays)[:3]} left over")
@@ -205,7 +205,7 @@ def _program(document: Any, arrays: dict[str, np.ndarray]) -> Program:
         by_name,
         tuple([_read_instruction(record, arrays) for record in instructions]),
         _read_structure(structure, len(outputs)),
-        metadata,
+        _read_metadata(metadata),
     )
 
 
@@ -236,6 +236,7 @@ def _fields(value: Any, kinds: Kinds) -> list[Any]:
 
 def _read_port(record: Any) -> Port:
     name, value, shape, permutation = _fields(record, _PORT)
+    name.encode()  # which half a surrogate pair is no name for
     return Port(name, value, tuple(_list(shape, int)), tuple(_list(permutation, int)))
 
 
@@ -251,6 +252,7 @@ def _read_qparams(record: Any, arrays: dict[str, np.ndarray]) -> QParams:
 
 def _read_tensor(record: Any, arrays: dict[str, np.ndarray]) -> Tensor:
     name, shape, qparams, constant = _fields(record, _TENSOR)
+    name.encode()
     data = arrays.pop(f"{name}/codes") if constant else None
     return Tensor(name, tuple(_list(shape, int)), _read_qparams(qparams, arrays), data)
 
@@ -279,5 +281,13 @@ def _read_structure(value: Any, outputs: int) -> Any:
     if kind in ("tuple", "list") and content == outputs:
         return (kind, content)
     if kind == "dict" and len(_list(content, str)) == outputs:
+        "".join(content).encode()
         return (kind, tuple(content))
     raise ValueError(f"an output structure of {kind} {content!r} for {outputs} outputs")
+
+
+def _read_metadata(value: dict[str, Any]) -> dict[str, Any]:
+    """A recipe is text, as its readers rely on; the rest need only be what can be written again."""
+    _typed(value.get("recipe", ""), str).encode()
+    json.dumps(value, allow_nan=False)
+    return value

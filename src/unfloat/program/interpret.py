@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from unfloat.ir.graph import Port
 from unfloat.ir.instruction import Instruction
 from unfloat.ops import REGISTRY
 from unfloat.program.program import Program
@@ -29,13 +30,20 @@ def interpret(program: Program, inputs: Sequence[np.ndarray], memory: Memory | N
 
     Returns:
         Codes of each output port.
+
+    Raises:
+        InputError: An input's number, dtype or shape is wrong, or the batch is not what the memory remembers.
     """
     values = trace(program, inputs, memory)
     return [values[port.value] for port in program.outputs]
 
 
 def trace(program: Program, inputs: Sequence[np.ndarray], memory: Memory | None = None) -> dict[str, np.ndarray]:
-    """Run a Program and keep the codes of every tensor by name: the witness for each site."""
+    """Run a Program and keep the codes of every tensor by name: the witness for each site.
+
+    Raises:
+        InputError: As of `interpret`.
+    """
     backend, memory = NumpyBackend(), {} if memory is None else memory
     values: dict[str, np.ndarray] = {name: t.data for name, t in program.tensors.items() if t.data is not None}
     values |= _checked_inputs(program, inputs)
@@ -66,11 +74,18 @@ def _run(
 
 def _checked_inputs(program: Program, inputs: Sequence[np.ndarray]) -> Mapping[str, np.ndarray]:
     if len(inputs) != len(program.inputs):
-        raise ValueError(f"the Program takes {len(program.inputs)} inputs, found {len(inputs)}")
+        raise InputError(f"the Program takes {len(program.inputs)} inputs, found {len(inputs)}")
     for port, codes in zip(program.inputs, inputs, strict=True):
-        dtype = STORAGE[program.tensors[port.value].qparams.dtype]
-        if codes.dtype != dtype or codes.shape[1:] != port.shape[1:]:
-            raise ValueError(
-                f"input {port.name} must be {dtype} of shape (n, {port.shape[1:]}), found {codes.dtype} {codes.shape}"
-            )
+        _require_input(port, codes, STORAGE[program.tensors[port.value].qparams.dtype])
+    batches = [len(codes) for codes in inputs]
+    if len(set(batches)) > 1:
+        raise InputError(f"inputs differ in their batch: {batches}")
     return {port.value: codes for port, codes in zip(program.inputs, inputs, strict=True)}
+
+
+def _require_input(port: Port, codes: np.ndarray, dtype: np.dtype[np.generic]) -> None:
+    if not isinstance(codes, np.ndarray):
+        raise InputError(f"input {port.name} must be an array of {dtype}, found {type(codes).__name__}")
+    if codes.dtype != dtype or codes.ndim != len(port.shape) or codes.shape[1:] != port.shape[1:]:
+        shape = ", ".join(map(str, ("n", *port.shape[1:])))
+        raise InputError(f"input {port.name} must be {dtype} of shape ({shape}), found {codes.dtype} {codes.shape}")

@@ -6,10 +6,8 @@ Offsets and sizes are for one sample; a batch of n multiplies all of them by n, 
 from __future__ import annotations
 
 import math
-from bisect import insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Mapping
-
-import numpy as np
 
 from unfloat.ir.graph import EMPTY
 from unfloat.ir.instruction import Instruction
@@ -20,7 +18,7 @@ from unfloat.spec.qparams import STORAGE
 from unfloat.spec.record import Record
 
 ALIGNMENT = 64  # one cache line, one AVX-512 register
-NOBODY = -1  # the writer of bytes that no instruction may read: nothing yet, or scratch
+MAX_BYTES = 1 << 40  # of a sample's arena, as the engine has it: far past any memory
 
 
 class Plan(Record):
@@ -49,6 +47,9 @@ class _Buffer:
         self.size, self.first, self.last = size, first, last
 
 
+_Place = tuple[int, int, int, int]  # of a buffer: its first byte and its end, its first and its last instruction
+
+
 def plan(program: Program, alignment: int = ALIGNMENT, scratch: Mapping[str, int] = EMPTY) -> Plan:
     """Greedy by size: the largest buffer first, each at the lowest offset free during its whole life.
 
@@ -58,6 +59,9 @@ def plan(program: Program, alignment: int = ALIGNMENT, scratch: Mapping[str, int
         program: What to plan for.
         alignment: Of every offset, in bytes.
         scratch: Bytes that an instruction needs for itself while it runs, by its name; none where it is not named.
+
+    Raises:
+        InvalidProgramError: A sample's arena would be larger than any memory.
     """
     owner, buffers = _buffers(program, alignment)
     scratch_owner = {}
@@ -65,13 +69,15 @@ def plan(program: Program, alignment: int = ALIGNMENT, scratch: Mapping[str, int
         if scratch.get(instruction.name):
             scratch_owner[instruction.name] = len(buffers)
             buffers[len(buffers)] = _Buffer(_aligned(scratch[instruction.name], alignment), step, step)
-    placed: list[tuple[int, _Buffer]] = []
+    placed: list[_Place] = []
     offset_of: dict[int, int] = {}
     for key in sorted(buffers, key=lambda k: (-buffers[k].size, buffers[k].first, k)):
         buffer = buffers[key]
-        offset_of[key] = _lowest_free(buffer, placed)
-        insort(placed, (offset_of[key], buffer), key=lambda place: place[0])
-    size = max((offset + buffer.size for offset, buffer in placed), default=0)
+        offset_of[key] = offset = _lowest_free(buffer, placed)
+        insort(placed, (offset, offset + buffer.size, buffer.first, buffer.last))
+    size = max((end for _, end, _, _ in placed), default=0)
+    if size > MAX_BYTES:
+        raise InvalidProgramError(f"memory plan: required an arena of at most {MAX_BYTES} bytes a sample, found {size}")
     lives = {name: (buffers[key].first, buffers[key].last) for name, key in owner.items()}
     offsets, scratches = ({name: offset_of[key] for name, key in of.items()} for of in (owner, scratch_owner))
     result = Plan(offsets, size, lives, scratches, alignment)
@@ -125,23 +131,25 @@ def _buffers(program: Program, alignment: int) -> tuple[dict[str, int], dict[int
     return owner, buffers
 
 
-def _lowest_free(buffer: _Buffer, placed: list[tuple[int, _Buffer]]) -> int:
-    """`placed` is in the order of offsets."""
-    rivals = ((o, b.size) for o, b in placed if b.first <= buffer.last and buffer.first <= b.last)
+def _lowest_free(buffer: _Buffer, placed: list[_Place]) -> int:
+    """`placed` is in the order of offsets. Plain, as a large Program comes here tens of millions of times."""
+    size, first, last = buffer.size, buffer.first, buffer.last
     offset = 0
-    for start, size in rivals:
-        if offset + buffer.size <= start:
-            break
-        offset = max(offset, start + size)
+    for start, end, rival_first, rival_last in placed:
+        if end > offset and rival_first <= last and first <= rival_last:
+            if offset + size <= start:
+                break
+            offset = end
     return offset
 
 
 def check(program: Program, candidate: Plan, scratch: Mapping[str, int] = EMPTY) -> None:
-    """Run the Program on bytes that only remember who wrote them; every read must find its writer.
+    """Run the Program on an arena that only remembers which values are whole; every read must find its value so.
 
     An instruction writes its scratch before it reads anything, and while it writes its output.
 
-    Written apart from `plan` and without its notion of lifetimes, so that a mistake there is found here.
+    Values are held as intervals, so that neither time nor memory grows with the bytes that a file asks for. Written
+    apart from `plan` and without its notion of lifetimes, so that a mistake there is found here.
 
     Raises:
         InvalidProgramError: An activation would be overwritten before its last reader, or lies outside the arena.
@@ -150,30 +158,54 @@ def check(program: Program, candidate: Plan, scratch: Mapping[str, int] = EMPTY)
     cells = {
         name: _cells(candidate, name, candidate.offsets[name], _sample_bytes(program, name)) for name in activations
     }
-    number = {name: i for i, name in enumerate(activations)}  # NumPy drops zeros at a name's end when it compares
-    writer = np.full(candidate.size // candidate.alignment, NOBODY, np.int32)
-
-    def require_whole(name: str, reader: str) -> None:
-        if np.count_nonzero(writer[cells[name]] != number[name]):
-            raise InvalidProgramError(f"memory plan: {name} is overwritten before {reader} reads it")
-
+    whole = _Whole(cells)
     for port in program.inputs:
-        writer[cells[port.value]] = number[port.value]
+        whole.write(port.value)
     for instruction in program.instructions:
         if scratch.get(instruction.name):
             name = f"the scratch of {instruction.name}"
             own = _cells(candidate, name, candidate.scratch[instruction.name], scratch[instruction.name])
-            writer[own] = NOBODY
+            whole.overwrite(own)
             _check_overlap(instruction, own, cells[instruction.name], name, False)
         for name in instruction.inputs:
             if name in cells:
-                require_whole(name, instruction.name)
+                whole.require(name, instruction.name)
                 alike = _sample_bytes(program, name) == _sample_bytes(program, instruction.name)
                 _check_overlap(instruction, cells[name], cells[instruction.name], name, alike)
-        writer[cells[instruction.name]] = number[instruction.name]
+        whole.write(instruction.name)
     for port in program.outputs:
         if port.value in cells:
-            require_whole(port.value, f"output {port.name}")
+            whole.require(port.value, f"output {port.name}")
+
+
+class _Whole:
+    """The values that nothing has written over since they were made: no two of them share a cell."""
+
+    def __init__(self, cells: Mapping[str, slice]) -> None:
+        self._cells = cells
+        self._starts: list[int] = []  # of those that are whole, in order
+        self._names: list[str] = []  # beside them
+
+    def write(self, name: str) -> None:
+        """A value is made."""
+        place = self.overwrite(self._cells[name])
+        self._starts.insert(place, self._cells[name].start)
+        self._names.insert(place, name)
+
+    def overwrite(self, cells: slice) -> int:
+        """Forget the values that have some of these cells; the place of a value there among those that are left."""
+        first = bisect_right(self._starts, cells.start)
+        if first and self._cells[self._names[first - 1]].stop > cells.start:
+            first -= 1
+        last = bisect_left(self._starts, cells.stop, first)
+        del self._starts[first:last], self._names[first:last]
+        return first
+
+    def require(self, name: str, reader: str) -> None:
+        """Raise InvalidProgramError unless the value is whole."""
+        place = bisect_left(self._starts, self._cells[name].start)
+        if self._names[place : place + 1] != [name]:
+            raise InvalidProgramError(f"memory plan: {name} is overwritten before {reader} reads it")
 
 
 def _cells(candidate: Plan, name: str, start: int, size: int) -> slice:

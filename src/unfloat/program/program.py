@@ -76,6 +76,12 @@ class Program(Content):
         Args:
             threads: How many threads `run` uses; the result does not depend on it.
             level: Force an instruction-set level ("scalar"); None takes the fastest. See also UNFLOAT_ISA.
+
+        Raises:
+            TypeError: `threads` is no integer, or `level` no string.
+            ValueError: There are too few or too many threads, this CPU has no such level, or the Program is not one the
+                engine can run.
+            InvalidProgramError: A sample's values need more memory than there can be.
         """
         from unfloat.api import compile_program
 
@@ -88,6 +94,12 @@ class Program(Content):
             path: Where to.
             options: `to`, the format's name where the path does not say it; those of the format: `float_border`
                 (tflite), `name` and `samples` (c).
+
+        Raises:
+            ExportError: There is no such format or option, the format cannot say what the Program says, or the path is
+                not writable.
+            InvalidProgramError: The Program breaks a rule.
+            MissingExtraError: The packages of the extra `tflite` are not installed.
         """
         from unfloat.api import export
 

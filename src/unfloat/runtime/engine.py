@@ -88,6 +88,7 @@ class Engine:
             TypeError: `threads` is no integer, or `level` no string.
             ValueError: There are too few or too many threads, this CPU has no such level, or the Program is not one the
                 engine can run.
+            InvalidProgramError: A sample's values need more memory than there can be.
         """
         threads = _checked_threads(threads)
         self._native = _native.Engine(*native_program(program), threads, level_in_use(level))

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from unfloat.ir.graph import Port
+from unfloat.ir.graph import Port, Shape
 from unfloat.spec.errors import CalibrationError
 
 if TYPE_CHECKING:
     from unfloat.quant.recipe import InputSpec
 
+CHANNELS = 3  # of a picture, whatever it had
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 
@@ -80,8 +81,21 @@ def in_model_layout(image: np.ndarray, port: Port) -> np.ndarray:
     Raises:
         CalibrationError: The input is no image of this size.
     """
-    if image.shape[1:] != port.shape[1:]:
-        raise CalibrationError(
-            f"input {port.name} takes {port.shape[1:]} inside, the picture gives {image.shape[1:]}: check input.size"
-        )
+    _require_shape(image.shape[1:], port)
     return np.ascontiguousarray(image.transpose(np.argsort(port.permutation)))
+
+
+def require_size(spec: InputSpec, port: Port) -> None:
+    """The same of pictures that nobody has read yet.
+
+    Raises:
+        CalibrationError: The input is no image of this size.
+    """
+    _require_shape((*spec.size, CHANNELS), port)
+
+
+def _require_shape(found: Shape, port: Port) -> None:
+    if found != port.shape[1:]:
+        raise CalibrationError(
+            f"input {port.name} takes {port.shape[1:]} inside, the picture gives {found}: check input.size"
+        )

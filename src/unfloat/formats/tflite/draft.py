@@ -54,6 +54,7 @@ class Draft:
         self.made = {name for operator in model.operators for name in operator.outputs}
         held = sum(tensor.data.nbytes for tensor in model.tensors.values() if tensor.data is not None)
         self.allowance = MOST_SHARING * max(held, LEAST_ALLOWANCE)  # bytes that may be made of the file's constants
+        self.unbatched: set[str] = set()  # of the file's tensors: those of which a RESHAPE took the batch's 1 away
         self.known: dict[str, np.ndarray] = {}  # of the file's shapes and indices: their numbers
 
     # --- the file's tensors ---
@@ -96,12 +97,15 @@ class Draft:
             raise UnreadableError(f"required sizes of 1 and more, found {tensor.shape} of {tensor.name}")
         return (BATCH, *tensor.shape[1 - self.lead_of(name) :])
 
-    def axis(self, axis: int, name: str | None) -> int:
-        """A dimension of a tensor, from the front or (negative) from behind, as the Program counts."""
+    def axis(self, axis: int, name: str | None, lead: int | None = None) -> int:
+        """A dimension of a tensor, from the front or (negative) from behind, as the Program counts.
+
+        `lead` where that is known better than `lead_of` does.
+        """
         rank = len(self.tensor(name).shape)
         if not -rank <= axis < rank:
             raise UnreadableError(f"required an axis of {rank} dimensions, found {axis}")
-        found = axis % rank + self.lead_of(name)
+        found = axis % rank + (self.lead_of(name) if lead is None else lead)
         if found == 0:
             raise BatchTouchedError(f"required an axis other than the batch, found {axis}")
         return found

@@ -88,7 +88,10 @@ def _read_reshape(draft: Draft, operator: TfOperator) -> None:
     require_operands(operator, 1, 2)
     if any(name in draft.values for name in operator.inputs[1:]):
         raise UnreadableError("required a shape that is known beforehand, found one that data decide")
-    draft.alias(operator.outputs[0], draft.operand(operator.inputs[0]))
+    source, name = operator.inputs[0], operator.outputs[0]
+    draft.alias(name, draft.operand(source))
+    if draft.tensor(source).shape == (1, *draft.tensor(name).shape) and not draft.lead_of(source):
+        draft.unbatched.add(name)
 
 
 def _read_pad(draft: Draft, operator: TfOperator) -> None:
@@ -96,18 +99,34 @@ def _read_pad(draft: Draft, operator: TfOperator) -> None:
     source, _, border = require_operands(operator, 2, 3)
     name = operator.outputs[0]
     pairs = draft.pairs(operator.inputs[1], len(draft.tensor(source).shape))
-    if draft.lead_of(source):
+    value, lead = _operand(draft, source, bool(pairs[:1].any()))
+    if lead:
         pairs = np.concatenate([np.zeros((1, 2), pairs.dtype), pairs])
     elif pairs[0].any():
         draft.axis(0, source)
     draft.require_same(name, draft.label(source))
-    shape = draft.shape(source)
+    shape = draft.tensors[value].shape
     made = (BATCH, *(size + int(pair.sum()) for size, pair in zip(shape[1:], pairs[1:], strict=True)))
     attributes: dict[str, object] = {"paddings": tuple(int(cells) for cells in pairs.reshape(-1))}
     if border is not None:
         draft.require_same(name, draft.label(border))
         attributes["value"] = _code(draft.constant(border))
-    draft.define(name, "pad", (draft.operand(source),), attributes, shape=made)
+    draft.define(name, "pad", (value,), attributes, shape=made)
+
+
+def _operand(draft: Draft, source: str | None, computes: bool) -> tuple[str, int]:
+    """The Program's value of an activation, and whether all of the file's dimensions lie behind the batch.
+
+    Args:
+        draft: What was read so far.
+        source: The file's activation.
+        computes: Whether the operator computes with the first of them. It may where a RESHAPE took the batch away: then
+            the 1 that leads is a sample's own, as in what is written of an instruction with 6 dimensions.
+    """
+    value = draft.operand(source)
+    if computes and source in draft.unbatched:
+        return draft.reshaped(value, (BATCH, *draft.tensor(source).shape)), 1
+    return value, draft.lead_of(source)
 
 
 def _code(constant: np.ndarray) -> int:
@@ -120,14 +139,15 @@ def _read_transpose(draft: Draft, operator: TfOperator) -> None:
     require_operands(operator, 2)
     source, name = operator.inputs[0], operator.outputs[0]
     axes = [int(axis) for axis in draft.numbers(operator.inputs[1]).reshape(-1)]
-    rest = axes if draft.lead_of(source) or axes[:1] != [0] else axes[1:]
-    permutation = (0, *(draft.axis(axis, source) for axis in rest))
+    value, lead = _operand(draft, source, axes[:1] != [0])
+    rest = axes if lead or axes[:1] != [0] else axes[1:]
+    permutation = (0, *(draft.axis(axis, source, lead) for axis in rest))
     draft.require_same(name, draft.label(source))
-    shape = draft.shape(source)
+    shape = draft.tensors[value].shape
     if sorted(permutation) != list(range(len(shape))):
         raise UnreadableError(f"required an order of {len(shape)} axes, found {axes}")
-    made = tuple(shape[axis] for axis in permutation)
-    draft.define(name, "transpose", (draft.operand(source),), {"permutation": permutation}, shape=made)
+    made = (BATCH, *(shape[axis] for axis in permutation[1:]))
+    draft.define(name, "transpose", (value,), {"permutation": permutation}, shape=made)
 
 
 def _read_cast(draft: Draft, operator: TfOperator) -> None:
