@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,8 @@ import unfloat
 from tests.conformance.generate import DRAWS, Draw, all_cases, build
 from tests.formats.c_targets import CORTEX_M4, CORTEX_M7, CORTEX_M55, HOST, TARGETS, Target, build_and_run
 from tests.program.nets import small_net
+from unfloat.formats.c.layer import Prepared
+from unfloat.formats.c.net import _constants, make_net
 from unfloat.formats.c.picture import pixel_table
 from unfloat.formats.c.report import code_bytes, merged
 from unfloat.formats.c.table import EMITTERS
@@ -30,24 +32,19 @@ HOST_STEP, CROSS_STEP = 7, 8  # shares of the cases: all of them at once take mi
 CROSS = [pytest.param(t, id=t.name, marks=[] if t is HOST else pytest.mark.cross) for t in TARGETS]
 
 
-def side_by_side(programs: Sequence[Program]) -> Program:
-    """One Program that computes all of them, each from inputs of its own."""
+def renamed(program: Program, name: Callable[[str], str]) -> Program:
+    """The same Program under other names of ports, tensors and layers."""
+    ports = [
+        tuple(replace(p, name=name(p.name), value=name(p.value)) for p in side)
+        for side in (program.inputs, program.outputs)
+    ]
+    tensors = {name(n): replace(t, name=name(n)) for n, t in program.tensors.items()}
+    instructions = tuple(replace(i, name=name(i.name), inputs=tuple(map(name, i.inputs))) for i in program.instructions)
+    return Program(ports[0], ports[1], tensors, instructions)
 
-    def renamed(program: Program, prefix: str) -> Program:
-        def name(old: str) -> str:
-            return f"{prefix}{old}"
 
-        ports = [
-            tuple(replace(p, name=name(p.name), value=name(p.value)) for p in side)
-            for side in (program.inputs, program.outputs)
-        ]
-        tensors = {name(n): replace(t, name=name(n)) for n, t in program.tensors.items()}
-        instructions = tuple(
-            replace(i, name=name(i.name), inputs=tuple(map(name, i.inputs))) for i in program.instructions
-        )
-        return Program(ports[0], ports[1], tensors, instructions)
-
-    parts = [renamed(program, f"n{i}_") for i, program in enumerate(programs)]
+def joined(parts: Sequence[Program]) -> Program:
+    """One Program that computes all of them; their names differ."""
     outputs = tuple(port for part in parts for port in part.outputs)
     return Program(
         tuple(port for part in parts for port in part.inputs),
@@ -56,6 +53,11 @@ def side_by_side(programs: Sequence[Program]) -> Program:
         tuple(instruction for part in parts for instruction in part.instructions),
         ("tuple", len(outputs)),
     )
+
+
+def side_by_side(programs: Sequence[Program]) -> Program:
+    """One Program that computes all of them, each from inputs of its own."""
+    return joined([renamed(program, f"n{i}_{{}}".format) for i, program in enumerate(programs)])
 
 
 def cases(draw: Draw, step: int = 1, first: int = 0) -> Program:
@@ -184,7 +186,7 @@ def test_a_wrong_weight_fails(tmp_path: Path) -> None:
     net.export(tmp_path, name="net", samples=3)
     weights = tmp_path / "net_weights.c"
     text = weights.read_text()
-    start = text.index("{\n", text.index("const int32_t net_fc_bias[5] = ")) + 2
+    start = text.index("{\n", text.index("const int32_t net__fc__bias[5] = ")) + 2
     weights.write_text(text[:start] + "    9999 + " + text[start:].lstrip())
     outcome = build_and_run(tmp_path, HOST, tmp_path)
     assert outcome.status == 1
@@ -248,6 +250,31 @@ def test_a_constant_operand(tmp_path: Path) -> None:
         made.append(replace(program, inputs=program.inputs[:1], tensors={**program.tensors, "x1": constant}))
     side_by_side(made).export(tmp_path, name="net", samples=3)
     passes(tmp_path, HOST, tmp_path)
+
+
+def test_no_two_constants_share_a_symbol(tmp_path: Path) -> None:
+    """Neither of two networks nor of two layers, whose names begin or end alike: each keeps its own numbers."""
+    first = renamed(small_net(), lambda name: {"fc": "wide.fc"}.get(name, name))
+    for name, program in (("kws", first), ("kws_wide", small_net())):
+        program.export(tmp_path / "networks", to="c", name=name)
+    passes(tmp_path / "networks", HOST, tmp_path)
+    operator, case = next((o, c) for o, c in all_cases() if o.name == "fully_connected")
+    words = next(draw for draw in DRAWS if draw.name == "int16x8")  # its bias has the role wide_bias
+    layers = [build(operator, case, words), build(operator, case, DRAWS[0])]
+    last = [program.instructions[-1].name for program in layers]
+    parts = [
+        renamed(program, lambda old, new=new, end=end: new if old == end else f"{new}_{old}")  # type: ignore[misc]
+        for program, new, end in zip(layers, ("fc", "fc_wide"), last, strict=True)
+    ]
+    joined(parts).export(tmp_path / "layers", to="c", name="net", samples=3)
+    passes(tmp_path / "layers", HOST, tmp_path)
+
+
+def test_a_constant_is_never_put_in_the_place_of_another() -> None:
+    net = make_net(small_net(), "net", [Prepared(*layer) for layer in small_net().compile(level="scalar").layers()])
+    alike = replace(net, symbols=dict.fromkeys(net.symbols, "layer"))
+    with pytest.raises(RuntimeError, match="share a symbol: .*'net__layer__bias'"):
+        _constants(alike)
 
 
 # The picture ----------------------------------------------------------------------------------------------------------

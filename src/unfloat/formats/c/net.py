@@ -74,8 +74,11 @@ class Net:
         return sum(array.nbytes for array in self.constants.values())
 
     def constant(self, owner: str, role: str) -> str:
-        """The symbol of a constant: of a layer by its role, or of a constant operand ("codes")."""
-        return f"{self.name}_{self.symbols[owner]}_{role}"
+        """The symbol of a constant: of a layer by its role, or of a constant operand ("codes").
+
+        No part has two underscores in a row, so no two constants, of one network or of several, share a symbol.
+        """
+        return f"{self.name}__{self.symbols[owner]}__{role}"
 
     def own(self, side: Mapping[str, Port]) -> list[tuple[str, Port]]:
         """Ports whose codes the arena holds for them alone, so that a user may read or write them there."""
@@ -120,13 +123,22 @@ def _layer(program: Program, index: int, made: Prepared) -> Layer:
 
 
 def _constants(net: Net) -> dict[str, np.ndarray]:
-    found: dict[str, np.ndarray] = {}
+    found: list[tuple[str, np.ndarray]] = []
     for layer, parameters in zip(net.layers, net.parameters, strict=True):
         arrays = dict(parameters.constants)
         if layer.prepared.packed:
             arrays["packed"] = np.frombuffer(layer.prepared.packed, EMITTERS[layer.instruction.op].packed)
-        found |= {net.constant(layer.instruction.name, role): array for role, array in arrays.items()}
+        found += [(net.constant(layer.instruction.name, role), array) for role, array in arrays.items()]
     for name, tensor in net.program.tensors.items():
         if tensor.data is not None:
-            found[net.constant(name, "codes")] = storage_bytes(tensor.data)
+            found.append((net.constant(name, "codes"), storage_bytes(tensor.data)))
+    return _once_each(found)
+
+
+def _once_each(pairs: Sequence[tuple[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """As a dictionary. A symbol of two constants would be one layer with another's numbers: no names may lead there."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        symbols = [symbol for symbol, _ in pairs]
+        raise RuntimeError(f"constants that share a symbol: {sorted({s for s in symbols if symbols.count(s) > 1})}")
     return found

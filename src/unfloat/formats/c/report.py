@@ -38,8 +38,8 @@ def report(net: Net, macs: Mapping[str, int], folder: Path) -> str:
     for layer in net.layers:
         name = layer.instruction.name
         shape = " x ".join(map(str, layer.output.shape[1:]))
-        prefix = f"{net.name}_{net.symbols[name]}_"
-        constants = sum(net.constants[s].nbytes for s in net.constants if s.rpartition("_")[0] + "_" == prefix)
+        prefix = net.constant(name, "")
+        constants = sum(array.nbytes for symbol, array in net.constants.items() if symbol.startswith(prefix))
         cells = (layer.instruction.op, f"`{layer.prepared.kernel}`", shape)
         numbers = (f"{n:,}" for n in (macs[name], constants, layer.prepared.scratch))
         rows.append(f"| {name.replace('|', '/')} | {' | '.join((*cells, *numbers))} |")
