@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -180,6 +181,36 @@ def test_cmake_builds_and_checks(tmp_path: Path) -> None:
     assert done.stdout == "kws: PASS (0)\nPASS\n"
 
 
+OWN_FILES = ("dsp_golden.c", "motor_weights.c", "motor.c", "kernels/os/sched.c", "kernels/conv2d/mine.c")
+
+
+def test_a_firmwares_own_files_may_lie_in_the_folder(tmp_path: Path) -> None:
+    """Whatever their names: neither another export nor the folder's build takes them for a network or a kernel."""
+    folder = tmp_path / "net"
+    small_net().export(folder, to="c", name="first")
+    for path in OWN_FILES:
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_text("#error of the firmware alone\n")
+    small_net().export(folder, to="c", name="second")
+    for command in (["-S", "net", "-B", "build"], ["--build", "build"]):
+        subprocess.run(["cmake", *command], cwd=tmp_path, check=True, capture_output=True)
+    done = subprocess.run(["build/golden"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert done.stdout == "first: PASS (0)\nsecond: PASS (0)\nPASS\n"
+
+
+def test_a_kernel_of_another_version_stays(tmp_path: Path) -> None:
+    """One that this version has no source for: the network that calls it still finds it."""
+    small_net().export(tmp_path, name="first")
+    kernel = "kernels/conv2d/older.c"
+    (tmp_path / kernel).write_text("int older;\n")
+    said = json.loads((tmp_path / "unfloat.json").read_text())
+    said["files"][kernel] = "0" * 64
+    (tmp_path / "unfloat.json").write_text(json.dumps(said))
+    small_net().export(tmp_path, name="second")
+    assert f"\n  {kernel}\n" in (tmp_path / "CMakeLists.txt").read_text()
+    assert json.loads((tmp_path / "unfloat.json").read_text())["files"][kernel] == "0" * 64
+
+
 def test_a_wrong_weight_fails(tmp_path: Path) -> None:
     """The golden check can fail."""
     net = small_net()
@@ -273,7 +304,7 @@ def test_no_two_constants_share_a_symbol(tmp_path: Path) -> None:
 def test_a_constant_is_never_put_in_the_place_of_another() -> None:
     net = make_net(small_net(), "net", [Prepared(*layer) for layer in small_net().compile(level="scalar").layers()])
     alike = replace(net, symbols=dict.fromkeys(net.symbols, "layer"))
-    with pytest.raises(RuntimeError, match="share a symbol: .*'net__layer__bias'"):
+    with pytest.raises(RuntimeError, match=r"share a symbol: .*'net__layer__bias'"):
         _constants(alike)
 
 

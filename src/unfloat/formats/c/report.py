@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from unfloat.formats.c.manifest import read
 from unfloat.formats.c.net import Net
 
 COMPILER, FLAGS = "arm-none-eabi-gcc", ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=soft", "-Os")
@@ -70,7 +71,7 @@ def code_bytes(name: str, folder: Path) -> int | None:
     """
     if shutil.which(COMPILER) is None:
         return None
-    sources = [folder / f"{name}.c", *sorted(folder.glob("kernels/*/*.c"))]
+    sources = [folder / path for path in (f"{name}.c", *read(folder).kernels)]
     with tempfile.TemporaryDirectory() as scratch:
         linked = Path(scratch) / "linked.o"
         keep = ("-nostdlib", "-r", "-Wl,--gc-sections", f"-Wl,-e,{name}_run", f"-Wl,-u,{name}_run")

@@ -7,28 +7,26 @@ CMakeLists.txt, and a main.c that checks all of them in one arena.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from unfloat.formats.c import manifest
-from unfloat.formats.c.build import CMAKE
+from unfloat.formats.c.build import cmake
 from unfloat.formats.c.golden import draw, golden, main
 from unfloat.formats.c.header import header
 from unfloat.formats.c.layer import Prepared
-from unfloat.formats.c.manifest import Network
+from unfloat.formats.c.manifest import Manifest, Network
 from unfloat.formats.c.net import Net, make_net
 from unfloat.formats.c.network import network, weights
 from unfloat.formats.c.picture import loader
 from unfloat.formats.c.report import merged, report
-from unfloat.formats.c.sources import kernel_sources
+from unfloat.formats.c.sources import has_source, kernel_sources
 from unfloat.formats.c.text import identifier
 from unfloat.program.certificate import verify
 from unfloat.program.file import write_atomically
 from unfloat.program.program import Program
 from unfloat.program.verify import layer_macs
 from unfloat.spec.errors import ExportError
-
-GOLDEN = "_golden.c"
 
 
 def write(
@@ -60,9 +58,10 @@ def write(
     net = make_net(program, identifier(folder.resolve().name) if name is None else name, prepared)
     sizes = (certificate.macs, net.constant_bytes, net.memory.size, net.state_bytes)
     about = Network(certificate.digest, certificate.identity, *sizes)
-    files = {**_network_files(net, about, picture, samples), **_shared_files(net, folder)}
+    before = manifest.present(folder)
+    files = {**_network_files(net, about, picture, samples), **_shared_files(net, before)}
     manifest.require_own(folder, [*files, manifest.NAME, manifest.REPORT])
-    _fill(folder, {**files, manifest.NAME: manifest.extended(folder, net.name, about, files).text()})
+    _fill(folder, {**files, manifest.NAME: manifest.extended(before, net.name, about, files).text()})
     old = folder / manifest.REPORT
     section = report(net, layer_macs(program), folder)
     _fill(folder, {manifest.REPORT: merged(old.read_text(encoding="utf-8") if old.is_file() else "", section)})
@@ -74,17 +73,19 @@ def _network_files(net: Net, about: Network, picture: Any, samples: int) -> dict
         f"{net.name}.h": header(net, about, declaration),
         f"{net.name}.c": network(net, definition),
         f"{net.name}_weights.c": weights(net),
-        f"{net.name}{GOLDEN}": golden(net, draw(net, samples)),
+        f"{net.name}_golden.c": golden(net, draw(net, samples)),
     }
 
 
-def _shared_files(net: Net, folder: Path) -> dict[str, str]:
+def _shared_files(net: Net, before: Manifest) -> dict[str, str]:
     """What belongs to all networks of the folder: kernels of this version for those written before too."""
-    names = {path.name.removesuffix(GOLDEN) for path in folder.glob(f"*{GOLDEN}")} | {net.name}
-    others = {f"{path.parent.name}__{path.stem}" for path in folder.glob("kernels/*/*.c")}
+    names = sorted({*before.networks, net.name})
+    paths = [PurePosixPath(path) for path in before.kernels]
+    others = {kernel for kernel in (f"{path.parent.name}__{path.stem}" for path in paths) if has_source(kernel)}
     sources = kernel_sources(others | set(net.kernels))
     files = {f"kernels/{path}": text for path, text in sources.items()}
-    return {"main.c": main(sorted(names)), "CMakeLists.txt": CMAKE, **files}
+    kernels = sorted({*before.kernels, *filter(manifest.KERNEL.fullmatch, files)})
+    return {"main.c": main(names), "CMakeLists.txt": cmake(names, kernels), **files}
 
 
 def _fill(folder: Path, files: dict[str, str]) -> None:
