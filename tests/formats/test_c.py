@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from tests.conformance.generate import DRAWS, Draw, all_cases, build
 from tests.formats.c_targets import CORTEX_M4, CORTEX_M7, CORTEX_M55, HOST, TARGETS, Target, build_and_run
 from tests.program.nets import small_net
 from unfloat.formats.c.layer import Prepared
+from unfloat.formats.c.names import require_name
 from unfloat.formats.c.net import _constants, make_net
 from unfloat.formats.c.picture import pixel_table
 from unfloat.formats.c.report import code_bytes, merged
@@ -78,6 +80,13 @@ def passes(folder: Path, target: Target, scratch: Path, optimize: str = "-O2") -
     assert outcome.status == 0, outcome.text
     assert outcome.text.endswith("PASS\n")
     return outcome.text
+
+
+def check_syntax(compiler: str, source: Path, folder: Path, *flags: str) -> None:
+    include = (f"-I{folder}", f"-I{folder / 'kernels'}")
+    command = [compiler, "-Wall", "-Wextra", "-Werror", "-pedantic", "-fsyntax-only", *flags, *include, str(source)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture
@@ -319,7 +328,7 @@ def test_pictures_load_as_the_float_border_has_them(order: str, tmp_path: Path) 
     net = replace(net, metadata={"recipe": replace(Recipe(), input=spec).to_toml()})
     label = net.tensors["x"].qparams
     net.export(tmp_path, name="net")
-    assert "net_load_rgb888(const uint8_t *pixels, int8_t *x);" in (tmp_path / "net.h").read_text()
+    assert "net_load_rgb888(const uint8_t *pixels, int8_t *codes);" in (tmp_path / "net.h").read_text()
     pixels = np.arange(256, dtype=np.float32)[:, None, None, None]
     planes = (np.broadcast_to(pixels, (256, 6, 5, 3)) - np.float32(spec.mean)) / np.float32(spec.std)
     image = replace(net.inputs[0], name="image", permutation=(0, 1, 2, 3))
@@ -347,6 +356,16 @@ int main(void) {
     source = [0, 1, 2] if order == "RGB" else [2, 1, 0]
     expected = [[codes[(v + source[c]) % 256, c] for c in range(3)] for v in range(256)]
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", ["pixels", "codes", "i", "c"])
+def test_an_input_may_be_named_as_what_loads_pictures_names_things(name: str, tmp_path: Path) -> None:
+    net = small_net()
+    recipe = replace(Recipe(), input=InputSpec((6, 5), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))).to_toml()
+    named = replace(net, inputs=(replace(net.inputs[0], name=name),), metadata={"recipe": recipe})
+    named.export(tmp_path, name="net")
+    assert "net_load_rgb888" in (tmp_path / "net.c").read_text()
+    check_syntax("gcc", tmp_path / "net.c", tmp_path)
 
 
 # What is written ------------------------------------------------------------------------------------------------------
@@ -377,6 +396,111 @@ def test_names(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match="cannot write"):
         small_net().export(f"{tmp_path}/file/", to="c")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        *((name, "a target of the folder's build") for name in ("main", "Main", "golden", "all", "test", "clean")),
+        *((name, "a target of the folder's build") for name in ("help", "install", "package", "unfloat_kernels")),
+        *((name, "the name of a header of C") for name in ("string", "stdint", "math", "features")),
+        *((name, "the name of a kernels' header") for name in ("kernel", "qmath_functions", "words")),
+        *((name, "how the kernels' own symbols begin") for name in ("uf", "uf_net", "qmath_net")),
+        *((name, "how other networks' files end") for name in ("net_weights", "net_golden")),
+    ],
+)
+def test_a_name_that_cannot_work_is_refused(name: str, reason: str, tmp_path: Path) -> None:
+    advice = rf"found '{name}', which is {reason}.*; pass name='(\w+_net)'"
+    with pytest.raises(ExportError, match=advice):
+        small_net().export(tmp_path, name=name)
+    with pytest.raises(ExportError, match=advice) as refused:  # also where it is the folder's own
+        small_net().export(f"{tmp_path}/{name}/")
+    assert not list(tmp_path.iterdir())
+    require_name(str(refused.value).split("'")[-2])  # and what it says to try is one
+
+
+@pytest.mark.parametrize("name", ["NULL", "EOF", "linux", "class", "new", "INT8_MAX"])
+def test_a_word_of_c_or_cpp_is_no_name(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=f"found '{name}'; try '_{name}'"):
+        small_net().export(tmp_path, name=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"),
+    [
+        ("Net", "letters' case alone, found 'Net' beside 'net'"),
+        ("net_input", "found 'net_input' beside 'net': neither may"),
+        ("net_output_small", "found 'net_output_small' beside 'net': neither may"),
+    ],
+)
+def test_networks_of_one_folder_differ_by_more(name: str, refused: str, tmp_path: Path) -> None:
+    small_net().export(tmp_path, name="net")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(ExportError, match=refused):
+        small_net().export(tmp_path, name=name)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_names_that_the_check_itself_uses(tmp_path: Path) -> None:
+    """`main.c` names nothing as a network of the folder is named."""
+    for name in ("alignment", "arena", "check", "failures", "net_inputs", "net"):
+        small_net().export(tmp_path, name=name)
+    check_syntax("gcc", tmp_path / "main.c", tmp_path)
+
+
+WORDS = re.findall(
+    r"\w+",
+    """class new bool true false template this export and xor wchar_t NULL EOF linux unix INT8_MAX UINT64_C SIZE_MAX
+    INT_MAX errno assert stdin offsetof int8_t size_t I NAN M_PI data uf_node""",
+)
+
+
+def test_ports_named_as_words_of_c_and_cpp(tmp_path: Path) -> None:
+    net = small_net()
+    outputs = tuple(replace(net.outputs[0], name=name) for name in WORDS)
+    inputs = (replace(net.inputs[0], name="operator"),)
+    named = replace(net, inputs=inputs, outputs=outputs, structure=("tuple", len(outputs)))
+    named.export(tmp_path, name="net")
+    passes(tmp_path, HOST, tmp_path)
+    headers = re.findall(
+        r"\w+", "assert complex ctype errno limits math setjmp signal stdbool stdint stdio stdlib string"
+    )
+    text = "".join(f"#include <{header}.h>\n" for header in headers) + '#include "net.h"\n'
+    for compiler, flags, suffix in (("gcc", "-std=gnu11", "c"), ("g++", "-std=gnu++17", "cc")):
+        source = tmp_path / f"firmware.{suffix}"
+        source.write_text(text)
+        check_syntax(compiler, source, tmp_path, flags)
+
+
+def test_a_program_without_layers_is_refused(tmp_path: Path) -> None:
+    net = small_net()
+    x = net.inputs[0]
+    empty = replace(net, outputs=(replace(x, name="y"),), instructions=(), tensors={"x": net.tensors["x"]})
+    with pytest.raises(ExportError, match="required a Program of one layer at least, found none"):
+        empty.export(tmp_path, name="net")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        *(({"samples": n}, f"samples: required an integer, at least 1, found {n}") for n in (0, -1, 1.5, True, None)),
+        ({"samples": "2"}, "samples: required an integer, at least 1, found '2'"),
+        *(({"name": name}, "name: required a string, found") for name in (5, b"net", ["net"])),
+        ({"name": "n" * 101}, "required at most 100 letters, found 101"),
+        ({"name": ""}, "found ''; try 'value'"),
+    ],
+)
+def test_options_that_are_none_are_refused(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=message):
+        small_net().export(tmp_path, **options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a\0b", "n" * 256, "\udfff"])
+def test_paths_that_no_folder_can_have_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"required the path of a folder, found .*; choose another"):
+        small_net().export(f"{tmp_path}/{name}/", name="net")
 
 
 def test_the_same_program_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from unfloat.formats.c.layer import Layer, Parameters, Prepared, storage_bytes
+from unfloat.formats.c.names import require_name
 from unfloat.formats.c.table import EMITTERS
-from unfloat.formats.c.text import identifier, identifiers
+from unfloat.formats.c.text import identifiers
 from unfloat.ir.graph import Port
 from unfloat.ops._indices import rows_by_index
 from unfloat.program.plan import Plan, plan
@@ -90,10 +91,10 @@ def make_net(program: Program, name: str, prepared: Sequence[Prepared]) -> Net:
     """Collect what the writers need.
 
     Raises:
-        ExportError: The name is no C identifier, or some operators have no emitter; the message lists all of them.
+        ExportError: The network cannot have this name, the Program has no layer, or some operators have no emitter; the
+            message lists all of them.
     """
-    if identifier(name) != name:
-        raise ExportError(f"required a name that C takes as an identifier, found {name!r}; try {identifier(name)!r}")
+    require_name(name)
     _require_emitters(program)
     layers = tuple(_layer(program, index, made) for index, made in enumerate(prepared))
     parameters = tuple(EMITTERS[layer.instruction.op].parameters(layer) for layer in layers)
@@ -111,6 +112,10 @@ def _names(ports: Sequence[Port]) -> list[str]:
 
 
 def _require_emitters(program: Program) -> None:
+    if not program.instructions:
+        raise ExportError(
+            "the export to C required a Program of one layer at least, found none: it only passes codes on"
+        )
     missing = [f"{i.name} ({i.op})" for i in program.instructions if i.op not in EMITTERS]
     if missing:
         raise ExportError("\n  - ".join(["the export to C does not know the operators of these layers:", *missing]))

@@ -10,12 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+
 from unfloat.formats.c import manifest
 from unfloat.formats.c.build import cmake
 from unfloat.formats.c.golden import draw, golden, main
 from unfloat.formats.c.header import header
 from unfloat.formats.c.layer import Prepared
 from unfloat.formats.c.manifest import Manifest, Network
+from unfloat.formats.c.names import require_apart
 from unfloat.formats.c.net import Net, make_net
 from unfloat.formats.c.network import network, weights
 from unfloat.formats.c.picture import loader
@@ -49,22 +52,45 @@ def write(
         samples: How many golden inputs.
 
     Raises:
-        ExportError: Operators are unknown here (the message lists all layers), the name is no identifier, the folder has
-            files of another origin under names that are needed, or it cannot be written.
+        ExportError: Operators are unknown here (the message lists all layers), there is no layer, the network cannot have
+            this name, an option or the path is none, the folder has files of another origin under names that are needed,
+            or it cannot be written.
         InvalidProgramError: The Program breaks a rule.
     """
+    folder = _folder(path)
+    if not isinstance(samples, int | np.integer) or isinstance(samples, bool) or samples < 1:
+        raise ExportError(f"samples: required an integer, at least 1, found {samples!r:.60}")
     certificate = verify(program)
-    folder = Path(path)
     net = make_net(program, identifier(folder.resolve().name) if name is None else name, prepared)
     sizes = (certificate.macs, net.constant_bytes, net.memory.size, net.state_bytes)
     about = Network(certificate.digest, certificate.identity, *sizes)
     before = manifest.present(folder)
+    require_apart(net.name, before.networks)
     files = {**_network_files(net, about, picture, samples), **_shared_files(net, before)}
     manifest.require_own(folder, [*files, manifest.NAME, manifest.REPORT])
     _fill(folder, {**files, manifest.NAME: manifest.extended(before, net.name, about, files).text()})
     old = folder / manifest.REPORT
     section = report(net, layer_macs(program), folder)
     _fill(folder, {manifest.REPORT: merged(old.read_text(encoding="utf-8") if old.is_file() else "", section)})
+
+
+def _folder(path: str | Path) -> Path:
+    """The path, which some folder can have."""
+    try:
+        folder = Path(path)
+        folder.resolve()
+        (folder / manifest.NAME).exists()
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        RuntimeError,
+    ) as error:  # RuntimeError: symbolic links that lead in a circle
+        reason = getattr(error, "strerror", None) or error
+        raise ExportError(
+            f"required the path of a folder, found {str(path)!r:.100}: {reason}; choose another"
+        ) from error
+    return folder
 
 
 def _network_files(net: Net, about: Network, picture: Any, samples: int) -> dict[str, str]:
