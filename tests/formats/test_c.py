@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,9 @@ import unfloat
 from tests.conformance.generate import DRAWS, Draw, all_cases, build
 from tests.formats.c_targets import CORTEX_M4, CORTEX_M7, CORTEX_M55, HOST, TARGETS, Target, build_and_run
 from tests.program.nets import small_net
+from unfloat.formats.c.layer import Prepared
+from unfloat.formats.c.names import require_name
+from unfloat.formats.c.net import _constants, make_net
 from unfloat.formats.c.picture import pixel_table
 from unfloat.formats.c.report import code_bytes, merged
 from unfloat.formats.c.table import EMITTERS
@@ -30,24 +35,19 @@ HOST_STEP, CROSS_STEP = 7, 8  # shares of the cases: all of them at once take mi
 CROSS = [pytest.param(t, id=t.name, marks=[] if t is HOST else pytest.mark.cross) for t in TARGETS]
 
 
-def side_by_side(programs: Sequence[Program]) -> Program:
-    """One Program that computes all of them, each from inputs of its own."""
+def renamed(program: Program, name: Callable[[str], str]) -> Program:
+    """The same Program under other names of ports, tensors and layers."""
+    ports = [
+        tuple(replace(p, name=name(p.name), value=name(p.value)) for p in side)
+        for side in (program.inputs, program.outputs)
+    ]
+    tensors = {name(n): replace(t, name=name(n)) for n, t in program.tensors.items()}
+    instructions = tuple(replace(i, name=name(i.name), inputs=tuple(map(name, i.inputs))) for i in program.instructions)
+    return Program(ports[0], ports[1], tensors, instructions)
 
-    def renamed(program: Program, prefix: str) -> Program:
-        def name(old: str) -> str:
-            return f"{prefix}{old}"
 
-        ports = [
-            tuple(replace(p, name=name(p.name), value=name(p.value)) for p in side)
-            for side in (program.inputs, program.outputs)
-        ]
-        tensors = {name(n): replace(t, name=name(n)) for n, t in program.tensors.items()}
-        instructions = tuple(
-            replace(i, name=name(i.name), inputs=tuple(map(name, i.inputs))) for i in program.instructions
-        )
-        return Program(ports[0], ports[1], tensors, instructions)
-
-    parts = [renamed(program, f"n{i}_") for i, program in enumerate(programs)]
+def joined(parts: Sequence[Program]) -> Program:
+    """One Program that computes all of them; their names differ."""
     outputs = tuple(port for part in parts for port in part.outputs)
     return Program(
         tuple(port for part in parts for port in part.inputs),
@@ -56,6 +56,11 @@ def side_by_side(programs: Sequence[Program]) -> Program:
         tuple(instruction for part in parts for instruction in part.instructions),
         ("tuple", len(outputs)),
     )
+
+
+def side_by_side(programs: Sequence[Program]) -> Program:
+    """One Program that computes all of them, each from inputs of its own."""
+    return joined([renamed(program, f"n{i}_{{}}".format) for i, program in enumerate(programs)])
 
 
 def cases(draw: Draw, step: int = 1, first: int = 0) -> Program:
@@ -75,6 +80,13 @@ def passes(folder: Path, target: Target, scratch: Path, optimize: str = "-O2") -
     assert outcome.status == 0, outcome.text
     assert outcome.text.endswith("PASS\n")
     return outcome.text
+
+
+def check_syntax(compiler: str, source: Path, folder: Path, *flags: str) -> None:
+    include = (f"-I{folder}", f"-I{folder / 'kernels'}")
+    command = [compiler, "-Wall", "-Wextra", "-Werror", "-pedantic", "-fsyntax-only", *flags, *include, str(source)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture
@@ -178,13 +190,43 @@ def test_cmake_builds_and_checks(tmp_path: Path) -> None:
     assert done.stdout == "kws: PASS (0)\nPASS\n"
 
 
+OWN_FILES = ("dsp_golden.c", "motor_weights.c", "motor.c", "kernels/os/sched.c", "kernels/conv2d/mine.c")
+
+
+def test_a_firmwares_own_files_may_lie_in_the_folder(tmp_path: Path) -> None:
+    """Whatever their names: neither another export nor the folder's build takes them for a network or a kernel."""
+    folder = tmp_path / "net"
+    small_net().export(folder, to="c", name="first")
+    for path in OWN_FILES:
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_text("#error of the firmware alone\n")
+    small_net().export(folder, to="c", name="second")
+    for command in (["-S", "net", "-B", "build"], ["--build", "build"]):
+        subprocess.run(["cmake", *command], cwd=tmp_path, check=True, capture_output=True)
+    done = subprocess.run(["build/golden"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert done.stdout == "first: PASS (0)\nsecond: PASS (0)\nPASS\n"
+
+
+def test_a_kernel_of_another_version_stays(tmp_path: Path) -> None:
+    """One that this version has no source for: the network that calls it still finds it."""
+    small_net().export(tmp_path, name="first")
+    kernel = "kernels/conv2d/older.c"
+    (tmp_path / kernel).write_text("int older;\n")
+    said = json.loads((tmp_path / "unfloat.json").read_text())
+    said["files"][kernel] = "0" * 64
+    (tmp_path / "unfloat.json").write_text(json.dumps(said))
+    small_net().export(tmp_path, name="second")
+    assert f"\n  {kernel}\n" in (tmp_path / "CMakeLists.txt").read_text()
+    assert json.loads((tmp_path / "unfloat.json").read_text())["files"][kernel] == "0" * 64
+
+
 def test_a_wrong_weight_fails(tmp_path: Path) -> None:
     """The golden check can fail."""
     net = small_net()
     net.export(tmp_path, name="net", samples=3)
     weights = tmp_path / "net_weights.c"
     text = weights.read_text()
-    start = text.index("{\n", text.index("const int32_t net_fc_bias[5] = ")) + 2
+    start = text.index("{\n", text.index("const int32_t net__fc__bias[5] = ")) + 2
     weights.write_text(text[:start] + "    9999 + " + text[start:].lstrip())
     outcome = build_and_run(tmp_path, HOST, tmp_path)
     assert outcome.status == 1
@@ -250,6 +292,31 @@ def test_a_constant_operand(tmp_path: Path) -> None:
     passes(tmp_path, HOST, tmp_path)
 
 
+def test_no_two_constants_share_a_symbol(tmp_path: Path) -> None:
+    """Neither of two networks nor of two layers, whose names begin or end alike: each keeps its own numbers."""
+    first = renamed(small_net(), lambda name: {"fc": "wide.fc"}.get(name, name))
+    for name, program in (("kws", first), ("kws_wide", small_net())):
+        program.export(tmp_path / "networks", to="c", name=name)
+    passes(tmp_path / "networks", HOST, tmp_path)
+    operator, case = next((o, c) for o, c in all_cases() if o.name == "fully_connected")
+    words = next(draw for draw in DRAWS if draw.name == "int16x8")  # its bias has the role wide_bias
+    layers = [build(operator, case, words), build(operator, case, DRAWS[0])]
+    last = [program.instructions[-1].name for program in layers]
+    parts = [
+        renamed(program, lambda old, new=new, end=end: new if old == end else f"{new}_{old}")  # type: ignore[misc]
+        for program, new, end in zip(layers, ("fc", "fc_wide"), last, strict=True)
+    ]
+    joined(parts).export(tmp_path / "layers", to="c", name="net", samples=3)
+    passes(tmp_path / "layers", HOST, tmp_path)
+
+
+def test_a_constant_is_never_put_in_the_place_of_another() -> None:
+    net = make_net(small_net(), "net", [Prepared(*layer) for layer in small_net().compile(level="scalar").layers()])
+    alike = replace(net, symbols=dict.fromkeys(net.symbols, "layer"))
+    with pytest.raises(RuntimeError, match=r"share a symbol: .*'net__layer__bias'"):
+        _constants(alike)
+
+
 # The picture ----------------------------------------------------------------------------------------------------------
 
 
@@ -261,7 +328,7 @@ def test_pictures_load_as_the_float_border_has_them(order: str, tmp_path: Path) 
     net = replace(net, metadata={"recipe": replace(Recipe(), input=spec).to_toml()})
     label = net.tensors["x"].qparams
     net.export(tmp_path, name="net")
-    assert "net_load_rgb888(const uint8_t *pixels, int8_t *x);" in (tmp_path / "net.h").read_text()
+    assert "net_load_rgb888(const uint8_t *pixels, int8_t *codes);" in (tmp_path / "net.h").read_text()
     pixels = np.arange(256, dtype=np.float32)[:, None, None, None]
     planes = (np.broadcast_to(pixels, (256, 6, 5, 3)) - np.float32(spec.mean)) / np.float32(spec.std)
     image = replace(net.inputs[0], name="image", permutation=(0, 1, 2, 3))
@@ -289,6 +356,16 @@ int main(void) {
     source = [0, 1, 2] if order == "RGB" else [2, 1, 0]
     expected = [[codes[(v + source[c]) % 256, c] for c in range(3)] for v in range(256)]
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", ["pixels", "codes", "i", "c"])
+def test_an_input_may_be_named_as_what_loads_pictures_names_things(name: str, tmp_path: Path) -> None:
+    net = small_net()
+    recipe = replace(Recipe(), input=InputSpec((6, 5), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))).to_toml()
+    named = replace(net, inputs=(replace(net.inputs[0], name=name),), metadata={"recipe": recipe})
+    named.export(tmp_path, name="net")
+    assert "net_load_rgb888" in (tmp_path / "net.c").read_text()
+    check_syntax("gcc", tmp_path / "net.c", tmp_path)
 
 
 # What is written ------------------------------------------------------------------------------------------------------
@@ -319,6 +396,111 @@ def test_names(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match="cannot write"):
         small_net().export(f"{tmp_path}/file/", to="c")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        *((name, "a target of the folder's build") for name in ("main", "Main", "golden", "all", "test", "clean")),
+        *((name, "a target of the folder's build") for name in ("help", "install", "package", "unfloat_kernels")),
+        *((name, "the name of a header of C") for name in ("string", "stdint", "math", "features")),
+        *((name, "the name of a kernels' header") for name in ("kernel", "qmath_functions", "words")),
+        *((name, "how the kernels' own symbols begin") for name in ("uf", "uf_net", "qmath_net")),
+        *((name, "how other networks' files end") for name in ("net_weights", "net_golden")),
+    ],
+)
+def test_a_name_that_cannot_work_is_refused(name: str, reason: str, tmp_path: Path) -> None:
+    advice = rf"found '{name}', which is {reason}.*; pass name='(\w+_net)'"
+    with pytest.raises(ExportError, match=advice):
+        small_net().export(tmp_path, name=name)
+    with pytest.raises(ExportError, match=advice) as refused:  # also where it is the folder's own
+        small_net().export(f"{tmp_path}/{name}/")
+    assert not list(tmp_path.iterdir())
+    require_name(str(refused.value).split("'")[-2])  # and what it says to try is one
+
+
+@pytest.mark.parametrize("name", ["NULL", "EOF", "linux", "class", "new", "INT8_MAX"])
+def test_a_word_of_c_or_cpp_is_no_name(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=f"found '{name}'; try '_{name}'"):
+        small_net().export(tmp_path, name=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"),
+    [
+        ("Net", "letters' case alone, found 'Net' beside 'net'"),
+        ("net_input", "found 'net_input' beside 'net': neither may"),
+        ("net_output_small", "found 'net_output_small' beside 'net': neither may"),
+    ],
+)
+def test_networks_of_one_folder_differ_by_more(name: str, refused: str, tmp_path: Path) -> None:
+    small_net().export(tmp_path, name="net")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(ExportError, match=refused):
+        small_net().export(tmp_path, name=name)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_names_that_the_check_itself_uses(tmp_path: Path) -> None:
+    """`main.c` names nothing as a network of the folder is named."""
+    for name in ("alignment", "arena", "check", "failures", "net_inputs", "net"):
+        small_net().export(tmp_path, name=name)
+    check_syntax("gcc", tmp_path / "main.c", tmp_path)
+
+
+WORDS = re.findall(
+    r"\w+",
+    """class new bool true false template this export and xor wchar_t NULL EOF linux unix INT8_MAX UINT64_C SIZE_MAX
+    INT_MAX errno assert stdin offsetof int8_t size_t I NAN M_PI data uf_node""",
+)
+
+
+def test_ports_named_as_words_of_c_and_cpp(tmp_path: Path) -> None:
+    net = small_net()
+    outputs = tuple(replace(net.outputs[0], name=name) for name in WORDS)
+    inputs = (replace(net.inputs[0], name="operator"),)
+    named = replace(net, inputs=inputs, outputs=outputs, structure=("tuple", len(outputs)))
+    named.export(tmp_path, name="net")
+    passes(tmp_path, HOST, tmp_path)
+    headers = re.findall(
+        r"\w+", "assert complex ctype errno limits math setjmp signal stdbool stdint stdio stdlib string"
+    )
+    text = "".join(f"#include <{header}.h>\n" for header in headers) + '#include "net.h"\n'
+    for compiler, flags, suffix in (("gcc", "-std=gnu11", "c"), ("g++", "-std=gnu++17", "cc")):
+        source = tmp_path / f"firmware.{suffix}"
+        source.write_text(text)
+        check_syntax(compiler, source, tmp_path, flags)
+
+
+def test_a_program_without_layers_is_refused(tmp_path: Path) -> None:
+    net = small_net()
+    x = net.inputs[0]
+    empty = replace(net, outputs=(replace(x, name="y"),), instructions=(), tensors={"x": net.tensors["x"]})
+    with pytest.raises(ExportError, match="required a Program of one layer at least, found none"):
+        empty.export(tmp_path, name="net")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        *(({"samples": n}, f"samples: required an integer, at least 1, found {n}") for n in (0, -1, 1.5, True, None)),
+        ({"samples": "2"}, "samples: required an integer, at least 1, found '2'"),
+        *(({"name": name}, "name: required a string, found") for name in (5, b"net", ["net"])),
+        ({"name": "n" * 101}, "required at most 100 letters, found 101"),
+        ({"name": ""}, "found ''; try 'value'"),
+    ],
+)
+def test_options_that_are_none_are_refused(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=message):
+        small_net().export(tmp_path, **options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a\0b", "n" * 256, "\udfff"])
+def test_paths_that_no_folder_can_have_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"required the path of a folder, found .*; choose another"):
+        small_net().export(f"{tmp_path}/{name}/", name="net")
 
 
 def test_the_same_program_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -258,6 +260,44 @@ def test_another_formats_ending_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=rf"{name}: save writes \.unfloat files.*program\.export\(path\)"):
         small_net().save(f"{tmp_path}/{name}")
     assert not list(tmp_path.iterdir())
+
+
+def test_saving_by_a_symbolic_link_writes_the_file_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    for there in ("old", "new"):
+        link, target = tmp_path / f"{there}.unfloat", tmp_path / "store" / there
+        if there == "old":
+            target.write_bytes(b"old")
+        link.symlink_to(f"store/{there}")
+        small_net().save(link)
+        assert link.is_symlink()
+        assert target.read_bytes() == CONTENT
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["new", "new.unfloat", "old", "old.unfloat", "store"]
+    circle = tmp_path / "circle"
+    circle.symlink_to("circle")
+    with pytest.raises(ExportError, match="cannot write"):
+        small_net().save(circle)
+
+
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the name of a socket must be short
+    pipe, link, door = tmp_path / "pipe", tmp_path / "link", tmp_path / "door"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(door.name)
+        for path in (pipe, link, door):
+            with pytest.raises(ExportError, match="required a file, found a pipe, a socket or a device"):
+                small_net().save(path)
+        assert pipe.is_fifo()
+        assert link.is_symlink()
+        assert door.is_socket()
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_path_with_a_nul_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"cannot write .*null"):
+        small_net().save(f"{tmp_path}/a\0b")
 
 
 def test_a_missing_file_and_a_folder_are_said_to_be_that(tmp_path: Path) -> None:

@@ -55,29 +55,39 @@ def save(program: Program, path: str | Path) -> None:
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
-    """Write a whole file or nothing.
+    """Write a whole file or nothing; of a symbolic link, the file to which it leads.
 
     Raises:
-        ExportError: The path cannot be written.
+        ExportError: The path cannot be written, or leads to a pipe, a socket or a device.
     """
     import tempfile  # here, as reading needs none of it
     from pathlib import Path
 
-    path = Path(path)
     temporary = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        target = Path(os.path.realpath(path))
+        _require_replaceable(target)
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
             temporary = Path(file.name)
             file.write(content)
         temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except OSError as error:
+        temporary.replace(target)
+    except (OSError, ValueError) as error:  # ValueError: no path, as it holds a NUL
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
         raise ExportError(
-            f"cannot write {path}: {error.strerror or error}; choose a path in a folder that exists and is writable"
+            f"cannot write {path}: {getattr(error, 'strerror', None) or error}; choose a path in a folder that exists and "
+            "is writable"
         ) from error
+
+
+def _require_replaceable(target: Path) -> None:
+    """Raise OSError where a file would take the place of a pipe, a socket or a device, which others have open."""
+    with contextlib.suppress(FileNotFoundError):
+        mode = os.stat(target).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # of a folder, replacing says so itself
+            raise OSError("required a file, found a pipe, a socket or a device")
 
 
 def _umask() -> int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from unfloat.formats.c.manifest import Network, read, read_files
+from unfloat.formats.c.manifest import NAME, Network, read, read_files
 from unfloat.formats.c.no_float import NoFloat, compiler, prove
 from unfloat.formats.c.report import code_bytes
 
@@ -45,5 +45,6 @@ def certify(folder: str | Path) -> ExportCertificate:
         for path, content in files.items():
             (scratch / path).parent.mkdir(parents=True, exist_ok=True)
             (scratch / path).write_bytes(content)
+        (scratch / NAME).write_text(manifest.text(), encoding="utf-8")
         sizes = {network: code_bytes(network, scratch) for network in manifest.networks}
         return ExportCertificate(manifest.networks, sizes, len(files), compiler(), prove(scratch))

@@ -106,7 +106,7 @@ def main(names: Sequence[str]) -> str:
     return _MAIN.format(
         includes="".join(f'#include "{name}.h"\n' for name in names),
         declarations="".join(f"int {name}_golden(void *arena);\n" for name in names),
-        arenas="\n".join(f"  uint8_t {name}[{name.upper()}_ARENA_BYTES];" for name in names),
+        arenas="\n".join(f"  uint8_t of_{name}[{name.upper()}_ARENA_BYTES];" for name in names),
         checks="\n".join(f'  failures += check("{name}", {name}_golden(&arena));' for name in names),
     )
 

@@ -85,7 +85,7 @@ def header(net: Net, about: Network, picture: str) -> str:
     return _TEMPLATE.format(
         name=net.name,
         upper=upper,
-        guard=f"{upper}_H_",
+        guard=f"{upper}_NETWORK_H_",
         arena=about.arena_bytes,
         alignment=ALIGNMENT,
         weights=about.weight_bytes,

@@ -17,10 +17,12 @@ from unfloat.spec.errors import ExportError
 
 NAME = "unfloat.json"
 REPORT = "REPORT.md"  # not held to a sum: it says what was measured on the way
+ENDS = (".h", ".c", "_weights.c", "_golden.c")  # of the names of a network's files
 VERSION = 1
 SHA256 = re.compile(r"[0-9a-f]{64}")
 SYMBOL = re.compile(r"\w+", re.ASCII)
 PATH = re.compile(r"(kernels/(\w+/)?)?\w+\.(c|h|txt)", re.ASCII)
+KERNEL = re.compile(r"kernels/\w+/\w+\.c", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ class Manifest:
     networks: Mapping[str, Network]
     files: Mapping[str, str]
 
+    @property
+    def kernels(self) -> list[str]:
+        """The paths of the kernels' sources, sorted: what the folder's build compiles beside the networks."""
+        return sorted(path for path in self.files if KERNEL.fullmatch(path))
+
     def text(self) -> str:
         """As JSON; the same content gives the same bytes."""
         networks = {name: asdict(network) for name, network in self.networks.items()}
@@ -62,19 +69,24 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def extended(folder: Path, name: str, network: Network, files: Mapping[str, str]) -> Manifest:
-    """The manifest of a folder into which a network is exported.
-
-    Files that are not written now keep their sums, so that a change since is found; networks that were deleted go.
-    """
+def present(folder: Path) -> Manifest:
+    """What a folder's manifest lists and is still there: networks of which a file was deleted go."""
     try:
         old = read(folder)
     except ExportError:  # a new folder, or one of no use: what is not written now is not vouched for
-        old = Manifest({}, {})
-    kept = {path: digest for path, digest in old.files.items() if (folder / path).is_file()}
-    networks = {other: about for other, about in old.networks.items() if f"{other}.c" in kept}
+        return Manifest({}, {})
+    files = {path: digest for path, digest in old.files.items() if (folder / path).is_file()}
+    whole = {name for name in old.networks if all(f"{name}{end}" in files for end in ENDS)}
+    return Manifest({name: about for name, about in old.networks.items() if name in whole}, files)
+
+
+def extended(old: Manifest, name: str, network: Network, files: Mapping[str, str]) -> Manifest:
+    """A folder's manifest with a network that is exported into it.
+
+    Files that are not written now keep their sums, so that a change since is found.
+    """
     sums = {path: sha256(text.encode()) for path, text in files.items()}
-    return Manifest({**networks, name: network}, {**kept, **sums})
+    return Manifest({**old.networks, name: network}, {**old.files, **sums})
 
 
 def require_own(folder: Path, paths: Iterable[str]) -> None:
@@ -121,24 +133,21 @@ def read_files(folder: Path, manifest: Manifest) -> dict[str, bytes]:
     """Every file's content, each the one that was exported.
 
     Raises:
-        ExportError: Files are missing or changed, or kernels were added; the message lists all of them.
+        ExportError: Files are missing or changed; the message lists all of them.
     """
     found = {path: _content(folder / path) for path in manifest.files}
-    problems = list(_problems(folder, manifest, found))
+    problems = list(_problems(manifest, found))
     if problems:
         raise ExportError("\n  - ".join([f"{folder} is not as it was exported; export it again:", *problems]))
     return {path: content for path, content in found.items() if content is not None}
 
 
-def _problems(folder: Path, manifest: Manifest, found: Mapping[str, bytes | None]) -> Iterator[str]:
+def _problems(manifest: Manifest, found: Mapping[str, bytes | None]) -> Iterator[str]:
     for path, content in found.items():
         if content is None:
             yield f"{path} is missing"
         elif sha256(content) != manifest.files[path]:
             yield f"{path} was changed"
-    # What the folder's build compiles beside them. A firmware's own files may lie here: they are not judged.
-    built = [p.relative_to(folder).as_posix() for p in (*folder.glob("kernels/*/*.c"), *folder.glob("*_weights.c"))]
-    yield from (f"{path} was added" for path in sorted(built) if path not in manifest.files)
 
 
 def _content(path: Path) -> bytes | None:

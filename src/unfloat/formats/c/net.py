@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from unfloat.formats.c.layer import Layer, Parameters, Prepared, storage_bytes
+from unfloat.formats.c.names import require_name
 from unfloat.formats.c.table import EMITTERS
-from unfloat.formats.c.text import identifier, identifiers
+from unfloat.formats.c.text import identifiers
 from unfloat.ir.graph import Port
 from unfloat.ops._indices import rows_by_index
 from unfloat.program.plan import Plan, plan
@@ -74,8 +75,11 @@ class Net:
         return sum(array.nbytes for array in self.constants.values())
 
     def constant(self, owner: str, role: str) -> str:
-        """The symbol of a constant: of a layer by its role, or of a constant operand ("codes")."""
-        return f"{self.name}_{self.symbols[owner]}_{role}"
+        """The symbol of a constant: of a layer by its role, or of a constant operand ("codes").
+
+        No part has two underscores in a row, so no two constants, of one network or of several, share a symbol.
+        """
+        return f"{self.name}__{self.symbols[owner]}__{role}"
 
     def own(self, side: Mapping[str, Port]) -> list[tuple[str, Port]]:
         """Ports whose codes the arena holds for them alone, so that a user may read or write them there."""
@@ -87,10 +91,10 @@ def make_net(program: Program, name: str, prepared: Sequence[Prepared]) -> Net:
     """Collect what the writers need.
 
     Raises:
-        ExportError: The name is no C identifier, or some operators have no emitter; the message lists all of them.
+        ExportError: The network cannot have this name, the Program has no layer, or some operators have no emitter; the
+            message lists all of them.
     """
-    if identifier(name) != name:
-        raise ExportError(f"required a name that C takes as an identifier, found {name!r}; try {identifier(name)!r}")
+    require_name(name)
     _require_emitters(program)
     layers = tuple(_layer(program, index, made) for index, made in enumerate(prepared))
     parameters = tuple(EMITTERS[layer.instruction.op].parameters(layer) for layer in layers)
@@ -108,6 +112,10 @@ def _names(ports: Sequence[Port]) -> list[str]:
 
 
 def _require_emitters(program: Program) -> None:
+    if not program.instructions:
+        raise ExportError(
+            "the export to C required a Program of one layer at least, found none: it only passes codes on"
+        )
     missing = [f"{i.name} ({i.op})" for i in program.instructions if i.op not in EMITTERS]
     if missing:
         raise ExportError("\n  - ".join(["the export to C does not know the operators of these layers:", *missing]))
@@ -120,13 +128,22 @@ def _layer(program: Program, index: int, made: Prepared) -> Layer:
 
 
 def _constants(net: Net) -> dict[str, np.ndarray]:
-    found: dict[str, np.ndarray] = {}
+    found: list[tuple[str, np.ndarray]] = []
     for layer, parameters in zip(net.layers, net.parameters, strict=True):
         arrays = dict(parameters.constants)
         if layer.prepared.packed:
             arrays["packed"] = np.frombuffer(layer.prepared.packed, EMITTERS[layer.instruction.op].packed)
-        found |= {net.constant(layer.instruction.name, role): array for role, array in arrays.items()}
+        found += [(net.constant(layer.instruction.name, role), array) for role, array in arrays.items()]
     for name, tensor in net.program.tensors.items():
         if tensor.data is not None:
-            found[net.constant(name, "codes")] = storage_bytes(tensor.data)
+            found.append((net.constant(name, "codes"), storage_bytes(tensor.data)))
+    return _once_each(found)
+
+
+def _once_each(pairs: Sequence[tuple[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """As a dictionary. A symbol of two constants would be one layer with another's numbers: no names may lead there."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        symbols = [symbol for symbol, _ in pairs]
+        raise RuntimeError(f"constants that share a symbol: {sorted({s for s in symbols if symbols.count(s) > 1})}")
     return found

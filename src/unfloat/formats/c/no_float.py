@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from unfloat.formats.c.manifest import read
 from unfloat.formats.c.objects import Architecture, Object, inspect, tool
 from unfloat.spec.errors import ExportError
 
@@ -29,8 +30,6 @@ CORES = {
     "cortex-m55": ("-mcpu=cortex-m55+nofp", "-mthumb", "-mfloat-abi=hard"),
 }
 FLAGS = ("-std=c99", "-Os", "-ffunction-sections")
-CHECKS = ("main.c", "_golden.c")  # of the folder, but no part of a firmware
-CONSTANTS = "_weights.c"
 
 
 @dataclass(frozen=True)
@@ -56,18 +55,21 @@ def prove(folder: str | Path, cores: Iterable[str] = tuple(CORES)) -> tuple[NoFl
     """Compile an exported folder for cores without a floating-point unit, and find no float in any object.
 
     Args:
-        folder: Where networks were exported to; what checks them, main.c and the golden codes, does not count.
+        folder: Where networks were exported to. The networks and kernels count that its manifest lists, as they are what
+            its build compiles; what checks them, main.c and the golden codes, does not.
         cores: For which of CORES.
 
     Raises:
-        ExportError: An object holds floating point; each place is named. Or the folder does not compile.
+        ExportError: An object holds floating point; each place is named. Or the folder has no manifest, or does not
+            compile.
         MissingExtraError: The compiler is not installed.
     """
     folder = Path(folder)
-    code = [p for p in sorted(folder.glob("*.c")) if not p.name.endswith((*CHECKS, CONSTANTS))]
-    code += sorted(folder.glob("kernels/*/*.c"))
+    listed = read(folder)
+    names = sorted(listed.networks)
+    code = [folder / path for path in (*(f"{name}.c" for name in names), *listed.kernels)]
     first = next(iter(CORES))
-    constants = _compiled(folder, sorted(folder.glob(f"*{CONSTANTS}")), first)  # data: the same for all
+    constants = _compiled(folder, [folder / f"{name}_weights.c" for name in names], first)  # data: the same for all
     return tuple(_proved(core, {**constants, **_compiled(folder, code, core)}) for core in cores)
 
 

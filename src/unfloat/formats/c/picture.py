@@ -15,7 +15,7 @@ CHANNELS = 3
 
 _DECLARATION = """
 // Pixels, {height} x {width} of red, green and blue, to input codes: quantize((pixel - mean) / std) from a table.
-void {name}_load_rgb888(const uint8_t *pixels, {kind} *{port});
+void {name}_load_rgb888(const uint8_t *pixels, {kind} *codes);
 """
 
 _DEFINITION = """
@@ -23,9 +23,9 @@ static const {kind} {name}_rgb888[3][256] = {{
 {rows},
 }};
 
-void {name}_load_rgb888(const uint8_t *pixels, {kind} *{port}) {{
+void {name}_load_rgb888(const uint8_t *pixels, {kind} *codes) {{
   for (size_t i = 0; i < {count}; i += 3) {{
-    for (size_t c = 0; c < 3; ++c) {port}[i + c] = {name}_rgb888[c][pixels[i + {source}]];
+    for (size_t c = 0; c < 3; ++c) codes[i + c] = {name}_rgb888[c][pixels[i + {source}]];
   }}
 }}
 """
@@ -40,7 +40,7 @@ def loader(net: Net, spec: Any) -> tuple[str, str]:
     """
     if spec is None or len(net.inputs) != 1:
         return "", ""
-    name, port = next(iter(net.inputs.items()))
+    (port,) = net.inputs.values()
     shape = sizes(net, port)
     if len(shape) != CHANNELS or shape[-1] != CHANNELS:
         return "", ""
@@ -49,7 +49,6 @@ def loader(net: Net, spec: Any) -> tuple[str, str]:
     words = {
         "name": net.name,
         "kind": ctype(net, port),
-        "port": name,
         "height": height,
         "width": width,
         "count": height * width * CHANNELS,

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from unfloat.formats.c.manifest import read
 from unfloat.formats.c.net import Net
 
 COMPILER, FLAGS = "arm-none-eabi-gcc", ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=soft", "-Os")
@@ -38,8 +39,8 @@ def report(net: Net, macs: Mapping[str, int], folder: Path) -> str:
     for layer in net.layers:
         name = layer.instruction.name
         shape = " x ".join(map(str, layer.output.shape[1:]))
-        prefix = f"{net.name}_{net.symbols[name]}_"
-        constants = sum(net.constants[s].nbytes for s in net.constants if s.rpartition("_")[0] + "_" == prefix)
+        prefix = net.constant(name, "")
+        constants = sum(array.nbytes for symbol, array in net.constants.items() if symbol.startswith(prefix))
         cells = (layer.instruction.op, f"`{layer.prepared.kernel}`", shape)
         numbers = (f"{n:,}" for n in (macs[name], constants, layer.prepared.scratch))
         rows.append(f"| {name.replace('|', '/')} | {' | '.join((*cells, *numbers))} |")
@@ -70,7 +71,7 @@ def code_bytes(name: str, folder: Path) -> int | None:
     """
     if shutil.which(COMPILER) is None:
         return None
-    sources = [folder / f"{name}.c", *sorted(folder.glob("kernels/*/*.c"))]
+    sources = [folder / path for path in (f"{name}.c", *read(folder).kernels)]
     with tempfile.TemporaryDirectory() as scratch:
         linked = Path(scratch) / "linked.o"
         keep = ("-nostdlib", "-r", "-Wl,--gc-sections", f"-Wl,-e,{name}_run", f"-Wl,-u,{name}_run")

@@ -30,6 +30,12 @@ def kernel_sources(kernels: Iterable[str]) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def has_source(kernel: str) -> bool:
+    """Whether this version has the kernel, which another one may have exported."""
+    family, _, variant = kernel.partition("__")
+    return files("unfloat").joinpath("csrc", "kernels", family, f"{variant}.c").is_file()
+
+
 def _resolve(path: str, name: str) -> str:
     """Where a file of that name is, seen from the one that includes it: beside it, or among the public headers."""
     beside = posixpath.normpath(posixpath.join(posixpath.dirname(path), name))

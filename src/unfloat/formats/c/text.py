@@ -13,9 +13,21 @@ import numpy as np
 Value: TypeAlias = "int | str | Sequence[Value] | Mapping[str, Value]"
 
 CTYPES = {f"{sign}int{bits}": f"{sign}int{bits}_t" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+# Words that are taken: C's and C++'s, as a firmware of C++ includes the headers too; types and macros of headers that a
+# firmware may have included before, or that a compiler defines itself.
 KEYWORD = re.compile(
     r"auto|break|case|char|const|continue|default|do|double|else|enum|extern|float|for|goto|if|inline|int|long|register"
     r"|restrict|return|short|signed|sizeof|static|struct|switch|typedef|union|unsigned|void|volatile|while"
+    r"|alignas|alignof|and|and_eq|asm|atomic_cancel|atomic_commit|atomic_noexcept|bitand|bitor|bool|catch|char(8|16|32)_t"
+    r"|class|compl|concept|consteval|constexpr|constinit|const_cast|co_await|co_return|co_yield|decltype|delete"
+    r"|dynamic_cast|explicit|export|false|friend|mutable|namespace|new|noexcept|not|not_eq|nullptr|operator|or|or_eq"
+    r"|private|protected|public|reflexpr|reinterpret_cast|requires|static_assert|static_cast|synchronized|template|this"
+    r"|thread_local|throw|true|try|typeid|typename|typeof|typeof_unqual|using|virtual|wchar_t|xor|xor_eq"
+    r"|u?int\w*_t|s?size_t|ptrdiff_t|complex|imaginary|I|noreturn|offsetof|assert|errno|setjmp|va_(start|arg|end|copy)"
+    r"|NULL|EOF|TRUE|FALSE|BUFSIZ|NDEBUG|EXIT_(SUCCESS|FAILURE)|SEEK_(SET|CUR|END)|stdin|stdout|stderr"
+    r"|INFINITY|NAN|HUGE_VAL[FL]?|M_\w+|U?INT\w*_(MIN|MAX|C|WIDTH)|CHAR_BIT|MB_LEN_MAX|RAND_MAX"
+    r"|(S?CHAR|UCHAR|U?SHRT|U?L?LONG|SIZE|PTRDIFF|WCHAR|WINT|SIG_ATOMIC|FLT|DBL|LDBL)_(MIN|MAX)"
+    r"|linux|unix|i386|mips|sparc|sun|near|far"
 )
 
 
