@@ -10,6 +10,18 @@
 
 static inline int64_t uf_divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// Rows, one at least, in tiles as even as can be: first the greater ones, then those of a row less.
+typedef struct {
+  int64_t greater, lesser;  // how many there are
+  int64_t least;            // rows of a lesser one; the greater have one more
+} uf_tiling;
+
+static inline uf_tiling uf_tiles_of(int64_t rows, int64_t most_rows) {
+  const int64_t tiles = uf_divide_up(rows, most_rows), greater = rows % tiles;
+  const uf_tiling tiling = {greater, tiles - greater, rows / tiles};
+  return tiling;
+}
+
 // The sums of a channel's negative and positive weights: all that its bounds and its zero point correction depend on.
 typedef struct {
   int64_t negative, positive;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -125,6 +126,8 @@ def test_memory_goes_with_the_values_not_with_their_bytes() -> None:
 
 
 def test_an_arena_past_all_memory_is_refused() -> None:
+    engine = (Path(__file__).parents[2] / "csrc/engine/engine.cc").read_text()
+    assert f"kMaxBytes = int64_t{{1}} << {MAX_BYTES.bit_length() - 1};" in engine  # which refuses what is past it too
     program = copies(MAX_BYTES // MAX_ELEMENTS + 1, MAX_ELEMENTS)
     program.verify()
     with pytest.raises(InvalidProgramError, match=f"an arena of at most {MAX_BYTES} bytes a sample, found 1101"):

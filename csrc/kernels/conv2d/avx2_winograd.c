@@ -97,21 +97,20 @@ DEFINE_MULTIPLY(6)
 static void (*const kMultiply[TILE_ROWS])(const place_product *, int64_t) = {multiply_1, multiply_2, multiply_3,
                                                                              multiply_4, multiply_5, multiply_6};
 
-// Tiles as even as can be, first the greater ones.
 static void multiply_places(const squares_task *task, const uf_block16 *block) {
   const winograd_plan *plan = task->plan;
-  const int64_t tiles = uf_divide_up(task->count, TILE_ROWS), least = task->count / tiles;
-  const int64_t greater = task->count % tiles, done = greater * (least + 1);
+  const uf_tiling tiles = uf_tiles_of(task->count, TILE_ROWS);
+  const int64_t done = tiles.greater * (tiles.least + 1);
   place_product product = {.square_bytes = plan->square_bytes,
                            .steps = plan->depth / STEP_DEPTH,
                            .weights = (const int16_t *)(const void *)(block + 1)};
   for (int64_t place = 0; place < PLACES; ++place, product.weights += plan->depth * UF_BLOCK_CHANNELS) {
     product.words = task->words + place * plan->stride * plan->square_bytes;
     product.sums = task->sums + place * plan->stride * UF_BLOCK_CHANNELS;
-    if (greater > 0) kMultiply[least](&product, greater);
+    if (tiles.greater > 0) kMultiply[tiles.least](&product, tiles.greater);
     product.words += done * plan->square_bytes;
     product.sums += done * UF_BLOCK_CHANNELS;
-    kMultiply[least - 1](&product, tiles - greater);
+    kMultiply[tiles.least - 1](&product, tiles.lesser);
   }
 }
 

@@ -95,7 +95,7 @@ UF_INLINE void multiply_tiles(const place_product *product, int64_t tiles, int r
   for (; tiles > 0; --tiles) {
     multiply(&own, rows, kind);
     own.words += rows * row_pixels(kind) * own.square_bytes;
-    own.sums += rows * row_vectors(kind) * (UF_ALIGNMENT / (int64_t)sizeof(int32_t));
+    own.sums += rows * row_vectors(kind) * 16;
   }
 }
 
@@ -123,22 +123,21 @@ static void (*const kMultiply[ARRANGEMENTS][UF_TILE_ROWS])(const place_product *
     KIND(CHANNELS_32), KIND(CHANNELS_48), KIND(CHANNELS_64)};
 #undef KIND
 
-// Tiles as even as can be, first the greater ones.
 static void multiply_places(const squares_task *task, const uf_block *block) {
   const winograd_plan *plan = task->plan;
   const arrangement kind = kind_of(plan);
-  const int64_t rows = uf_divide_up(task->count, row_pixels(kind)), tiles = uf_divide_up(rows, UF_TILE_ROWS);
-  const int64_t least = rows / tiles, greater = rows % tiles, done = greater * (least + 1) * row_pixels(kind);
+  const uf_tiling tiles = uf_tiles_of(uf_divide_up(task->count, row_pixels(kind)), UF_TILE_ROWS);
+  const int64_t done = tiles.greater * (tiles.least + 1) * row_pixels(kind);
   place_product product = {.square_bytes = plan->square_bytes,
                            .steps = plan->depth / STEP_DEPTH,
                            .weights = (const int16_t *)(const void *)(block + 1)};
   for (int64_t place = 0; place < PLACES; ++place, product.weights += plan->depth * plan->block_channels) {
     product.words = task->words + place * plan->stride * plan->square_bytes;
     product.sums = task->sums + place * plan->stride * plan->block_channels;
-    if (greater > 0) kMultiply[kind][least](&product, greater);
+    if (tiles.greater > 0) kMultiply[kind][tiles.least](&product, tiles.greater);
     product.words += done * plan->square_bytes;
     product.sums += done * plan->block_channels;
-    kMultiply[kind][least - 1](&product, tiles - greater);
+    kMultiply[kind][tiles.least - 1](&product, tiles.lesser);
   }
 }
 

@@ -246,8 +246,7 @@ static const tiles_function kEvenTiles[UF_TILE_ROWS][ARRANGEMENTS] = {
 static const tiles_function kTurns[ARRANGEMENTS] = NAMES(run_turns_), kBentTurns[ARRANGEMENTS] = NAMES(run_bent_turns_);
 // clang-format on
 
-// All pixels of a block: as many as can be in turns, the others in tiles as even as can be, first the greater ones,
-// then those of a row less.
+// All pixels of a block: as many as can be in turns, the others in tiles.
 static void run_block(const uf_gemm *gemm, int64_t block) {
   const uf_gemm_shape *shape = &gemm->shape;
   const int64_t channel = block * UF_TILE_CHANNELS;
@@ -273,10 +272,10 @@ static void run_block(const uf_gemm *gemm, int64_t block) {
   if (pairs > 0) (task.block->form == UF_BENT ? kBentTurns : kTurns)[kind](&task, 2 * pairs);
   rows -= pairs * 2 * HALF_ROWS;
   if (rows == 0) return;
-  const int64_t tiles = uf_divide_up(rows, UF_TILE_ROWS), least = rows / tiles, greater = rows % tiles;
+  const uf_tiling tiles = uf_tiles_of(rows, UF_TILE_ROWS);
   const tiles_function(*functions)[ARRANGEMENTS] = gemm->even != NULL ? kEvenTiles : kTiles;
-  if (greater > 0) functions[least][kind](&task, greater);
-  functions[least - 1][kind](&task, tiles - greater);
+  if (tiles.greater > 0) functions[tiles.least][kind](&task, tiles.greater);
+  functions[tiles.least - 1][kind](&task, tiles.lesser);
 }
 
 static void run(const uf_gemm *gemm, uf_range range) {

@@ -188,7 +188,7 @@ static const tiles_runner kRunners[2][UF_EXACT + 1][6] = {
      [UF_EXACT] = ALL_ROWS(run_other_half)},
 };
 
-// All rows of a block, in tiles as even as can be, first the greater ones, then those of a row less.
+// All rows of a block.
 static void run_block(const uf_gemm *gemm, int64_t block) {
   const uf_gemm_shape *shape = &gemm->shape;
   const int64_t channel = block * UF_BLOCK_CHANNELS;
@@ -204,12 +204,12 @@ static void run_block(const uf_gemm *gemm, int64_t block) {
       .channels = shape->channels - channel,
   };
   const tiles_runner *runners = kRunners[is_half(task.channels)][task.block->form];
-  const int64_t tiles = uf_divide_up(gemm->rows, TILE_ROWS), least = gemm->rows / tiles, greater = gemm->rows % tiles;
-  if (greater > 0) runners[least](&task, greater);
-  const int64_t done = greater * (least + 1);
+  const uf_tiling tiles = uf_tiles_of(gemm->rows, TILE_ROWS);
+  if (tiles.greater > 0) runners[tiles.least](&task, tiles.greater);
+  const int64_t done = tiles.greater * (tiles.least + 1);
   task.table += done;
   task.out += done * task.out_stride;
-  runners[least - 1](&task, tiles - greater);
+  runners[tiles.least - 1](&task, tiles.lesser);
 }
 
 static void run_blocks(const uf_gemm *gemm, uf_range range) {

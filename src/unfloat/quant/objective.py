@@ -79,16 +79,12 @@ class Objective:
         except (TypeError, ValueError, RuntimeError):
             return value  # names, say: a loss of one's own may want them
 
-    def __call__(self, model: nn.Module, sample: Sample, where: str) -> Tensor:
-        """The loss of one batch, a scalar.
+    def __call__(self, output: Any, sample: Sample, where: str) -> Tensor:
+        """The loss of the model's output for one batch, a scalar. Nothing is exchanged with other processes.
 
         Raises:
             TrainingError: The batch has no labels, or loss and outputs do not go together.
         """
-        return self.of(model(*sample.args, **sample.kwargs), sample, where)
-
-    def of(self, output: Any, sample: Sample, where: str) -> Tensor:
-        """The loss of a model's output; see `__call__`. Nothing is exchanged with other processes."""
         if self.teacher is None:
             labels = self._labels(sample, where)
             found = self.loss(output, labels) if self.loss else _cross_entropy_at(where, output, labels)
@@ -96,9 +92,8 @@ class Objective:
             wanted = self.taught(sample, where)
             found = self.loss(output, wanted) if self.loss else distillation(output, wanted, self.temperature)
             if self.mix:
-                found = (1 - self.mix) * found + self.mix * _cross_entropy_at(
-                    where, output, self._labels(sample, where)
-                )
+                labelled = _cross_entropy_at(where, output, self._labels(sample, where))
+                found = (1 - self.mix) * found + self.mix * labelled
         if not isinstance(found, Tensor) or found.numel() != 1:
             what = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
             raise TrainingError(f"{where}: the loss must be one number in a tensor, found {what}")

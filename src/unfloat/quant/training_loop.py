@@ -192,7 +192,7 @@ class Loop:
         objective = self.objective
         sample = together(partial(objective.sample, batch, number, "training"), objective.device)
         output = self.model(*sample.args, **sample.kwargs)
-        return sample, together(partial(objective.of, output, sample, where), objective.device)
+        return sample, together(partial(objective, output, sample, where), objective.device)
 
     def _step(self, where: str) -> None:
         limit = math.inf if self.settings.gradient_clip is None else self.settings.gradient_clip

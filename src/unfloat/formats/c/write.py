@@ -80,12 +80,7 @@ def _folder(path: str | Path) -> Path:
         folder = Path(path)
         folder.resolve()
         (folder / manifest.NAME).exists()
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        RuntimeError,
-    ) as error:  # RuntimeError: symbolic links that lead in a circle
+    except (OSError, ValueError, TypeError, RuntimeError) as error:  # the last, of links that lead in a circle
         reason = getattr(error, "strerror", None) or error
         raise ExportError(
             f"required the path of a folder, found {str(path)!r:.100}: {reason}; choose another"

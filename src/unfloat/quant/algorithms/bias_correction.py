@@ -120,9 +120,8 @@ def _correct(simulation: Simulation, node: Node, inputs: list[Value], float_mean
 
     means = torch.cat([channel_means(accumulators(codes)) for codes in _rows([v.fit for v in inputs])])
     differences = float_means - (means + constants["bias"]) * _accumulator_scale(simulation, node)
-    shift = (
-        differences.median(dim=0).values.cpu().numpy()
-    )  # of samples: a few with clipped outliers must not speak for all
+    # Of samples the median: a few with clipped outliers must not speak for all.
+    shift = differences.median(dim=0).values.cpu().numpy()
 
     wanted, found = [], []
     for row in _rows([v.held_back for v in inputs]):
