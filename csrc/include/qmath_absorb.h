@@ -40,15 +40,19 @@ static inline bool qmath_is_bent(const qmath_absorbed *absorbed) {
   return absorbed->negative_offset != absorbed->offset || absorbed->negative_addend != absorbed->addend;
 }
 
-// The least x >= 0 with low <= a * x mod m <= high, or -1; 0 <= a < m, 0 <= low <= high < m. Euclid's algorithm: either
-// the first multiple of `a` past `low` will do, or the question is asked again for the wraps round m, modulo a.
+// The least x >= 0 with low <= a * x mod m <= high, or -1; 0 <= a < m < 2^62, 0 <= low <= high < m. Euclid's algorithm:
+// either the first multiple of `a` from `low` on will do, or the question is asked again for the wraps round m, modulo
+// a. Both ends then lie between two multiples, so that the greater one tells how far they are from it.
 static inline int64_t qmath_first_in_range(int64_t a, int64_t m, int64_t low, int64_t high) {
   if (low == 0) return 0;
   if (a == 0) return -1;
-  const int64_t first = (low + a - 1) / a;
-  if (high / a >= first) return first;
-  const int64_t wraps = qmath_first_in_range(m % a, a, (a - high % a) % a, (a - low % a) % a);
-  return wraps < 0 ? -1 : (int64_t)(((qmath_int128)m * wraps + low + a - 1) / a);
+  const int64_t first = (low + a - 1) / a, multiple = first * a;
+  if (multiple <= high) return first;
+  const int64_t wraps = qmath_first_in_range(m % a, a, multiple - high, multiple - low);
+  if (wraps < 0) return -1;
+  const qmath_int128 distance = (qmath_int128)m * wraps + low + a - 1;
+  if (distance > INT64_MAX) return (int64_t)(distance / a);  // 128 bits are divided in a function
+  return (int64_t)distance / a;
 }
 
 // The shift at which a channel's factor is its multiplier.
