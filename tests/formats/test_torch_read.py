@@ -418,6 +418,28 @@ def test_pool_of_a_sequence(pool):
     )
 
 
+@pytest.mark.parametrize(
+    "pool",
+    [
+        nn.MaxPool2d(3, 1, 1),
+        nn.MaxPool2d((3, 1), 1, (1, 0)),
+        nn.MaxPool2d(2, ceil_mode=True),
+        nn.AvgPool2d(3, 1, 1),
+        nn.AvgPool2d((3, 1), 2, (1, 0)),
+        nn.AdaptiveAvgPool2d(1),
+        nn.AdaptiveAvgPool2d(3),
+        nn.AdaptiveMaxPool2d((3, 1)),
+    ],
+)
+def test_pool_of_an_image_without_channels(pool):
+    check(Calls(lambda m, x: m.pool(x), pool=pool), torch.randn(2, 9, 6))
+
+
+@pytest.mark.parametrize("pool", [nn.MaxPool1d(3, 1, 1), nn.AvgPool1d(3, 2, 1), nn.AdaptiveAvgPool1d(3)])
+def test_pool_of_a_sequence_without_channels(pool):
+    check(Calls(lambda m, x: m.pool(x), pool=pool), torch.randn(2, 9))
+
+
 PADS = {
     "ZeroPad2d": lambda: nn.ZeroPad2d((1, 0, 2, 3)),
     "functional": calls(lambda x: functional.pad(x, (0, 1, 2, 0))),
@@ -613,6 +635,49 @@ def test_in_place_through_a_view_is_refused():
         read(Calls(run, a=nn.Conv2d(4, 4, 1)), image())
 
 
+def after_dropout(m: Calls, x: Tensor) -> Tensor:
+    y = m.a(x)
+    return y + functional.dropout(y, 0.1, m.training).relu_()
+
+
+def under_another_mode(m: Calls, x: Tensor) -> Tensor:
+    y = m.a(x)
+    with torch.enable_grad():
+        part = y[:, :2]
+        twice = part * 2
+    y.relu_()
+    return part + twice
+
+
+def detached_under_no_grad(m: Calls, x: Tensor) -> Tensor:
+    y = m.a(x)
+    with torch.no_grad():
+        same = y.detach()
+        twice = same * 2
+    y += 1
+    return same + twice
+
+
+@pytest.mark.parametrize(
+    ("run", "training"), [(after_dropout, False), (under_another_mode, False), (detached_under_no_grad, True)]
+)
+def test_in_place_through_a_view_that_no_schema_shows_is_refused(run, training):
+    with pytest.raises(UnsupportedError, match="writes in place into a value that is also read through a view"):
+        read(Calls(run, a=nn.Conv2d(4, 4, 1)), image(), training=training)
+
+
+def test_in_place_beside_what_another_mode_has_made_anew():
+    def run(m: Calls, x: Tensor) -> Tensor:
+        y = m.a(x)
+        with torch.enable_grad():
+            twice = y * 2
+            part = twice[:, :2]
+        y.relu_()
+        return y + twice + part.sum(1, keepdim=True)
+
+    check(Calls(run, a=nn.Conv2d(4, 4, 1)), image())
+
+
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_the_batch_size_is_not_baked_in(batch):
     model = Calls(lambda m, x: m.fc(m.c(x).view(x.size(0), -1)), c=nn.Conv2d(4, 2, 1), fc=nn.Linear(126, 3))
@@ -777,6 +842,31 @@ REFUSED = {
         "aten._weight_norm: there is no integer operator for it; try: a plain weight: torch.nn.utils.parametrize.remove",
     ),
     "half": (Calls(lambda m, x: x.half()), "a conversion to torch.float16"),
+    "as integers": (Calls(lambda m, x: x.type_as(m.k).float(), k=torch.ones(1, dtype=torch.int64)), "to torch.int64"),
+    "sum of integers": (Calls(lambda m, x: x.sum(1, dtype=torch.int64).float()), "a conversion to torch.int64"),
+    "bits as integers": (Calls(lambda m, x: x.view(torch.int32).float()), "a conversion to torch.int32"),
+    "drops in eval()": (Calls(lambda m, x: functional.dropout(x, 0.5)), "at random in eval.. too; try: training=self"),
+    "drops channels in eval()": (Calls(lambda m, x: functional.dropout2d(x, 0.5)), "at random in eval.. too"),
+    "statistics of the batch": (
+        Calls(lambda m, x: functional.batch_norm(x, m.k, m.k, training=True), k=torch.ones(4)),
+        r"the batch's own statistics in eval\(\) too",
+    ),
+    "computed statistics": (
+        Calls(lambda m, x: functional.batch_norm(x, m.k, m.k * 2), k=torch.ones(4)),
+        "must be the model's own, found a constant or a computed value; try: a product and a sum",
+    ),
+    "one bias for all": (
+        Calls(lambda m, x: torch.addmm(m.b, x.flatten(1), m.w), b=torch.ones(1), w=torch.ones(252, 5)),
+        r"a number for each of 5 outputs, found \(1,\)",
+    ),
+    "shuffled pixels of more axes": (
+        Calls(lambda m, x: functional.pixel_shuffle(x.unsqueeze(1), 2)),
+        r"batch of images .*found \(batch, 1, 4, 9, 7\)",
+    ),
+    "branch on many samples": (
+        Calls(lambda m, x: x * 2 if x.shape[0] > 8 else x),
+        "it branches on the batch size, read with batches of 8 or less; try: one way for any batch",
+    ),
     "nested": (Calls(lambda m, x: (x, [x])), "a structure in a structure"),
     "constant output": (
         Calls(lambda m, x: (x, m.k), k=torch.ones(3)),
@@ -814,6 +904,11 @@ def test_refusals(name):
         read(model, image())
 
 
+def test_a_branch_that_small_batches_do_not_take_is_refused():
+    with pytest.raises(UnsupportedError, match="read with batches of 9 or more"):
+        read(Calls(lambda m, x: x * 2 if x.shape[0] > 8 else x), image(batch=12))
+
+
 def test_a_batch_cut_short_is_refused():
     with pytest.raises(
         UnsupportedError, match=r"no other may depend on it; found \(batch - 1, 4, 9, 7\); try: compute"
@@ -828,6 +923,38 @@ def test_an_unsupported_input():
         read(Calls(lambda m, x: x * 2), torch.ones(2, 3, dtype=torch.int16))
     with pytest.raises(UnsupportedError, match=r"input inputs_0: torch\.int32 must choose .* found that mul computes"):
         read(Calls(lambda m, x: x * 2), torch.ones(2, 3, dtype=torch.int32))
+
+
+OTHER_TYPES = {
+    "less bytes": lambda m, x: x - m.bytes,
+    "less converted bytes": lambda m, x: x - m.bytes.float(),
+    "less signed bytes": lambda m, x: x - m.signed,
+    "bytes first": lambda m, x: m.bytes * x,
+    "sum of converted bytes": lambda m, x: x + m.signed.float() * 4 / 100,
+    "converted weight": lambda m, x: functional.linear(x, (m.bytes.float() - 128)[None, :] * 0.01),
+    "less a mask": lambda m, x: x * (1 - m.mask.float()),
+    "masks added": lambda m, x: x * (m.mask.float() + m.mask.type(torch.float32)),
+    "mean of integers": lambda m, x: x + m.count.float().mean(),
+    "halves": lambda m, x: x * m.halves.float() ** 2,
+    "divided by bytes": lambda m, x: x / m.bytes,
+}
+
+
+@pytest.mark.parametrize("name", OTHER_TYPES)
+def test_constants_of_other_types_are_computed_with_as_torch_does(name):
+    constants = {
+        "bytes": torch.tensor([124, 116, 104, 255], dtype=torch.uint8),
+        "signed": torch.tensor([-128, 100, 127, -1], dtype=torch.int8),
+        "mask": torch.tensor([True, False, True, False]),
+        "count": torch.arange(4),
+        "halves": torch.tensor([300.0, 1.0, 2.0, 3.0], dtype=torch.float16),
+    }
+    check(Calls(OTHER_TYPES[name], **constants), torch.randn(2, 5, 4), randomize=False)
+
+
+def test_a_frozen_divisor():
+    graph = read(Calls(lambda m, x: x / m.scale, scale=nn.Parameter(torch.full((1,), 4.0))), image(), frozen=True)
+    assert [float(array.item()) for array in graph.constants.values()] == [0.25]
 
 
 def test_what_nobody_reads_need_not_be_supported():

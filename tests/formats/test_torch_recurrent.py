@@ -65,6 +65,7 @@ CALLS = {
     ),
     "time first, last row": (lambda m, x: m.head(m.lstm(x.permute(1, 0, 2))[0][-1]), {}),
     "time first, a head for each row": (lambda m, x: m.head(m.lstm(x.transpose(0, 1))[0]).relu().transpose(0, 1), {}),
+    "time first, a matrix": (lambda m, x: (m.lstm(x.transpose(0, 1))[0] @ m.head.weight.t()).transpose(0, 1), {}),
     "time first, mean": (lambda m, x: m.head(m.lstm(x.transpose(0, 1))[0].mean(0)), {}),
     "time first, mean kept": (lambda m, x: m.lstm(x.transpose(0, 1))[0].mean(0, keepdim=True).squeeze(0), {}),
     "time first, softmax in time": (lambda m, x: m.lstm(x.transpose(0, 1))[0].softmax(0).transpose(0, 1), {}),

@@ -30,7 +30,7 @@ def sub(build: Builder, x: object, other: object, alpha: float = 1, **_: object)
     if isinstance(other, int | float):
         return add(build, x, -other)
     if isinstance(other, Weight) and other.tensor is not None:
-        return _binary(build, "add", x, build.array(_numpy(-other.tensor), "negated"))
+        return _binary(build, "add", x, build.array(-_numpy(other.tensor), "negated"))
     return _binary(build, "sub", x, other)
 
 
@@ -50,8 +50,8 @@ def div(build: Builder, x: object, other: object, rounding_mode: str | None = No
         raise RefusedError(f"a quotient is read without a rounding mode, found {rounding_mode!r}")
     if isinstance(other, int | float):
         return mul(build, x, 1.0 / other)
-    if isinstance(other, Weight) and other.tensor is not None:
-        return _binary(build, "mul", x, build.array(_numpy(1.0 / other.tensor), "reciprocal"))
+    if isinstance(other, Weight) and other.value is not None:
+        return _binary(build, "mul", x, build.array(_numpy(1.0 / other.value), "reciprocal"))
     raise RefusedError("a divisor must be a number or a buffer", "multiply by a parameter instead")
 
 
@@ -175,12 +175,23 @@ def along_last(build: Builder, op: str, x: object, dim: int, part: str = "") -> 
 def dropout(build: Builder, x: object, p: float, train: bool, **_: object) -> Operand:
     """aten.dropout and alpha_dropout; nothing where it does not train."""
     value = need_value(x)
-    return build.emit("dropout", [value], {"rate": float(p), "channels": 0}) if train else value
+    return build.emit("dropout", [value], {"rate": float(p), "channels": 0}) if _drops(build, train) else value
+
+
+def _drops(build: Builder, train: bool) -> bool:
+    """Whether values are dropped.
+
+    Raises:
+        RefusedError: They are in eval() too.
+    """
+    if train and not build.training:
+        raise RefusedError("it drops values at random in eval() too", "training=self.training")
+    return train
 
 
 def feature_dropout(build: Builder, x: object, p: float, train: bool, **_: object) -> Operand:
     """aten.feature_dropout: whole channels."""
     value = need_value(x)
-    if not train:
+    if not _drops(build, train):
         return value
     return build.channels_first(build.emit("dropout", [build.channels_last(value)], {"rate": float(p), "channels": 1}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -95,6 +96,14 @@ def _trace(model: nn.Module, examples: Examples, dynamic: bool) -> ExportedProgr
     with contextlib.redirect_stdout(unread), contextlib.redirect_stderr(unread), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The tensor attributes? self", UserWarning)  # a recurrent layer's own lists
         return torch.export.export(model, args, kwargs, dynamic_shapes=shapes if dynamic else None, strict=False)
+
+
+def branches_on_batch(program: ExportedProgram) -> Iterator[str]:
+    """A problem for each batch size that the model has compared with a number: only one side of it was traced."""
+    for limits in program.range_constraints.values():
+        if limits.lower > 2 or limits.upper < sys.maxsize:  # 2 is torch.export's own: it takes 1 for a constant
+            sizes = f"of {limits.lower} or more" if limits.lower > 2 else f"of {limits.upper} or less"
+            yield f"the model: it branches on the batch size, read with batches {sizes}; try: one way for any batch"
 
 
 def _reason(error: Exception) -> str:

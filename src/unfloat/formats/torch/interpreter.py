@@ -22,8 +22,16 @@ from unfloat.formats.torch.operands import (
     batch_elsewhere,
     printed,
 )
-from unfloat.formats.torch.origin import aten_name, in_place, module_path, node_name, qualified_name, source_line
-from unfloat.formats.torch.table import CONVERSIONS, HINTS, PARAMETRIC, TABLE, TURNING, VIEWS, Handler
+from unfloat.formats.torch.origin import (
+    WITHOUT_GRAD,
+    aten_name,
+    in_place,
+    module_path,
+    node_name,
+    qualified_name,
+    source_line,
+)
+from unfloat.formats.torch.table import CONVERSIONS, HINTS, INDICES, PARAMETRIC, TABLE, TURNING, VIEWS, Handler
 from unfloat.formats.torch.turned import is_turned, read_turned, stacked
 from unfloat.ir.graph import BATCH, Param, Shape
 
@@ -133,7 +141,7 @@ class Interpreter:
             return meta  # arithmetic on the batch size
         if node.target is operator.getitem:
             return _item(known[node.args[0]], node)
-        if name == "wrap_with_set_grad_enabled":
+        if name == WITHOUT_GRAD:
             return self._without_grad(node, known)
         arguments = _bound(node, known)
         if name in CONVERSIONS and _stays_integer(node):
@@ -171,10 +179,14 @@ class Interpreter:
         on_values = any(isinstance(leaf, Value) for leaf in operands)
         tainted = any(isinstance(leaf, Unknown) for leaf in operands)
         taken = VIEWS if all(w.tensor is not None for w in operands if isinstance(w, Weight)) else PARAMETRIC
-        if not on_values and not tainted and name not in taken and _is_fixed(node, operands):
+        converted = _converted(node, name)
+        if not on_values and not tainted and (name not in taken or converted) and _is_fixed(node, operands):
             return self._computed(node, arguments)
         if handler is None:
             raise RefusedError("there is no integer operator for it", HINTS.get(name, ""))
+        if converted not in (None, torch.float32) and name not in INDICES and not tainted:
+            reason = f"values stay float32, found a conversion to {converted}"
+            raise RefusedError(reason, "Unfloat chooses the integers itself")
         if tainted:
             return self._stand_in(node.meta.get("val"))
         parameters = [leaf.param.name for leaf in operands if isinstance(leaf, Weight)]
@@ -191,8 +203,8 @@ class Interpreter:
             raise RefusedError(reason, "x[:, :1] * 0 where a parameter must be given to every sample")
         if name != "select":
             arguments = {role: stacked(self.build, argument) for role, argument in arguments.items()}
-        if name in TURNING and is_turned(arguments, TURNING[name]):
-            return read_turned(self.build, handler, arguments)
+        if name in TURNING and is_turned(arguments, _whole_axes(name, arguments)):
+            return read_turned(self.build, handler, arguments, TURNING[name])
         return handler(self.build, **arguments)
 
     def _checked(self, result: Any) -> Any:
@@ -313,10 +325,25 @@ def _leaves(argument: Any) -> list[Any]:
     return [leaf for item in argument for leaf in _leaves(item)] if isinstance(argument, list | tuple) else [argument]
 
 
+def _whole_axes(name: str, arguments: Mapping[str, Any]) -> int:
+    """How many of the last axes a call takes as a whole: in a product with a matrix of parameters one, as a linear layer."""
+    last, matrix = TURNING[name], arguments.get("other")
+    return 1 if last == 2 and isinstance(matrix, Weight) and len(matrix.shape) == 2 else last
+
+
 def _stays_integer(node: fx.Node) -> bool:
     """Whether a call makes integers of integers."""
     metas = [other.meta.get("val") for other in (node.args[0], node) if isinstance(other, fx.Node)]
     return all(isinstance(meta, torch.Tensor) and meta.dtype in INDEX_TYPES for meta in metas)
+
+
+def _converted(node: fx.Node, name: str) -> torch.dtype | None:
+    """The type of a call's result where none of its operands has it, or not the only one that counts."""
+    types = [
+        other.meta["val"].dtype for other in node.all_input_nodes if isinstance(other.meta.get("val"), torch.Tensor)
+    ]
+    result, counting = node.meta.get("val"), types[:1] if name in VIEWS else types
+    return result.dtype if isinstance(result, torch.Tensor) and types and result.dtype not in counting else None
 
 
 def _is_fixed(node: fx.Node, operands: Sequence[Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from unfloat.formats.torch.builder import Builder
@@ -132,7 +133,10 @@ def addmm(
     """aten.addmm: `x + mat1 @ mat2`, the first one a bias."""
     if (beta, alpha) != (1, 1):
         raise RefusedError(f"addmm is read with beta = alpha = 1, found {beta} and {alpha}")
-    return linear(build, mat1, need_weight(mat2, "its weight").permuted((1, 0)), x)
+    weight, bias = need_weight(mat2, "its weight").permuted((1, 0)), need_weight(x, "its bias")
+    if math.prod(bias.shape) != weight.shape[0]:
+        raise RefusedError(f"its bias must have a number for each of {weight.shape[0]} outputs, found {bias.shape}")
+    return linear(build, mat1, weight, bias.reshaped((weight.shape[0],)))
 
 
 def batch_norm(
@@ -144,13 +148,19 @@ def batch_norm(
     running_var: object,
     momentum: object,
     eps: float,
+    training: bool = False,
     **_: object,
 ) -> Value:
     """aten.batch_norm; whether it trains is the student's business, the statistics are the same parameters."""
     if running_mean is None or running_var is None:
         raise RefusedError("it keeps no running statistics", "build it with track_running_stats=True")
+    if training and not build.training:
+        raise RefusedError("it takes the batch's own statistics in eval() too", "training=self.training")
     mean, variance = need_weight(running_mean, "its mean"), need_weight(running_var, "its variance")
     gain, shift = optional_weight(weight, "its weight"), optional_weight(bias, "its bias")
+    if any(one is not None and one.param.name in build.constants for one in (mean, variance, gain, shift)):
+        reason = "its statistics, weight and bias must be the model's own, found a constant or a computed value"
+        raise RefusedError(reason, "a product and a sum")
     step = float(momentum) if isinstance(momentum, int | float) and momentum != CUMULATIVE else None
     norm = Norm(mean.param, variance.param, _param(gain), _param(shift), eps, step)
     if isinstance(x, Turned) and len(x.shape) == 2 and x.place == 0:  # many rows of each sample, channels last

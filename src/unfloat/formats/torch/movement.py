@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from unfloat.formats.torch.builder import Builder
 from unfloat.formats.torch.operands import Operand, RefusedError, Value, need_value
 from unfloat.formats.torch.selection import border
@@ -78,8 +76,6 @@ def nothing(build: Builder, x: Operand, **_: object) -> Operand:
     return x
 
 
-def same_type(build: Builder, x: Operand, dtype: torch.dtype | None = None, **_: object) -> Operand:
-    """aten.to, _to_copy, type_as: nothing, as long as float32 stays float32."""
-    if dtype not in (None, torch.float32):
-        raise RefusedError(f"values stay float32, found a conversion to {dtype}", "Unfloat chooses the integers itself")
+def same_type(build: Builder, x: Operand, **_: object) -> Operand:
+    """aten.to, _to_copy, type_as: nothing, as float32 stays float32; constants of other types are converted before."""
     return x

@@ -11,6 +11,7 @@ import torch
 from torch import fx
 
 TORCH = str(Path(torch.__file__).parent)
+WITHOUT_GRAD = "wrap_with_set_grad_enabled"  # a call of calls
 FRAME = re.compile(r'File "(.+?)", line (\d+)')
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from unfloat.formats.torch.border import idle_integers, read_inputs, read_outputs
-from unfloat.formats.torch.export import export
+from unfloat.formats.torch.export import branches_on_batch, export
 from unfloat.formats.torch.interpreter import Interpreter
 from unfloat.ir.graph import Graph
 from unfloat.spec.errors import UnsupportedError
@@ -47,6 +47,7 @@ def read(
     program = model if isinstance(model, ExportedProgram) else export(model, example_inputs, training)
     interpreter = Interpreter(training, frozen)
     inputs, arguments = read_inputs(program, interpreter)
+    interpreter.problems += branches_on_batch(program) if program is not model else ()
     results = interpreter.run(program.graph_module, arguments)
     outputs, structure = read_outputs(program, interpreter, results)
     nodes = interpreter.build.nodes

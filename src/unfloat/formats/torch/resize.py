@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -11,59 +12,48 @@ from unfloat.formats.torch.operands import Operand, RefusedError, Value, need_va
 from unfloat.formats.torch.selection import followed
 from unfloat.ir.graph import BATCH
 
-Nearest = Callable[[torch.Tensor, list[int] | None, list[float] | None], torch.Tensor]
+Nearest = Callable[[torch.Tensor, list[int], "float | None"], torch.Tensor]
 
 
-def nearest(
-    build: Builder, x: object, output_size: Sequence[int] | None = None, **arguments: Sequence[float] | None
-) -> Value:
+def nearest(build: Builder, x: object, **arguments: object) -> Value:
     """aten.upsample_nearest1d, upsample_nearest2d: F.interpolate's default."""
-    return _nearest(build, need_value(x), torch.ops.aten.upsample_nearest1d.vec, output_size, arguments)
+    return _nearest(build, need_value(x), torch.ops.aten.upsample_nearest1d.default, arguments)
 
 
-def nearest_exact(
-    build: Builder, x: object, output_size: Sequence[int] | None = None, **arguments: Sequence[float] | None
-) -> Value:
+def nearest_exact(build: Builder, x: object, **arguments: object) -> Value:
     """aten._upsample_nearest_exact1d, _upsample_nearest_exact2d: from the cells' centres."""
-    return _nearest(build, need_value(x), torch.ops.aten._upsample_nearest_exact1d.vec, output_size, arguments)
+    return _nearest(build, need_value(x), torch.ops.aten._upsample_nearest_exact1d.default, arguments)
 
 
-def _nearest(
-    build: Builder,
-    value: Value,
-    move: Nearest,
-    size: Sequence[int] | None,
-    arguments: dict[str, Sequence[float] | None],
-) -> Value:
-    """Axis by axis, by the indices that PyTorch itself takes."""
-    scales = _scales(arguments, len(value.shape) - 2)
-    for i, axis in enumerate(range(2, len(value.shape))):
-        wanted = None if size is None else [int(size[i])]
-        scale = None if size is not None or scales is None else [scales[i]]
-        value = followed(build, value, axis, lambda row, w=wanted, s=scale: move(row, w, s), "resized")  # type: ignore[misc]
+def _nearest(build: Builder, value: Value, move: Nearest, arguments: Mapping[str, object]) -> Value:
+    """Axis by axis, by the indices that PyTorch itself takes: by the scale factor where there is one, or by the sizes."""
+    sizes = build.result_shape()[2:]
+    scales = _scales(arguments, len(sizes)) or [None] * len(sizes)
+    for axis, (size, scale) in enumerate(zip(sizes, scales, strict=True), 2):
+        value = followed(build, value, axis, lambda row, n=size, by=scale: move(row, [n], by), "resized")  # type: ignore[misc]
     return value
 
 
-def _scales(arguments: dict[str, Sequence[float] | None], axes: int) -> list[float] | None:
-    """Scale factors under either of their names, if all are given."""
-    found: Sequence[object] = arguments.get("scale_factors") or [arguments.get("scales_h"), arguments.get("scales_w")]
-    given = [float(scale) for scale in found if isinstance(scale, int | float)]
-    return given if len(given) == axes else None
+def _scales(arguments: Mapping[str, object], axes: int) -> Sequence[float | None] | None:
+    """Scale factors under any of their names, if one is given."""
+    names = ["scales"] if axes == 1 else ["scales_h", "scales_w"]
+    found: Any = arguments.get("scale_factors") or [arguments.get(name) for name in names]
+    return None if set(found) == {None} else [None if scale is None else float(scale) for scale in found]
 
 
 def bilinear(
     build: Builder,
     x: object,
-    output_size: Sequence[int] | None = None,
     align_corners: bool = False,
-    **arguments: Sequence[float] | None,
+    **arguments: object,
 ) -> Value:
     """aten.upsample_bilinear2d: half-pixel centres, or aligned corners."""
     value = need_value(x)
     rows, columns = build.result_shape()[2:]
-    scales = None if output_size is not None and "scale_factors" in arguments else _scales(arguments, 2)
+    scales = _scales(arguments, 2)
     exact = scales is None or all(
-        size * scale == result for size, scale, result in zip(value.shape[2:], scales, (rows, columns), strict=True)
+        scale is None or size * scale == result
+        for size, scale, result in zip(value.shape[2:], scales, (rows, columns), strict=True)
     )
     if not exact and not align_corners:
         reason = f"scale factors {scales} do not lead from {value.shape[2:]} to whole sizes"

@@ -9,8 +9,17 @@ import torch
 import torch.nn.functional as functional
 
 from unfloat.formats.torch.builder import Builder
-from unfloat.formats.torch.operands import LastRows, Operand, RefusedError, Value, Weight, need_value, need_weight
-from unfloat.ir.graph import BATCH
+from unfloat.formats.torch.operands import (
+    LastRows,
+    Operand,
+    RefusedError,
+    Value,
+    Weight,
+    need_value,
+    need_weight,
+    printed,
+)
+from unfloat.ir.graph import BATCH, Shape
 
 
 def cut(build: Builder, x: Value, dim: int, first: int, count: int, step: int = 1, part: str = "") -> Value:
@@ -253,10 +262,21 @@ def replication_pad(build: Builder, x: object, padding: Sequence[int], **_: obje
     return border(build, need_value(x), padding, "replicate")
 
 
+def _images(value: Value) -> Shape:
+    """The shape of a batch of images.
+
+    Raises:
+        RefusedError: They are none.
+    """
+    if len(value.shape) != 4:
+        raise RefusedError(f"it takes a batch of images (batch, channels, rows, columns), found {printed(value.shape)}")
+    return value.shape
+
+
 def pixel_shuffle(build: Builder, x: object, upscale_factor: int, **_: object) -> Value:
     """aten.pixel_shuffle: channels become pixels."""
     value = need_value(x)
-    batch, channels, rows, columns = value.shape
+    batch, channels, rows, columns = _images(value)
     r = upscale_factor
     split_up = build.reshape_value(value, (batch, channels // (r * r), r, r, rows, columns), "blocks")
     moved = build.emit("transpose", [split_up], {"permutation": (0, 1, 4, 2, 5, 3)}, part="moved")
@@ -266,7 +286,7 @@ def pixel_shuffle(build: Builder, x: object, upscale_factor: int, **_: object) -
 def pixel_unshuffle(build: Builder, x: object, downscale_factor: int, **_: object) -> Value:
     """aten.pixel_unshuffle: pixels become channels."""
     value = need_value(x)
-    batch, channels, rows, columns = value.shape
+    batch, channels, rows, columns = _images(value)
     r = downscale_factor
     split_up = build.reshape_value(value, (batch, channels, rows // r, r, columns // r, r), "blocks")
     moved = build.emit("transpose", [split_up], {"permutation": (0, 1, 3, 5, 2, 4)}, part="moved")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from unfloat.formats.torch import (
@@ -27,15 +28,15 @@ TABLE: Mapping[str, Handler] = {
     "_softmax": arithmetic.softmax,
     "_to_copy": movement.same_type,
     "_unsafe_view": movement.reshape,
-    "adaptive_avg_pool1d": pooling.adaptive_average_pool,
+    "adaptive_avg_pool1d": partial(pooling.adaptive_average_pool, dimensions=1),
     "adaptive_avg_pool2d": pooling.adaptive_average_pool,
-    "adaptive_max_pool1d": pooling.adaptive_max_pool,
+    "adaptive_max_pool1d": partial(pooling.adaptive_max_pool, dimensions=1),
     "adaptive_max_pool2d": pooling.adaptive_max_pool,
     "add": arithmetic.add,
     "addmm": linear.addmm,
     "alias": movement.nothing,
     "alpha_dropout": arithmetic.dropout,
-    "avg_pool1d": pooling.average_pool,
+    "avg_pool1d": partial(pooling.average_pool, dimensions=1),
     "avg_pool2d": pooling.average_pool,
     "batch_norm": linear.batch_norm,
     "bmm": attention.matmul,
@@ -69,7 +70,7 @@ TABLE: Mapping[str, Handler] = {
     "log_softmax": arithmetic.log_softmax,
     "mT": movement.last_two,
     "matmul": attention.matmul,
-    "max_pool1d": pooling.max_pool,
+    "max_pool1d": partial(pooling.max_pool, dimensions=1),
     "max_pool2d": pooling.max_pool,
     "max_pool2d_with_indices": pooling.max_pool_with_indices,
     "mean": pooling.mean,
@@ -94,7 +95,7 @@ TABLE: Mapping[str, Handler] = {
     "t": movement.last_two,
     "to": movement.same_type,
     "transpose": movement.transpose,
-    "type_as": movement.nothing,
+    "type_as": movement.same_type,
     "unflatten": movement.reshape,
     "unsqueeze": movement.reshape,
     "view": movement.reshape,
@@ -164,6 +165,7 @@ _SHAPES = (movement.reshape, movement.nothing, movement.same_type)
 VIEWS = frozenset(name for name, handler in TABLE.items() if handler in (*_ORDERS, *_SHAPES))
 PARAMETRIC = VIEWS | {"embedding"}
 
+INDICES = frozenset(["argmax"])  # operators that give integers
 CONVERSIONS = frozenset(name for name, handler in TABLE.items() if handler is movement.same_type)
 
 # Handlers that read values whose batch is another axis than the first (`turned.py`): they know axes by `dim` and `dims`

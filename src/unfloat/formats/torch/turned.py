@@ -33,28 +33,30 @@ def is_turned(arguments: Mapping[str, Any], last: int) -> bool:
     return all(one.alike(turned[0]) and one.place < len(one.shape) - last for one in turned)
 
 
-def read_turned(build: Builder, handler: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+def read_turned(build: Builder, handler: Callable[..., Any], arguments: Mapping[str, Any], last: int) -> Any:
     """The call's result, read with the batch in front.
 
     Args:
         build: Where nodes go.
         handler: One that knows axes by `dim` and `dims` alone, or by counting from the last.
         arguments: Of the call.
+        last: How many of the last axes it takes as a whole.
     """
     turned = next(leaf for leaf in _leaves(list(arguments.values())) if isinstance(leaf, Turned))
-    result = handler(build, **{name: _over(name, argument, turned) for name, argument in arguments.items()})
+    arguments = {name: _over(name, argument, turned, last) for name, argument in arguments.items()}
+    result = handler(build, **arguments)
     if not isinstance(result, tuple):
         return _back(result, build.call.shape, turned)
     return tuple(_back(one, shape, turned) for one, shape in zip(result, build.call.shapes, strict=True))
 
 
-def _over(name: str, argument: Any, turned: Turned) -> Any:
+def _over(name: str, argument: Any, turned: Turned, last: int) -> Any:
     """An argument as it is where the batch is in front."""
     if isinstance(argument, list | tuple):
-        return [_over(name, item, turned) for item in argument]
+        return [_over(name, item, turned, last) for item in argument]
     if isinstance(argument, Turned):
         return argument.front
-    if isinstance(argument, Weight) and name in ("x", "other"):
+    if isinstance(argument, Weight) and name in ("x", "other") and len(argument.shape) > last:
         return _beside(argument, turned)
     return turned.axis(argument) if name in ("dim", "dims") and isinstance(argument, int) else argument
 
