@@ -29,6 +29,7 @@
 #include "engine/level.h"
 #include "engine/thread_pool.h"
 #include "peak.h"
+#include "python_unlocked.h"
 #include "rows.h"
 
 namespace nb = nanobind;
@@ -78,7 +79,7 @@ double peak(const std::string &name, int threads, double seconds) {
   require(seconds > 0 && std::isfinite(seconds), "seconds must be positive and finite, found ", seconds);
   const uf_level level = choose_level(name);
   const int64_t macs = uf_peak_macs(level), rounds = 1 << 14;
-  const nb::gil_scoped_release release;
+  const PythonUnlocked unlocked;
   ThreadPool pool(threads);
   if (macs == 0) return 0;
   std::vector<double> rates(static_cast<size_t>(threads));
@@ -139,7 +140,7 @@ void construct(Engine *self, const std::vector<TensorTuple> &tensors, const std:
   for (const TensorTuple &tuple : tensors) specs.push_back(tensor_of(tuple));
   std::vector<Instruction> program;
   for (const InstructionTuple &tuple : instructions) program.push_back(instruction_of(tuple));
-  const nb::gil_scoped_release release;
+  const PythonUnlocked unlocked;
   new (self) Engine(specs, program, inputs, outputs, arena_bytes_per_sample, threads, level);
 }
 
@@ -164,7 +165,7 @@ std::vector<Pointer> pointers(const nb::list &arrays, size_t count, const char *
 
 // The engine for one call; other Python threads go on while this one waits for it.
 std::unique_ptr<Engine::Claim> claimed(Engine &engine, int64_t batch) {
-  const nb::gil_scoped_release release;
+  const PythonUnlocked unlocked;
   return std::make_unique<Engine::Claim>(engine, batch);
 }
 
@@ -173,7 +174,7 @@ void run(Engine &engine, int64_t batch, const nb::list &inputs, const nb::list &
   const auto from =
       pointers<AnyArray, const void *>(inputs, engine.input_count(), "input", batch, &Engine::input, engine);
   const auto to = pointers<OutArray, void *>(outputs, engine.output_count(), "output", batch, &Engine::output, engine);
-  const nb::gil_scoped_release release;
+  const PythonUnlocked unlocked;
   engine.run(from.data(), to.data());
 }
 
@@ -270,7 +271,7 @@ int call_claimed(Engine &engine, const nb::list &inputs, const nb::list &outputs
   require(borders.engine == &engine, "these borders are of another engine");
   const auto from = real_ports<const float>(inputs, borders.inputs, "input", &Engine::input, engine);
   const auto to = real_ports<float>(outputs, borders.outputs, "output", &Engine::output, engine);
-  const nb::gil_scoped_release release;
+  const PythonUnlocked unlocked;
   std::atomic<int> nan{-1};
   const bool ran = engine.run([&](int thread, int threads) {
     for (size_t i = 0; i < from.size(); ++i) {
@@ -363,7 +364,7 @@ bool quantize_array(const FloatArray &x, float scale, int32_t zero_point, int32_
   const rows_label label = checked_label(dtype_of(out), scale, zero_point, qmin, qmax);
   require_same_shape(x, out);
   const StridedCodes codes = strided(out);
-  const nb::gil_scoped_release release;
+  const PythonUnlocked unlocked;
   return quantize(x.data(), label, codes);
 }
 
@@ -373,7 +374,7 @@ void dequantize_array(const StridedArray &codes, float scale, int32_t zero_point
   const rows_label label = checked_label(dtype, scale, zero_point, least, most);
   require_same_shape(out, codes);
   const StridedCodes view = strided(codes);
-  const nb::gil_scoped_release release;
+  const PythonUnlocked unlocked;
   dequantize(view, label, out.data());
 }
 
@@ -401,7 +402,7 @@ void finish(const Int32Table &accumulator, const Int32Row &bias, const Int32Row 
   require(-128 <= low && low <= high && high <= 255 && -128 <= zero_point && zero_point <= 255,
           "zero point and clamp must be codes, in order");
   const rows_output output{bias.data(), multiplier.data(), shift.data(), zero_point, low, high, rounding_of(rounding)};
-  const nb::gil_scoped_release release;
+  const PythonUnlocked unlocked;
   rows_finish(accumulator.data(), static_cast<int64_t>(rows), static_cast<int64_t>(channels), &output, out.data());
 }
 
@@ -411,7 +412,7 @@ void requantize(const Int32Table &accumulator, const Int32Row &multiplier, const
   const size_t given = multiplier.size();
   check_factors(multiplier, shift, given == 1 ? 1 : accumulator.shape(1));
   const qmath_rounding mode = rounding_of(rounding);
-  const nb::gil_scoped_release release;
+  const PythonUnlocked unlocked;
   rows_requantize(accumulator.data(), rows, channels, multiplier.data(), shift.data(), given != 1, mode);
 }
 
@@ -477,7 +478,7 @@ void define_engine(nb::module_ &m) {
       .def("call", &call, "batch"_a, "inputs"_a, "outputs"_a, "borders"_a)
       .def_prop_ro("threads", &Engine::threads)
       .def_prop_ro("remembered", &Engine::remembered)
-      .def("reset", &Engine::reset, nb::call_guard<nb::gil_scoped_release>())
+      .def("reset", &Engine::reset, nb::call_guard<PythonUnlocked>())
       .def("profile", &profile, "batch"_a, "inputs"_a, "outputs"_a, "borders"_a)
       .def("kernels", &kernels)
       .def("layers", &layers);

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "engine/thread_pool.h"
+#include "python_unlocked.h"
 #include "rows.h"
 #include "training.h"
 
@@ -95,7 +96,7 @@ class Team {
       omp_.run(count, share);
       return;
     }
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<ForkSafeMutex> lock(mutex_);
     if (!pool_ || pool_->threads() != threads) pool_ = std::make_unique<ThreadPool>(threads);
     struct Context {
       decltype(share) &work;
@@ -111,7 +112,7 @@ class Team {
 
  private:
   OpenMp omp_;
-  std::mutex mutex_;
+  ForkSafeMutex mutex_;
   std::unique_ptr<ThreadPool> pool_;
 };
 
@@ -202,7 +203,7 @@ std::tuple<float, float> finish_steps(const Table<const float> &accumulator, con
   output.high = high;
   std::vector<training_ends> ends(static_cast<size_t>(threads), kNoEnds);
   {
-    const nb::gil_scoped_release release;
+    const PythonUnlocked unlocked;
     team().split(threads, rows, [&](int thread, training_rows part) {
       ends[thread] = training_finish(part, accumulator.data(), &output, steps.data(), inside.data());
     });
@@ -228,7 +229,7 @@ void gradient_sums(const Table<const float> &grad, const Table<const uint8_t> &i
           "one number for each channel");
   const training_incoming incoming{
       grad.data(), inside.data(), data_or_null(accumulator), data_or_null(steps), factor.data(), nullptr, nullptr};
-  const nb::gil_scoped_release release;
+  const PythonUnlocked unlocked;
   Partials partials(threads, 3 * rows.channels);
   team().split(threads, rows, [&](int thread, training_rows part) {
     double *own = partials.of(thread);
@@ -250,7 +251,7 @@ void gradient_through_norm(const Table<const float> &grad, const Table<const uin
   require(factor.size() == width && constant.size() == width && slope.size() == width, "one number for each channel");
   const training_incoming incoming{grad.data(),   inside.data(),   accumulator.data(), nullptr,
                                    factor.data(), constant.data(), slope.data()};
-  const nb::gil_scoped_release release;
+  const PythonUnlocked unlocked;
   team().split(threads, rows,
                [&](int, training_rows part) { training_finish_backward(part, &incoming, out.data(), nullptr); });
 }
@@ -258,7 +259,7 @@ void gradient_through_norm(const Table<const float> &grad, const Table<const uin
 void sums(const Table<const float> &x, const Table<double> &out, int threads) {
   const training_rows rows = all_rows(x);
   require(out.shape(0) == 2 && out.shape(1) == x.shape(1), "two rows of sums");
-  const nb::gil_scoped_release release;
+  const PythonUnlocked unlocked;
   Partials partials(threads, 2 * rows.channels);
   team().split(threads, rows, [&](int thread, training_rows part) {
     training_sums(part, x.data(), partials.of(thread), partials.of(thread) + rows.channels);
@@ -275,7 +276,7 @@ void weight_steps(const Table<const float> &weight, std::optional<Row<const doub
   require((!gain || gain->size() == count) && (scale.size() == count || scale.size() == 1), "one number a channel");
   require(steps.size() == weight.size() && row_sums.shape(0) == 2 && row_sums.shape(1) == count, "matching shapes");
   require(-255 <= low && low <= high && high <= 255, "bounds of codes");
-  const nb::gil_scoped_release release;
+  const PythonUnlocked unlocked;
   team().split(threads, rows, [&](int, training_rows part) {
     training_weight(part, weight.data(), gain ? gain->data() : nullptr, scale.data(), scale.size() > 1, low, high,
                     steps.data(), row_sums.data(), row_sums.data() + count);
@@ -294,7 +295,7 @@ void weight_backward(const Table<const float> &grad, int64_t taps, const Table<c
   require(taps > 0 && rows.channels % taps == 0, "rows of a whole number of taps");
   require((slope.size() == count || slope.size() == 1) && to_gain.size() == count && missed.size() == count,
           "one number a channel");
-  const nb::gil_scoped_release release;
+  const PythonUnlocked unlocked;
   team().split(threads, rows, [&](int, training_rows part) {
     training_weight_backward(part, grad.data(), taps, weight.data(), slope.data(), slope.size() > 1,
                              data_or_null(steps), limit, to_weight.data(), to_gain.data(), missed.data());
@@ -303,7 +304,7 @@ void weight_backward(const Table<const float> &grad, int64_t taps, const Table<c
 
 void reach(const Table<const float> &weight, const Row<float> &out, int threads) {
   require(out.size() == weight.shape(0), "one number a channel");
-  const nb::gil_scoped_release release;
+  const PythonUnlocked unlocked;
   team().split(threads, all_rows(weight),
                [&](int, training_rows part) { training_reach(part, weight.data(), out.data()); });
 }
@@ -347,7 +348,7 @@ void add_codes(const Table<const int32_t> &a, const Table<const int32_t> &b, con
                const std::string &rounding, const Table<int32_t> &out, int threads) {
   require(a.size() == b.size() && a.size() == out.size(), "tables of the same shape");
   const rows_addition addition = as_addition(fields, -128, rounding);
-  const nb::gil_scoped_release release;
+  const PythonUnlocked unlocked;
   team().split(threads, all_rows(a), [&](int, training_rows part) {
     const int64_t begin = part.begin * part.channels, count = (part.end - part.begin) * part.channels;
     rows_add(a.data() + begin, b.data() + begin, count, &addition, out.data() + begin);
@@ -364,7 +365,7 @@ std::tuple<float, float> add_steps(const Table<const float> &a, const Table<cons
   const double factor[2] = {std::get<0>(factors), std::get<1>(factors)};
   std::vector<training_ends> ends(static_cast<size_t>(threads), kNoEnds);
   {
-    const nb::gil_scoped_release release;
+    const PythonUnlocked unlocked;
     team().split(threads, all_rows(a), [&](int thread, training_rows part) {
       ends[thread] = training_add(part, a.data(), b.data(), &addition, factor, steps.data(), inside.data());
     });

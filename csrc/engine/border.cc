@@ -3,6 +3,7 @@
 #include <functional>
 #include <numeric>
 
+#include "default_floats.h"
 #include "kernel.h"
 
 namespace unfloat {
@@ -72,6 +73,7 @@ StridedCodes permuted(uint8_t *data, DType dtype, const std::vector<int64_t> &sh
 }
 
 bool quantize(const float *x, const rows_label &label, const StridedCodes &codes, int thread, int threads) {
+  const DefaultFloats floats;
   if (has_planes(codes)) return quantize_planes(x, label, codes, thread, threads);
   const int64_t width = codes.shape.back(), stride = codes.strides.back();
   bool numbers = true;
@@ -86,6 +88,7 @@ bool quantize(const float *x, const rows_label &label, const StridedCodes &codes
 }
 
 void dequantize(const StridedCodes &codes, const rows_label &label, float *x) {
+  const DefaultFloats floats;
   const int64_t width = codes.shape.back(), stride = codes.strides.back();
   for_each_row(codes, {0, row_count(codes)}, [&](int64_t i, int64_t offset) {
     uint8_t *from = codes.data + offset;

@@ -12,10 +12,6 @@
 
 #include "level.h"
 
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
-
 namespace unfloat {
 namespace {
 
@@ -24,13 +20,6 @@ constexpr int64_t kMaxBytes = int64_t{1} << 40;  // of the arena: far past any m
 int64_t now() {
   const auto since = std::chrono::steady_clock::now().time_since_epoch();
   return std::chrono::duration_cast<std::chrono::nanoseconds>(since).count();
-}
-
-// Loading frees about as much as it keeps, in pieces that the allocator would hold on to.
-void give_back_memory() {
-#ifdef __GLIBC__
-  malloc_trim(0);
-#endif
 }
 
 // Codes to bytes or back: adding 128 to a byte, or subtracting it, is flipping its highest bit. Words stay as they are.
@@ -98,7 +87,6 @@ Engine::Engine(const std::vector<TensorSpec> &tensors, const std::vector<Instruc
   make_schedule();
   make_scratch();
   stamps_.resize(schedule_.size() + 1);
-  give_back_memory();
 }
 
 // Choosing kernels and packing weights take most of the load's time, and layers do not depend on each other. What they
@@ -196,7 +184,11 @@ void Engine::make_states(int64_t batch) {
 }
 
 void Engine::reset() {
-  const std::lock_guard<std::mutex> lock(in_use_);
+  const std::lock_guard<ForkSafeMutex> lock(in_use_);
+  forget();
+}
+
+void Engine::forget() {
   for (const auto &layer : layers_) {
     if (layer->state.size() > 0) std::memset(layer->state.data(), 0, layer->state.size());
   }
@@ -204,6 +196,11 @@ void Engine::reset() {
 }
 
 void Engine::prepare(int64_t batch) {
+  if (in_use_.was_abandoned()) {  // in the middle of whatever it was
+    profiling = false;
+    batch_ = 0;
+    forget();
+  }
   if (remembered_ != 0 && batch != remembered_) {
     throw std::invalid_argument("the network remembers " + std::to_string(remembered_) +
                                 " samples of the runs before: reset it before a batch of " + std::to_string(batch));
@@ -218,7 +215,10 @@ void Engine::resize(int64_t batch) {
   }
   batch_ = 0;  // where memory runs out on the way, the next call begins here again
   const auto size = static_cast<size_t>(arena_bytes_per_sample_ * batch);
-  if (size > arena_.size()) arena_ = Buffer(size);
+  if (size > arena_.size()) {
+    arena_ = Buffer();  // what it held is of no use: not two at a time
+    arena_ = Buffer(size);
+  }
   make_states(batch);
   for (Tensor &tensor : tensors_) {
     if (tensor.constant) continue;

@@ -30,7 +30,7 @@ class Engine {
     Claim(Engine &engine, int64_t batch) : lock_(engine.in_use_) { engine.prepare(batch); }
 
    private:
-    std::unique_lock<std::mutex> lock_;
+    std::unique_lock<ForkSafeMutex> lock_;
   };
 
   // Codes in, codes out; as many pointers as inputs and outputs, each to batch * sample_size bytes. Under a Claim only.
@@ -72,6 +72,7 @@ class Engine {
   void check_ports() const;
   void make_scratch();
   void prepare(int64_t batch);
+  void forget();
   void resize(int64_t batch);
   void make_states(int64_t batch);
   void run_layers(const Enter &enter, int thread, std::atomic<bool> *refused);
@@ -88,7 +89,7 @@ class Engine {
   Buffer packed_, arena_, scratch_;
   ThreadPool pool_;
   std::vector<int64_t> stamps_;  // when each layer of the schedule began, and the end
-  std::mutex in_use_;
+  ForkSafeMutex in_use_;
 };
 
 }  // namespace unfloat

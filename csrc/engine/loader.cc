@@ -125,6 +125,7 @@ uf_window Loader::window(int32_t kernel_h, int32_t kernel_w, bool dilated) const
     const int64_t rest = padded - (int64_t{kernel[axis] - 1} * dilation[axis] + 1);
     require(rest >= 0 && rest / stride[axis] + 1 == output().shape[axis + 1],
             "its window, strides and padding do not give the output's shape");
+    require(padded + int64_t{kernel[axis]} * dilation[axis] + stride[axis] <= INT32_MAX, "its image is too large");
   }
   return {kernel_h, kernel_w, stride[0], stride[1], dilation[0], dilation[1], padding[0], padding[1]};
 }

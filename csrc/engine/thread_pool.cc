@@ -26,14 +26,37 @@ inline void relax() {
 #endif
 }
 
-// How many forks lie between this process and the one that loaded the library.
 std::atomic<unsigned> forks{0};
+std::mutex *exchanging = new std::mutex;  // held while a mutex takes another's place
 
 #if defined(__unix__) || defined(__APPLE__)
-[[maybe_unused]] const int counting = pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1); });
+[[maybe_unused]] const int counting = pthread_atfork(nullptr, nullptr, [] {
+  forks.fetch_add(1);
+  exchanging = new std::mutex;  // who knows who held it
+});
 #endif
 
 }  // namespace
+
+unsigned forks_so_far() { return forks.load(); }
+
+// The mutex of a thread that is no more cannot be taken down: the few bytes are lost.
+std::mutex &ForkSafeMutex::current() {
+  if (forks_.load() != forks.load()) {
+    const std::lock_guard<std::mutex> lock(*exchanging);
+    if (forks_.load() != forks.load()) {
+      if (mutex_->try_lock()) {
+        mutex_->unlock();
+      } else {
+        static_cast<void>(mutex_.release());
+        mutex_ = std::make_unique<std::mutex>();
+        abandoned_ = true;
+      }
+      forks_ = forks.load();
+    }
+  }
+  return *mutex_;
+}
 
 void Barrier::wait() {
   const uint32_t phase = phase_.load();

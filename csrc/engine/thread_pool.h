@@ -13,6 +13,9 @@
 
 namespace unfloat {
 
+// How many forks lie between this process and the one that loaded the library.
+unsigned forks_so_far();
+
 // Where `count` threads wait for each other: they spin for some microseconds, then sleep.
 class Barrier {
  public:
@@ -32,6 +35,23 @@ class Barrier {
   std::atomic<int> parked_{0};
   std::mutex mutex_;
   std::condition_variable opened_;
+};
+
+// A mutex that a forked process finds free, whoever held it in the one before.
+class ForkSafeMutex {
+ public:
+  void lock() { current().lock(); }
+  void unlock() { current().unlock(); }
+
+  // Locked: whether the process was forked while another thread, which is no more, was at work under this mutex. Once.
+  bool was_abandoned() { return abandoned_.exchange(false); }
+
+ private:
+  std::mutex &current();
+
+  std::unique_ptr<std::mutex> mutex_ = std::make_unique<std::mutex>();
+  std::atomic<unsigned> forks_ = forks_so_far();
+  std::atomic<bool> abandoned_{false};
 };
 
 class ThreadPool {

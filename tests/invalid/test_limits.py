@@ -46,6 +46,27 @@ def test_one_more_is_refused_at_once(name: str) -> None:
         build(REGISTRY[operator], longer, DRAWS[0])
 
 
+def test_an_image_of_too_many_rows_is_refused() -> None:
+    pool = {"kernel": (3, 1), "stride": (WINDOW, 1), "padding": (1, 0, 1, 0)}
+    with pytest.raises(ValueError, match="padded image are at most 2147483647 with a window"):
+        build(REGISTRY["max_pool2d"], Case("", ((2**31 - 1, 1, 1),), pool), DRAWS[0])
+
+
+def test_a_sample_of_words_has_half_as_many() -> None:
+    words = next(draw for draw in DRAWS if draw.scheme == "int16x8")
+    with pytest.raises(unfloat.InvalidProgramError, match="positive sizes whose bytes fit int32"):
+        build(REGISTRY["reshape"], Case("", ((2**30,),), {"shape": (-1, 2**15, 2**15)}), words)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_threads_share_long_rows(threads: int, rows: int) -> None:
+    case = Case("", ((rows, 301, 3),), {**CONV, "stride": (1, 2)}, {"weight": (20, 1, 9, 3), "bias": (20,)})
+    program = build(REGISTRY["conv2d"], case, DRAWS[0])
+    codes = np.random.default_rng(0).integers(-128, 128, (1, *case.inputs[0])).astype(np.int8)
+    np.testing.assert_array_equal(program.compile(threads).run(codes), interpret(program, [codes])[0])
+
+
 def test_an_image_spread_past_all_memory_is_refused() -> None:
     case = Case(
         "", ((4, 4, 1),), {"stride": (WINDOW, WINDOW), "crop": (0, 0), "size": (1, 1)}, {"weight": (1, 1, 1, 1)}

@@ -14,7 +14,7 @@ from unfloat.ir.graph import BATCH, Port
 from unfloat.ir.instruction import Instruction, Tensor
 from unfloat.program.plan import ALIGNMENT, MAX_BYTES, Plan, check, plan, tensor_bytes
 from unfloat.program.program import Program
-from unfloat.program.verify import MAX_ELEMENTS
+from unfloat.program.verify import MAX_SAMPLE_BYTES
 from unfloat.spec.errors import InvalidProgramError
 from unfloat.spec.qparams import QParams
 
@@ -119,7 +119,7 @@ def peak_of(run: Callable[[], object]) -> int:
 
 
 def test_memory_goes_with_the_values_not_with_their_bytes() -> None:
-    program = copies(20, MAX_ELEMENTS)
+    program = copies(20, MAX_SAMPLE_BYTES)
     program.verify()
     assert plan(program).size == 20 << 31  # the first copy shares its bytes with the input
     assert peak_of(lambda: plan(program)) < 1 << 20
@@ -128,7 +128,7 @@ def test_memory_goes_with_the_values_not_with_their_bytes() -> None:
 def test_an_arena_past_all_memory_is_refused() -> None:
     engine = (Path(__file__).parents[2] / "csrc/engine/engine.cc").read_text()
     assert f"kMaxBytes = int64_t{{1}} << {MAX_BYTES.bit_length() - 1};" in engine  # which refuses what is past it too
-    program = copies(MAX_BYTES // MAX_ELEMENTS + 1, MAX_ELEMENTS)
+    program = copies(MAX_BYTES // MAX_SAMPLE_BYTES + 1, MAX_SAMPLE_BYTES)
     program.verify()
     with pytest.raises(InvalidProgramError, match=f"an arena of at most {MAX_BYTES} bytes a sample, found 1101"):
         plan(program)

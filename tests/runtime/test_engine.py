@@ -1,13 +1,20 @@
 """The Engine's border, memory, threads and errors. What the kernels compute is tests/conformance's business."""
 
+import ctypes
+import ctypes.util
 import os
+import platform
 import signal
+import subprocess
+import sys
 import threading
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from unfloat import _native
 from unfloat.ir.graph import BATCH, Port
@@ -90,6 +97,9 @@ def test_the_environment_forces_a_level(monkeypatch: pytest.MonkeyPatch) -> None
     assert all(kernel.endswith("__scalar") for kernel in Engine(two_in_two_out()).kernels().values())
     monkeypatch.setenv("UNFLOAT_ISA", "mmx")
     with pytest.raises(ValueError, match="scalar; found 'mmx'"):
+        Engine(two_in_two_out())
+    os.environb[b"UNFLOAT_ISA"] = b"\xff"
+    with pytest.raises(ValueError, match=r"scalar; found '\?'"):
         Engine(two_in_two_out())
 
 
@@ -177,6 +187,93 @@ def test_engines_run_on_in_a_forked_process() -> None:
         os._exit(0 if right else 1)
     assert os.waitpid(child, 0)[1] == 0
     np.testing.assert_array_equal(engine(*inputs)["large"], wanted)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork processes")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_engine_at_work_while_the_process_forks_is_free_in_the_child(threads: int) -> None:
+    """Whoever was running it is no more there."""
+    engine, inputs, done = Engine(two_in_two_out(), threads), images(2000), threading.Event()
+    wanted = engine(*inputs)["large"]
+
+    def work() -> None:
+        while not done.is_set():
+            engine(*inputs)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    statuses = []
+    for _ in range(8):
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)
+            os._exit(0 if np.array_equal(engine(*inputs)["large"], wanted) else 1)
+        statuses.append(os.waitpid(child, 0)[1])
+    done.set()
+    worker.join()
+    assert statuses == [0] * 8
+
+
+def test_threads_at_work_do_not_spoil_the_end_of_a_process() -> None:
+    """They wait for Python's lock while the interpreter ends, and never get it."""
+    script = """if True:
+        import threading, time
+        import numpy as np
+        from tests.runtime.test_engine import Engine, images, two_in_two_out
+        engine, inputs = Engine(two_in_two_out(), threads=2), images(1)
+        for _ in range(3):
+            threading.Thread(target=lambda: [engine(*inputs) for _ in iter(int, 1)], daemon=True).start()
+        time.sleep(0.2)
+    """
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+ROUNDING_UP = {"x86_64": 0x800, "AMD64": 0x800, "aarch64": 0x400000, "arm64": 0x400000}[platform.machine()]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the C library's functions are found by another name")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_callers_way_of_rounding_changes_nothing(threads: int) -> None:
+    engine, inputs = Engine(two_in_two_out(), threads), images(50)
+    wanted = engine(*inputs)["large"]
+    library = ctypes.CDLL(ctypes.util.find_library("m"))
+    library.fesetround(ROUNDING_UP)
+    try:
+        found = engine(*inputs)["large"]
+        assert library.fegetround() == ROUNDING_UP  # as the caller has it
+    finally:
+        library.fesetround(0)
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_numbers_that_others_flush_to_zero_stay(threads: int) -> None:
+    program = two_in_two_out()
+    tiny = QParams((2.0**-126,), 3)
+    program = replace(program, tensors={n: replace(t, qparams=tiny) for n, t in program.tensors.items()})
+    engine, inputs = Engine(program, threads), [x * np.float32(2.0**-127) for x in images(50)]
+    wanted = engine(*inputs)["large"]
+    assert len(np.unique(wanted)) > 50
+    assert torch.set_flush_denormal(True)
+    try:
+        found = engine(*inputs)["large"].view(np.int32)
+    finally:
+        torch.set_flush_denormal(False)
+    np.testing.assert_array_equal(found, wanted.view(np.int32))
+
+
+def test_codes_that_a_label_does_not_allow_are_refused() -> None:
+    """What is proved of accumulators is proved of those that it allows."""
+    program = two_in_two_out()
+    nibbles = QParams((0.5,), 3, bits=4)
+    program = replace(program, tensors={n: replace(t, qparams=nibbles) for n, t in program.tensors.items()})
+    codes = [np.full((1, 5, 6, c), 7, np.int8) for c in (2, 3)]
+    assert (Engine(program).run(*codes)[0] == interpret(program, codes)[0]).all()
+    codes[1][0, 0, 0, 0] = 8
+    for run in (Engine(program).run, lambda *codes: interpret(program, codes)):
+        with pytest.raises(InputError, match=r"input b: required codes in \[-8, 7\], found \[7, 8\]"):
+            run(*codes)
 
 
 # what the native side refuses -----------------------------------------------------------------------------------------
@@ -298,6 +395,16 @@ def test_an_impossible_attribute_is_an_error(attribute: str, value: object, mess
 def test_an_impossible_program_is_an_error(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         _native.Engine(**{**CONV, **change})
+
+
+def test_an_image_of_too_many_rows_is_an_error() -> None:
+    bad = deepcopy(CONV)
+    bad["tensors"] = [((2**31 - 1, 1, 1), "int8", 0, None), ((65539, 1, 8), "int8", 2**31, None)]
+    bad["arena_bytes_per_sample"] = 2**32
+    bad["instructions"][0][4].update(stride=(32767, 1), padding=(1, 0, 1, 0))
+    bad["instructions"][0][5]["weight"] = np.ones((8, 3, 1, 1), np.int8)
+    with pytest.raises(ValueError, match=r"layer1.*its image is too large"):
+        _native.Engine(**bad)
 
 
 @pytest.mark.parametrize("kernel", [(0, 3), (3, 0), (2**15 + 1, 3)])

@@ -226,13 +226,15 @@ typedef struct {
   uf_range pixels, blocks;
 } conv_share;
 
-// Pixels are shared out, unless there are so few that sharing the weights is better.
+// Pixels are shared out, unless there are so few that sharing the weights is better; whole rows of them where there are
+// enough, as each thread copies what lies under its rows.
 static conv_share share_of(const conv_plan *plan, int thread, int threads) {
   const uf_range all_pixels = {0, uf_volume(plan->output, 0, 3)};
   const uf_range all_blocks = {0, plan->groups * uf_gemm_blocks(&UF_GEMM, &plan->shape)};
   const bool few_pixels = all_pixels.end < (int64_t)threads * 8 * ROWS_OF_A_TILE;
   const bool many_blocks = all_blocks.end >= 4 * (int64_t)threads;
-  const int64_t grain = plan->whole_rows ? plan->output->shape[2] : ROWS_OF_A_TILE;
+  const bool many_rows = uf_volume(plan->output, 0, 2) >= 2 * (int64_t)threads;
+  const int64_t grain = plan->whole_rows && many_rows ? plan->output->shape[2] : ROWS_OF_A_TILE;
   const conv_share by_blocks = {all_pixels, uf_share(all_blocks.end, 1, thread, threads)};
   const conv_share by_pixels = {uf_share(all_pixels.end, few_pixels ? 1 : grain, thread, threads), all_blocks};
   return few_pixels && many_blocks ? by_blocks : by_pixels;

@@ -26,11 +26,11 @@ static depthwise_plan make_plan(const uf_node *node) {
   const uf_window *window = &node->params.linear.window;
   depthwise_plan plan = {.window = window, .input = node->inputs[0], .output = node->output};
   plan.channels = plan.output->shape[3];
-  plan.blocks = (plan.channels + UF_BLOCK_CHANNELS - 1) / UF_BLOCK_CHANNELS;
+  plan.blocks = (int32_t)uf_divide_up(plan.channels, UF_BLOCK_CHANNELS);
   plan.taps = window->kernel_h * window->kernel_w;
   plan.pairs = pairs_of(window);
-  plan.margin_bytes =
-      (size_t)(plan.channels + UF_BLOCK_CHANNELS + UF_SLACK + UF_ALIGNMENT - 1) / UF_ALIGNMENT * UF_ALIGNMENT;
+  const int64_t margin = (int64_t)plan.channels + UF_BLOCK_CHANNELS + UF_SLACK;
+  plan.margin_bytes = (size_t)uf_divide_up(margin, UF_ALIGNMENT) * UF_ALIGNMENT;
   plan.block_bytes = sizeof(uf_block16) + (size_t)plan.pairs * PAIR_WEIGHTS * sizeof(weight_type);
   return plan;
 }

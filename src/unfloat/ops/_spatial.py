@@ -7,6 +7,7 @@ from typing import Any
 
 from unfloat.ir.graph import Shape
 from unfloat.ops._operator import WINDOW
+from unfloat.spec.fixedpoint import INT32_MAX
 
 
 def require_rank(shape: Shape, rank: int, what: str) -> None:
@@ -35,4 +36,7 @@ def windows(attributes: Mapping[str, Any], image: Sequence[int], kernel: Sequenc
     require_kernel(kernel)
     if min(counts) < 1:
         raise ValueError(f"a window of {tuple(spans)} does not fit the padded image of {padded}")
+    steps = [p + k * d + s for p, k, d, s in zip(padded, kernel, dilation, attributes["stride"], strict=True)]
+    if max(steps) > INT32_MAX:  # what the engine and exported C count in
+        raise ValueError(f"rows and columns of the padded image are at most {INT32_MAX} with a window, found {padded}")
     return counts[0], counts[1]

@@ -14,7 +14,7 @@ from unfloat.program.program import Program
 from unfloat.program.states import kept_states
 from unfloat.spec.errors import InputError, InvalidProgramError
 from unfloat.spec.numpy_backend import NumpyBackend
-from unfloat.spec.qparams import STORAGE
+from unfloat.spec.qparams import STORAGE, QParams, stray_codes
 
 Memory: TypeAlias = dict[str, Mapping[str, np.ndarray]]  # by instruction, its states' codes by role
 
@@ -76,16 +76,20 @@ def _checked_inputs(program: Program, inputs: Sequence[np.ndarray]) -> Mapping[s
     if len(inputs) != len(program.inputs):
         raise InputError(f"the Program takes {len(program.inputs)} inputs, found {len(inputs)}")
     for port, codes in zip(program.inputs, inputs, strict=True):
-        _require_input(port, codes, STORAGE[program.tensors[port.value].qparams.dtype])
+        _require_input(port, codes, program.tensors[port.value].qparams)
     batches = [len(codes) for codes in inputs]
     if len(set(batches)) > 1:
         raise InputError(f"inputs differ in their batch: {batches}")
     return {port.value: codes for port, codes in zip(program.inputs, inputs, strict=True)}
 
 
-def _require_input(port: Port, codes: np.ndarray, dtype: np.dtype[np.generic]) -> None:
+def _require_input(port: Port, codes: np.ndarray, label: QParams) -> None:
+    dtype = STORAGE[label.dtype]
     if not isinstance(codes, np.ndarray):
         raise InputError(f"input {port.name} must be an array of {dtype}, found {type(codes).__name__}")
     if codes.dtype != dtype or codes.ndim != len(port.shape) or codes.shape[1:] != port.shape[1:]:
         shape = ", ".join(map(str, ("n", *port.shape[1:])))
         raise InputError(f"input {port.name} must be {dtype} of shape ({shape}), found {codes.dtype} {codes.shape}")
+    stray = stray_codes(codes, label)
+    if stray:
+        raise InputError(f"input {port.name}: {stray}")

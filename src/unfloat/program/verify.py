@@ -22,7 +22,7 @@ from unfloat.spec.qparams import INDEX, STORAGE, QParams
 from unfloat.spec.record import Record
 
 MAX_RANK = 6
-MAX_ELEMENTS = 2**31 - 1  # a sample
+MAX_SAMPLE_BYTES = 2**31 - 1
 MAX_INSTRUCTIONS = 2**13  # planning memory takes time of their square
 _CONSTANT_DTYPES = {
     "bias": np.dtype(np.int32),
@@ -108,8 +108,9 @@ def _check_tensors(program: Program) -> None:
         _require(name == tensor.name and bool(name), f"tensor {name}", "its own name as its key", tensor.name)
         _require(1 <= len(shape) <= MAX_RANK, tensor, "1 to {} dimensions", shape, MAX_RANK)
         sizes = shape if tensor.data is not None else shape[1:]
-        fits = all(isinstance(s, int) and s > 0 for s in sizes) and math.prod(sizes) <= MAX_ELEMENTS
-        _require(fits, tensor, "positive sizes whose product fits int32", shape)
+        most = MAX_SAMPLE_BYTES // STORAGE[tensor.qparams.dtype].itemsize
+        fits = all(isinstance(s, int) and s > 0 for s in sizes) and math.prod(sizes) <= most
+        _require(fits, tensor, "positive sizes whose bytes fit int32", shape)
         _require(tensor.qparams.axis is None, tensor, "QParams per tensor, not along an axis", tensor.qparams.axis)
         if tensor.data is None:
             _require(shape[0] == BATCH, tensor, "the batch as dimension 0", shape)

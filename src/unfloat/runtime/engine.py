@@ -15,7 +15,7 @@ from unfloat.program.plan import plan
 from unfloat.program.program import Program
 from unfloat.program.verify import layer_macs
 from unfloat.spec.errors import InputError, NumericDomainError
-from unfloat.spec.qparams import STORAGE, QParams
+from unfloat.spec.qparams import STORAGE, QParams, stray_codes
 from unfloat.spec.record import Record
 
 LEVEL_VARIABLE = "UNFLOAT_ISA"
@@ -134,11 +134,14 @@ class Engine:
             The codes of the output; a tuple where there are several.
 
         Raises:
-            InputError: An input's number, dtype or shape is wrong.
+            InputError: An input's number, dtype or shape is wrong, or it holds codes that its label does not allow.
         """
         self._require_count(inputs)
         for port, codes in zip(self._inputs, inputs, strict=True):
             _require(port, codes, STORAGE[self._label(port).dtype], port.shape)
+            stray = stray_codes(codes, self._label(port))
+            if stray:
+                raise InputError(f"input {port.name}: {stray}")
         outputs = self._run([np.ascontiguousarray(codes) for codes in inputs])
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
@@ -276,7 +279,8 @@ def level_in_use(level: str | None = None) -> str:
     """
     if not isinstance(level, str | None):
         raise TypeError(f"level: required one of {levels()} or None, found {level!r}")
-    return level or os.environ.get(LEVEL_VARIABLE) or levels()[0]
+    chosen = level or os.environ.get(LEVEL_VARIABLE) or levels()[0]
+    return chosen.encode(errors="replace").decode()  # bytes that are no text cannot be handed on, and name no level
 
 
 def peak(threads: int = 1, level: str | None = None, seconds: float = 0.05) -> float:

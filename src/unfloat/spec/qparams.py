@@ -182,6 +182,19 @@ def quantize(x: np.ndarray, qparams: QParams) -> np.ndarray:
     return codes.astype(STORAGE[qparams.dtype])
 
 
+def stray_codes(codes: np.ndarray, qparams: QParams) -> str:
+    """Which codes a label does not allow, in words, "" where there are none: they void what is proved of accumulators.
+
+    Where the label allows all that the storage holds, nothing is looked at.
+    """
+    ends = np.iinfo(STORAGE[qparams.dtype])
+    if not codes.size or (qparams.qmin <= ends.min and qparams.qmax >= ends.max):
+        return ""
+    low, high = int(codes.min()), int(codes.max())
+    inside = qparams.qmin <= low and high <= qparams.qmax
+    return "" if inside else f"required codes in [{qparams.qmin}, {qparams.qmax}], found [{low}, {high}]"
+
+
 def dequantize(codes: np.ndarray, qparams: QParams) -> np.ndarray:
     """`r = S (q - Z)` in float32 (eq. 1): the border out of integers."""
     steps = codes.astype(np.int32) - qparams.zero_point
