@@ -193,6 +193,8 @@ class Draft:
             return value
         if len(found) > rank:
             raise UnreadableError(f"required at most {rank} dimensions with the batch, found {tensor.shape}")
+        if self.batch != 1 and not self.lead and tensor.data is None:  # its first dimension is not the others' first
+            raise BatchTouchedError(f"required {rank} dimensions with the batch, found {tensor.name}, {tensor.shape}")
         return self.reshaped(value, (BATCH, *(1 for _ in range(rank - len(found))), *found[1:]))
 
     def _declare_constant(self, tensor: TfTensor, rank: int | None) -> str:
