@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-from tests.formats.unusual import LABEL, WIDER, agrees, codes, file, numbers, operator
+from tests.formats.unusual import WIDER, agrees, agrees_in_floats, codes, file, numbers, operator, reals
+from unfloat.formats.tflite.read_float import read
+from unfloat.spec.errors import UnsupportedError
 
 
 @pytest.mark.parametrize(
@@ -28,3 +33,26 @@ from tests.formats.unusual import LABEL, WIDER, agrees, codes, file, numbers, op
 def test_a_dimension_as_long_as_the_batch_is_not_the_batch(tensors: list, operators: list) -> None:
     """TFLite aligns dimensions from behind."""
     agrees(file(tensors, operators))
+
+
+def test_a_softmax_of_real_numbers_keeps_its_beta(tmp_path: Path) -> None:
+    made = operator("SOFTMAX", "x", "y", "SoftmaxOptions", Beta=3.0)
+    agrees_in_floats(file([reals("x", (4, 10)), reals("y", (4, 10))], [made]), tmp_path)
+
+
+def bordered(value: float) -> bytes:
+    """A PADV2 of real numbers."""
+    tensors = [reals("x", (1, 3, 2)), numbers("pairs", [[0, 0], [1, 2], [0, 1]]), reals("v", (), value)]
+    return file([*tensors, reals("y", (1, 6, 3))], [operator("PADV2", "x pairs v", "y", "PadV2Options")])
+
+
+def test_a_border_of_real_numbers_is_zeros(tmp_path: Path) -> None:
+    agrees_in_floats(bordered(0.0), tmp_path)
+
+
+@pytest.mark.parametrize("value", [1.0, -0.5, -np.inf, np.nan, float(np.finfo(np.float32).min)])
+def test_another_border_of_real_numbers_is_refused(value: float, tmp_path: Path) -> None:
+    path = tmp_path / "net.tflite"
+    path.write_bytes(bordered(value))
+    with pytest.raises(UnsupportedError, match="PADV2.*required a border of zeros in a model to quantize, found"):
+        read(path)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tests.conformance.generate import generator
+from tests.passes.evaluate import evaluate
 from tests.peers.call import peer
 from unfloat.formats.tflite.decode import decode
 from unfloat.formats.tflite.encode import encode
 from unfloat.formats.tflite.model import Quantization, TfModel, TfOperator, TfTensor
 from unfloat.formats.tflite.read import from_bytes
+from unfloat.formats.tflite.read_float import read
 from unfloat.ir.graph import Shape
 from unfloat.program.interpret import interpret
 from unfloat.runtime.engine import Engine
@@ -81,6 +84,20 @@ def agrees(content: bytes, *runtimes: str) -> list[str]:
         for index, public in enumerate(answer):
             np.testing.assert_array_equal(np.stack([y[index] for y in expected]).reshape(public.shape), public)
     return [instruction.op for instruction in program.instructions]
+
+
+def agrees_in_floats(content: bytes, folder: Path) -> None:
+    """The Graph of a float file gives LiteRT's real numbers, nearly."""
+    path = folder / "unusual.tflite"
+    path.write_bytes(content)
+    graph, model = read(path), decode(content)
+    shapes = [model.tensors[name].shape for _, name in model.inputs]
+    given = [generator("unusual", str(i)).normal(size=shape).astype(np.float32) for i, shape in enumerate(shapes)]
+    own = [x.reshape(-1, *port.shape[1:]) for x, port in zip(given, graph.inputs, strict=True)]
+    (answer,) = peer("litert")([(content, [x[None] for x in given])])
+    assert not isinstance(answer, str), answer
+    for found, public in zip(evaluate(graph, {}, own), answer, strict=True):
+        np.testing.assert_allclose(found.reshape(public.shape), public, atol=1e-5)
 
 
 def _any_codes(tensor: TfTensor) -> np.ndarray:

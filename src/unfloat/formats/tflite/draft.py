@@ -118,6 +118,13 @@ class Draft:
         self.spend(tensor.data.nbytes)
         return tensor.data
 
+    def single(self, name: str | None) -> float:
+        """The only number of a constant."""
+        found = self.constant(name)
+        if found.size != 1:
+            raise UnreadableError(f"required one number, found {found.shape}")
+        return float(found.reshape(-1)[0])
+
     def numbers(self, name: str | None) -> np.ndarray:
         """A shape, axes or indices: plain integers, constant or folded."""
         tensor = self.tensor(name)
@@ -313,6 +320,10 @@ class Draft:
         """The same by an activation's name."""
         low, high = activation_codes(activation, self.label(output))
         return {"clamp_min": low, "clamp_max": high, "rounding": "double"}
+
+    def border(self, name: str | None) -> dict[str, Any]:
+        """What a pad writes, by a constant: one code."""
+        return {"value": int(self.single(name))}
 
     def cuts(self, operator: TfOperator) -> bool:
         """Whether the fused activation cuts off anything that the output could say."""

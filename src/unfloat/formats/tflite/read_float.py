@@ -23,6 +23,7 @@ from unfloat.program.file import naming, read_bytes
 from unfloat.spec.qparams import QParams
 
 CONVERTERS_CLIP = 10.0  # of a cell: what converters write for layers that clip nothing
+ELSEWHERE = {"clamp", "cell_clip"}  # a slot of the node; what `clip_code` leaves out
 UNIT = QParams((1.0,))  # of every value here, so that operators which share QParams agree
 
 
@@ -105,6 +106,13 @@ class FloatDraft(Draft):
             raise UnreadableError(f"required no clip of the cell below {CONVERTERS_CLIP}, found {bound}")
         return 0
 
+    def border(self, name: str | None) -> dict[str, Any]:
+        """Zeros, which a node's border is made of."""
+        real = self.single(name)
+        if real != 0:
+            raise UnreadableError(f"required a border of zeros in a model to quantize, found {real}")
+        return {}
+
     def cuts(self, operator: TfOperator) -> bool:
         """Whether the operator has an activation."""
         return bool(self.clamp(operator))
@@ -132,7 +140,7 @@ class FloatDraft(Draft):
         """Append a node; what only an instruction has is left out.
 
         Raises:
-            UnreadableError: It is one that cannot begin anew with each run.
+            UnreadableError: It is one that cannot begin anew with each run, or means what no node says.
         """
         if REGISTRY[op].states is not None and attributes.get("carried", 1):
             raise UnreadableError(
@@ -141,7 +149,10 @@ class FloatDraft(Draft):
         name = self.unused(name or f"{inputs[0]}/{op}")
         params = {role: Param(f"{name}.{role}") for role in constants}
         self.arrays |= {f"{name}.{role}": np.asarray(array, np.float32) for role, array in constants.items()}
-        own = {role: value for role, value in attributes.items() if role in REGISTRY[op].attributes}
+        held = {*REGISTRY[op].attributes, *REGISTRY[op].optional}
+        if lost := attributes.keys() - held - ELSEWHERE:
+            raise UnreadableError(f"required {op} without {', '.join(sorted(lost))} in a model to quantize")
+        own = {role: value for role, value in attributes.items() if role in held}
         self.nodes.append(Node(name, op, tuple(inputs), shape, own, params, clamp=attributes.get("clamp")))
         self.tensors[name] = Tensor(name, shape, label)
         return name

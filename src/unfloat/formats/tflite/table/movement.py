@@ -110,7 +110,7 @@ def _read_pad(draft: Draft, operator: TfOperator) -> None:
     attributes: dict[str, object] = {"paddings": tuple(int(cells) for cells in pairs.reshape(-1))}
     if border is not None:
         draft.require_same(name, draft.label(border))
-        attributes["value"] = _code(draft.constant(border))
+        attributes |= draft.border(border)
     draft.define(name, "pad", (value,), attributes, shape=made)
 
 
@@ -127,12 +127,6 @@ def _operand(draft: Draft, source: str | None, computes: bool) -> tuple[str, int
     if computes and source in draft.unbatched:
         return draft.reshaped(value, (BATCH, *draft.tensor(source).shape)), 1
     return value, draft.lead_of(source)
-
-
-def _code(constant: np.ndarray) -> int:
-    if constant.size != 1:
-        raise UnreadableError(f"required one code for the border, found {constant.shape}")
-    return int(constant.reshape(-1)[0])
 
 
 def _read_transpose(draft: Draft, operator: TfOperator) -> None:
