@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.formats.unusual import WIDER, agrees, agrees_in_floats, codes, file, numbers, operator, reals
+from tests.formats.unusual import (
+    WEIGHT,
+    WIDER,
+    agrees,
+    agrees_in_floats,
+    codes,
+    constant,
+    file,
+    numbers,
+    operator,
+    reals,
+    refused,
+)
+from unfloat.formats.tflite.model import Quantization
 from unfloat.formats.tflite.read_float import read
+from unfloat.ir.graph import Shape
 from unfloat.spec.errors import UnsupportedError
 
 
@@ -54,5 +70,39 @@ def test_a_border_of_real_numbers_is_zeros(tmp_path: Path) -> None:
 def test_another_border_of_real_numbers_is_refused(value: float, tmp_path: Path) -> None:
     path = tmp_path / "net.tflite"
     path.write_bytes(bordered(value))
-    with pytest.raises(UnsupportedError, match="PADV2.*required a border of zeros in a model to quantize, found"):
+    with pytest.raises(UnsupportedError, match=r"PADV2.*required a border of zeros in a model to quantize, found"):
         read(path)
+
+
+WEIGHTED: dict[str, tuple[str, Shape, str, dict[str, Any]]] = {  # operands, weight, options
+    "CONV_2D": ("x w b", (3, 3, 3, 3), "Conv2DOptions", {"StrideH": 1, "StrideW": 1}),
+    "DEPTHWISE_CONV_2D": (
+        "x w b", (1, 3, 3, 3), "DepthwiseConv2DOptions", {"StrideH": 1, "StrideW": 1, "DepthMultiplier": 1}
+    ),
+    "TRANSPOSE_CONV": ("shape w x b", (3, 3, 3, 3), "TransposeConvOptions", {"StrideH": 1, "StrideW": 1}),
+    "FULLY_CONNECTED": ("x w b", (3, 3), "FullyConnectedOptions", {"KeepNumDims": True}),
+}  # fmt: skip
+
+
+def weighted(builtin: str, weight: Quantization = WEIGHT, dtype: str = "int8", bias: str = "int32") -> bytes:
+    """A linear operator on int8 codes."""
+    operands, shape, options, fields = WEIGHTED[builtin]
+    tensors = [
+        codes("x", (1, 4, 4, 3)),
+        *([numbers("shape", [1, 4, 4, 3])] if "shape" in operands else []),
+        constant("w", shape, weight, dtype),
+        replace(numbers("b", [60, -90, 7], bias), quantization=Quantization((0.0005,))),
+        codes("y", (1, 4, 4, 3), WIDER),
+    ]
+    return file(tensors, [operator(builtin, operands, "y", options, **fields)])
+
+
+@pytest.mark.parametrize("builtin", ["CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"])
+def test_int8_weights_with_a_zero_point_are_refused(builtin: str) -> None:
+    """TensorFlow Lite Micro and LiteRT take them for symmetric ones."""
+    agrees(weighted(builtin))
+    refused(weighted(builtin, Quantization((0.01,), 7)), f"{builtin}.*required int8 weights of zero point 0, found 7")
+
+
+def test_int8_weights_of_a_fully_connected_layer_may_have_a_zero_point() -> None:
+    agrees(weighted("FULLY_CONNECTED", Quantization((0.01,), 7)), "tflm")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tests.conformance.generate import generator
 from tests.passes.evaluate import evaluate
@@ -18,6 +20,7 @@ from unfloat.formats.tflite.read_float import read
 from unfloat.ir.graph import Shape
 from unfloat.program.interpret import interpret
 from unfloat.runtime.engine import Engine
+from unfloat.spec.errors import UnsupportedError
 
 RUNS = 3
 LABEL = Quantization((0.05,), 3)
@@ -86,6 +89,13 @@ def agrees(content: bytes, *runtimes: str) -> list[str]:
     return [instruction.op for instruction in program.instructions]
 
 
+def refused(content: bytes, reason: str) -> None:
+    """Reading names the operator and what is wrong, a regular expression, in the list of problems."""
+    with pytest.raises(UnsupportedError) as caught:
+        from_bytes(content)
+    assert any(re.search(reason, problem) for problem in caught.value.problems), caught.value.problems
+
+
 def agrees_in_floats(content: bytes, folder: Path) -> None:
     """The Graph of a float file gives LiteRT's real numbers, nearly."""
     path = folder / "unusual.tflite"
@@ -102,4 +112,6 @@ def agrees_in_floats(content: bytes, folder: Path) -> None:
 
 def _any_codes(tensor: TfTensor) -> np.ndarray:
     ends = np.iinfo(tensor.dtype)
-    return generator("unusual", tensor.name).integers(ends.min, ends.max + 1, (RUNS, *tensor.shape)).astype(tensor.dtype)
+    return (
+        generator("unusual", tensor.name).integers(ends.min, ends.max + 1, (RUNS, *tensor.shape)).astype(tensor.dtype)
+    )

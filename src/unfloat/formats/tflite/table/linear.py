@@ -114,11 +114,16 @@ def _bias(draft: Draft, operator: TfOperator, channels: int) -> np.ndarray:
 
 
 def read_weight(draft: Draft, operator: TfOperator, rank: int, axis: int) -> tuple[np.ndarray, QParams]:
-    """A weight's codes and label, which has one scale or one for each index along `axis`."""
+    """A weight's codes and label, which has one scale or one for each index along `axis`.
+
+    Kernels of int8 look at a zero point in FULLY_CONNECTED alone: elsewhere a file that has one means other weights.
+    """
     require_operands(operator, 2, 3)
     codes, label = draft.constant(operator.inputs[1]), draft.label(operator.inputs[1])
     if codes.ndim != rank or not codes.size:
         raise UnreadableError(f"required a weight of {rank} dimensions, found {codes.shape}")
+    if label.dtype == "int8" and label.zero_point and operator.builtin != "FULLY_CONNECTED":
+        raise UnreadableError(f"required int8 weights of zero point 0, found {label.zero_point}")
     if label.axis is not None and (label.axis != axis or len(label.scale) != codes.shape[axis]):
         found = f"{len(label.scale)} along {label.axis} of {codes.shape}"
         raise UnreadableError(f"required a scale of the weight for each index along its axis {axis}, found {found}")
