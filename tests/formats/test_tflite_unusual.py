@@ -17,12 +17,13 @@ from tests.formats.unusual import (
     codes,
     constant,
     file,
+    integers,
     numbers,
     operator,
     reals,
     refused,
 )
-from unfloat.formats.tflite.model import Quantization
+from unfloat.formats.tflite.model import Quantization, TfOperator, TfTensor
 from unfloat.formats.tflite.read_float import read
 from unfloat.ir.graph import Shape
 from unfloat.spec.errors import UnsupportedError
@@ -106,3 +107,19 @@ def test_int8_weights_with_a_zero_point_are_refused(builtin: str) -> None:
 
 def test_int8_weights_of_a_fully_connected_layer_may_have_a_zero_point() -> None:
     agrees(weighted("FULLY_CONNECTED", Quantization((0.01,), 7)), "tflm")
+
+
+@pytest.mark.parametrize(
+    ("last", "reader"),
+    [
+        (codes("y", (1, 8), WIDER), operator("QUANTIZE", "f", "y", "QuantizeOptions")),
+        (integers("y", (1,)), operator("ARG_MAX", "f axis", "y", "ArgMaxOptions")),
+    ],
+    ids=["quantize", "arg_max"],
+)
+def test_real_numbers_that_leave_and_are_read_again_are_no_codes(last: TfTensor, reader: TfOperator) -> None:
+    made = [operator("DEQUANTIZE", "x", "f", "DequantizeOptions"), reader]
+    axis = [numbers("axis", 1)] if "axis" in reader.inputs else []
+    refused(
+        file([codes("x", (1, 8)), *axis, reals("f", (1, 8)), last], made, "y f"), r"DEQUANTIZE.*it computes with floats"
+    )

@@ -151,11 +151,12 @@ def _read(draft: Draft, index: int, operator: TfOperator) -> Iterator[str]:
 def _is_border(draft: Draft, operator: TfOperator) -> bool:
     """Whether an operator only leads into codes from the file's inputs, or out to its outputs.
 
-    An entry's QUANTIZE, or CAST, was read with its input, and an exit's DEQUANTIZE gives no value but its operand's.
+    An entry's QUANTIZE, or CAST, was read with its input, and an exit's DEQUANTIZE gives no value but its operand's:
+    unless operators read the real numbers too, which are no codes.
     """
     if operator.builtin in ("QUANTIZE", "CAST") and operator.outputs[0] in draft.values:
         return True
-    leaves = {name for _, name in draft.model.outputs}
+    leaves = {name for _, name in draft.model.outputs if not draft.readers[name]}
     if operator.builtin != "DEQUANTIZE" or operator.outputs[0] not in leaves or len(operator.inputs) != 1:
         return False
     draft.values[operator.outputs[0]] = draft.operand(operator.inputs[0])
