@@ -22,8 +22,11 @@ from tests.formats.unusual import (
     operator,
     reals,
     refused,
+    with_fields,
 )
-from unfloat.formats.tflite.model import Quantization, TfOperator, TfTensor
+from unfloat.formats.tflite.encode import encode
+from unfloat.formats.tflite.model import Quantization, TfModel, TfOperator, TfTensor
+from unfloat.formats.tflite.read import from_bytes
 from unfloat.formats.tflite.read_float import read
 from unfloat.ir.graph import Shape
 from unfloat.spec.errors import UnsupportedError
@@ -123,3 +126,13 @@ def test_real_numbers_that_leave_and_are_read_again_are_no_codes(last: TfTensor,
     refused(
         file([codes("x", (1, 8)), *axis, reals("f", (1, 8)), last], made, "y f"), r"DEQUANTIZE.*it computes with floats"
     )
+
+
+@pytest.mark.parametrize(("subgraph", "name"), [(0, "user"), (1, "x")])
+def test_a_signature_names_the_tensors_of_its_own_subgraph(
+    subgraph: int, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_fields(monkeypatch, "SignatureDef", SubgraphIndex=subgraph)
+    tensors = {tensor.name: tensor for tensor in (codes("x", (1, 8)), codes("y", (1, 8)))}
+    made = encode(TfModel(tensors, (operator("RELU", "x", "y"),), (("user", "x"),), (("y", "y"),)), "a signature")
+    assert from_bytes(made).inputs[0].name == name

@@ -13,7 +13,7 @@ from tests.conformance.generate import generator
 from tests.passes.evaluate import evaluate
 from tests.peers.call import peer
 from unfloat.formats.tflite.decode import decode
-from unfloat.formats.tflite.encode import encode
+from unfloat.formats.tflite.encode import _Encoder, encode
 from unfloat.formats.tflite.model import Quantization, TfModel, TfOperator, TfTensor
 from unfloat.formats.tflite.read import from_bytes
 from unfloat.formats.tflite.read_float import read
@@ -68,6 +68,16 @@ def file(tensors: list[TfTensor], operators: list[TfOperator], outputs: str = "y
     inputs = tuple((t.name, t.name) for t in tensors if t.data is None and t.name not in made)
     ports = tuple((name, name) for name in outputs.split())
     return encode(TfModel({t.name: t for t in tensors}, tuple(operators), inputs, ports), "unusual")
+
+
+def with_fields(monkeypatch: pytest.MonkeyPatch, table: str, **more: Any) -> None:
+    """What is encoded from here on has further fields, or others, in its tables of a name."""
+    plain = _Encoder.table
+    monkeypatch.setattr(
+        _Encoder,
+        "table",
+        lambda self, name, **fields: plain(self, name, **{**fields, **(more if name == table else {})}),
+    )
 
 
 def agrees(content: bytes, *runtimes: str) -> list[str]:

@@ -302,9 +302,11 @@ class _Decoder:
         return enumeration, self.member(f"{field} {name}", enumeration, int(value))
 
     def signature_names(self, role: str, used: list[str], names: list[str]) -> list[str]:
-        """The user's names for the border's tensors, from the first signature; else the tensors' own."""
+        """The user's names for the border's tensors, from the subgraph's first signature; else the tensors' own."""
         own = dict(zip(used, used, strict=True))
-        signatures = self.every("signatures", self.root.SignatureDefsLength, self.root.SignatureDefs)
+        every = self.every("signatures", self.root.SignatureDefsLength, self.root.SignatureDefs)
+        with _reading("signature subgraph"):
+            signatures = [signature for signature in every if signature.SubgraphIndex() == 0]
         for signature in signatures[:1]:
             length, element = (getattr(signature, f"{role}{suffix}") for suffix in ("Length", ""))
             for i, entry in enumerate(self.every(f"signature {role.lower()}", length, element)):
