@@ -128,6 +128,86 @@ def test_real_numbers_that_leave_and_are_read_again_are_no_codes(last: TfTensor,
     )
 
 
+def padded(*made: TfTensor | TfOperator, result: Shape = (5, 6)) -> bytes:
+    """A PAD of [3, 5] by what integers "p" are computed."""
+    tensors = [codes("x", (3, 5)), integers("p", (2, 2)), *(t for t in made if isinstance(t, TfTensor))]
+    operators = [*(o for o in made if isinstance(o, TfOperator)), operator("PAD", "x p", "y", "PadOptions")]
+    return file([*tensors, codes("y", result)], operators)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        [
+            numbers("a", [2, 1]),
+            numbers("b", [0, 0]),
+            operator("PACK", "a b", "p", "PackOptions", Axis=1, ValuesCount=2),
+        ],
+        [
+            numbers("a", [[2], [1]]),
+            numbers("b", [[0], [0]]),
+            operator("CONCATENATION", "a b", "p", "ConcatenationOptions", Axis=-1),
+        ],
+        [
+            numbers("a", [[0, 2], [0, 1]]),
+            numbers("b", [1, 0]),
+            operator("GATHER", "a b", "p", "GatherOptions", Axis=1),
+        ],
+    ],
+    ids=["pack", "concatenation", "gather"],
+)
+def test_integers_are_joined_and_chosen_along_an_axis(made: list[TfTensor | TfOperator]) -> None:
+    agrees(padded(*made), "litert")  # TensorFlow Lite Micro knows no shapes that are computed
+
+
+def sliced(begin: int, end: int, stride: int, **masks: int) -> list[TfTensor | TfOperator]:
+    """One integer of [7, 2, 4], sliced, as both paddings of [3, 5] in front."""
+    bounds = [numbers(name, [value]) for name, value in (("begin", begin), ("end", end), ("stride", stride))]
+    return [
+        numbers("a", [2, 7, 1]),
+        *bounds,
+        integers("s", ()),
+        operator("STRIDED_SLICE", "a begin end stride", "s", "StridedSliceOptions", **masks),
+        numbers("rows", [0, 0]),
+        integers("r", (2,)),
+        numbers("zero", 0),
+        operator("PACK", "s zero", "r", "PackOptions", ValuesCount=2),
+        operator("PACK", "r rows", "p", "PackOptions", ValuesCount=2),
+    ]
+
+
+def test_an_axis_of_integers_that_goes_has_the_first_where_a_mask_begins_it() -> None:
+    agrees(padded(*sliced(1, 2, 1, BeginMask=1, ShrinkAxisMask=1), result=(5, 5)), "litert")
+    agrees(padded(*sliced(-1, 0, 1, ShrinkAxisMask=1), result=(4, 5)), "litert")
+    agrees(padded(*sliced(-1, 0, 1, BeginMask=2, ShrinkAxisMask=1), result=(4, 5)), "litert")
+
+
+@pytest.mark.parametrize("mask", ["EllipsisMask", "NewAxisMask"])
+def test_new_axes_of_integers_are_refused(mask: str) -> None:
+    refused(padded(*sliced(0, 1, 1, ShrinkAxisMask=1, **{mask: 1})), "STRIDED_SLICE.*required a slice of one dimension")
+
+
+def test_a_batch_of_indices_of_integers_is_refused() -> None:
+    tensors = [numbers("a", [[0, 2], [0, 1]]), numbers("b", [[1, 0], [1, 0]])]
+    gather = operator("GATHER", "a b", "p", "GatherOptions", Axis=1, BatchDims=1)
+    refused(padded(*tensors, gather), "GATHER.*required the same indices for all integers")
+
+
+def strided(stride: int, **masks: int) -> bytes:
+    """A slice of a row of 5."""
+    bounds = [numbers("begin", [0, 3]), numbers("end", [1, 4]), numbers("stride", [1, stride])]
+    slice_ = operator("STRIDED_SLICE", "x begin end stride", "y", "StridedSliceOptions", **masks)
+    return file([codes("x", (1, 5)), *bounds, codes("y", (1,))], [slice_])
+
+
+def test_an_axis_that_goes_has_its_first_cell_where_a_mask_begins_it() -> None:
+    agrees(strided(1, BeginMask=2, ShrinkAxisMask=2))
+
+
+def test_an_axis_that_goes_backwards_is_refused() -> None:
+    refused(strided(-1, ShrinkAxisMask=2), "STRIDED_SLICE.*required an index into 5 cells, a stride of 1, found 3, -1")
+
+
 @pytest.mark.parametrize(("subgraph", "name"), [(0, "user"), (1, "x")])
 def test_a_signature_names_the_tensors_of_its_own_subgraph(
     subgraph: int, name: str, monkeypatch: pytest.MonkeyPatch

@@ -83,7 +83,7 @@ def strided_slice(rng: Rng) -> Built:
             step = int(rng.choice([1, 1, 2, 3, -1, -2]))
             on = {name: rng.random() < 0.2 for name in masks}
             if on["ShrinkAxisMask"]:
-                step, on = 1, {"BeginMask": False, "EndMask": False, "ShrinkAxisMask": -extent <= bounds[0] < extent}
+                step, on["ShrinkAxisMask"] = 1, on["BeginMask"] or -extent <= bounds[0] < extent
             chosen = slice(*(None if on[m] else b for m, b in zip(masks, bounds, strict=False)), step)
             count = 1 if on["ShrinkAxisMask"] else len(range(extent)[chosen])
             if count:

@@ -9,6 +9,7 @@ import numpy as np
 from unfloat.formats.tflite.builtins import UnreadableError
 from unfloat.formats.tflite.draft import Draft, number
 from unfloat.formats.tflite.model import INTEGERS, TfOperator
+from unfloat.formats.tflite.table.parts import cell_alone
 
 MOST_INTEGERS = 1 << 10  # that one operator takes: shapes are short, and joining a list to itself doubles it
 
@@ -42,30 +43,32 @@ def _shape(draft: Draft, operator: TfOperator) -> np.ndarray:
 
 
 def _strided_slice(draft: Draft, operator: TfOperator) -> np.ndarray:
-    """Of one dimension, as computations with shapes are."""
+    """Of one dimension, as computations with shapes are: of each mask the first bit counts."""
     source, begin, end, stride = (draft.numbers(name) for name in operator.inputs)
-    if source.ndim != 1 or stride.size != 1 or stride[0] == 0:
+    masks = ("Begin", "End", "Ellipsis", "NewAxis", "ShrinkAxis")
+    on = {mask for mask in masks if number(operator, f"{mask}Mask") & 1}
+    if source.ndim != 1 or not begin.size == end.size == stride.size == 1 or on & {"Ellipsis", "NewAxis"}:
         raise UnreadableError(f"required a slice of one dimension of integers, found {source.shape}")
-    first = None if number(operator, "BeginMask") else int(begin[0])
-    last = None if number(operator, "EndMask") else int(end[0])
-    if number(operator, "ShrinkAxisMask"):
-        if first is None or not -source.size <= first < source.size:
-            raise UnreadableError(f"required an index into {source.size} integers, found {first}")
-        return np.asarray(source[first])
+    if "ShrinkAxis" in on:
+        return np.asarray(source[cell_alone(int(begin[0]), int(stride[0]), source.size, begins="Begin" in on)])
+    first = None if "Begin" in on else int(begin[0])
+    last = None if "End" in on else int(end[0])
     return source[slice(first, last, int(stride[0]))]
 
 
 def _pack(draft: Draft, operator: TfOperator) -> np.ndarray:
-    return np.stack([draft.numbers(name) for name in operator.inputs])
+    return np.stack([draft.numbers(name) for name in operator.inputs], axis=number(operator, "Axis"))
 
 
 def _concatenation(draft: Draft, operator: TfOperator) -> np.ndarray:
-    return np.concatenate([draft.numbers(name) for name in operator.inputs])
+    return np.concatenate([draft.numbers(name) for name in operator.inputs], axis=number(operator, "Axis"))
 
 
 def _gather(draft: Draft, operator: TfOperator) -> np.ndarray:
     source, indices = (draft.numbers(name) for name in operator.inputs)
-    return np.take(source, indices, axis=0, mode="raise")
+    if number(operator, "BatchDims"):
+        raise UnreadableError("required the same indices for all integers, found a batch of them")
+    return np.take(source, indices, axis=number(operator, "Axis"), mode="raise")
 
 
 # How many operands each has, None for any number of them.

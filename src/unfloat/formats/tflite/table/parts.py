@@ -93,11 +93,17 @@ def _read_strided_slice(draft: Draft, operator: TfOperator) -> None:
 def _entry(begin: int, end: int, stride: int, extent: int, on: set[str]) -> Cells:
     """One axis; an axis that goes has one cell, wherever the end is."""
     if "ShrinkAxis" in on:
-        if not -extent <= begin < extent:
-            raise UnreadableError(f"required an index into {extent} cells, found {begin}")
-        return begin % extent, 1, 1
+        return cell_alone(begin, stride, extent, begins="Begin" in on), 1, 1
     cells = range(extent)[slice(None if "Begin" in on else begin, None if "End" in on else end, stride)]
     return cells_of(cells, (begin, end, stride))
+
+
+def cell_alone(begin: int, stride: int, extent: int, *, begins: bool) -> int:
+    """The cell of an axis that goes: the first where a mask `begins` the slice there, as the public runtimes have it."""
+    first = 0 if begins else begin
+    if stride != 1 or not -extent <= first < extent:
+        raise UnreadableError(f"required an index into {extent} cells, a stride of 1, found {first}, {stride}")
+    return first % extent
 
 
 def _read_reverse(draft: Draft, operator: TfOperator) -> None:
