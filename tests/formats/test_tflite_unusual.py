@@ -216,3 +216,26 @@ def test_a_signature_names_the_tensors_of_its_own_subgraph(
     tensors = {tensor.name: tensor for tensor in (codes("x", (1, 8)), codes("y", (1, 8)))}
     made = encode(TfModel(tensors, (operator("RELU", "x", "y"),), (("user", "x"),), (("y", "y"),)), "a signature")
     assert from_bytes(made).inputs[0].name == name
+
+
+def test_a_result_that_contradicts_what_the_operator_makes_is_refused() -> None:
+    resize = operator("RESIZE_NEAREST_NEIGHBOR", "x size", "y", "ResizeNearestNeighborOptions")
+    content = file([codes("x", (1, 4, 3, 2)), numbers("size", [8, 6]), codes("y", (1, 6, 8, 2))], [resize])
+    refused(content, r"RESIZE_NEAREST_NEIGHBOR.*required a result of \(-1, 8, 6, 2\), found \(-1, 6, 8, 2\)")
+
+
+def rows(shape: Shape, result: Shape) -> bytes:
+    """A FULLY_CONNECTED of rows of 8, which become rows of 3."""
+    layer = operator("FULLY_CONNECTED", "x w b", "y", "FullyConnectedOptions")
+    bias = replace(numbers("b", [60, -90, 7]), quantization=Quantization((0.0005,)))
+    return file([codes("x", shape), constant("w", (3, 8), WEIGHT), bias, codes("y", result, WIDER)], [layer])
+
+
+@pytest.mark.parametrize(("shape", "result"), [((8,), (3,)), ((8,), (1, 3)), ((2, 4), (1, 3)), ((3, 2, 4, 2), (6, 3))])
+def test_rows_may_be_cut_by_other_dimensions(shape: Shape, result: Shape) -> None:
+    agrees(rows(shape, result), "tflm")
+
+
+@pytest.mark.parametrize(("shape", "result"), [((2, 4), (2, 3)), ((2, 8), (2, 4)), ((1, 7), (1, 3))])
+def test_rows_that_do_not_fit_are_refused(shape: Shape, result: Shape) -> None:
+    refused(rows(shape, result), "FULLY_CONNECTED.*required rows of 8 values that become 3, found")

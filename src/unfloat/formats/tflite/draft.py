@@ -110,6 +110,10 @@ class Draft:
             raise BatchTouchedError(f"required an axis other than the batch, found {axis}")
         return found
 
+    def unlike(self, message: str) -> UnreadableError:
+        """The error of shapes that do not fit: they may where the batch goes before all dimensions."""
+        return UnreadableError(message) if self.lead else BatchTouchedError(message)
+
     def constant(self, name: str | None) -> np.ndarray:
         """A constant's content."""
         tensor = self.tensor(name)
@@ -282,9 +286,11 @@ class Draft:
     ) -> None:
         """Append the instruction that makes one of the file's activations, `output`; see `emit`.
 
-        `shape` is what the instruction makes, where it then has to be reshaped to the activation's own shape.
+        `shape` is what the instruction makes, where that is the activation's own shape but for ones: it is reshaped.
         """
         label, own = self.label(output), self.shape(output)
+        if shape and [size for size in shape if size != 1] != [size for size in own if size != 1]:
+            raise UnreadableError(f"required a result of {shape}, found {own}")
         if shape in (None, own):
             self.values[output] = self.emit(op, inputs, label, own, attributes, constants, labels, output)
             return

@@ -160,21 +160,15 @@ def _read_depthwise_conv2d(draft: Draft, operator: TfOperator) -> None:
 
 
 def _read_fully_connected(draft: Draft, operator: TfOperator) -> None:
-    """Rows of the weight's depth, however the input's dimensions cut them."""
+    """Rows of the weight's depth, however the dimensions of the input and of the result cut them."""
     codes, label = read_weight(draft, operator, 2, 0)
-    source = draft.operand(operator.inputs[0])
-    shape = draft.tensors[source].shape
-    depth, outputs = codes.shape[1], codes.shape[0]
-    if shape[-1] != depth:
-        values = math.prod(shape[1:])
-        if not depth or values % depth:
-            raise UnreadableError(f"required rows of {depth} values, found an input of {shape}")
-        rows = () if values == depth else (values // depth,)
-        source = draft.reshaped(source, (BATCH, *rows, depth))
-    elif len(shape) == 1:
-        raise UnreadableError("required the weight's rows inside a sample, found them along the batch")
-    made = (*draft.tensors[source].shape[:-1], outputs)
-    read_linear(draft, operator, source, (codes, label), {}, made)
+    source, made = draft.operand(operator.inputs[0]), draft.shape(operator.outputs[0])
+    values, (outputs, depth) = draft.tensors[source].shape, codes.shape
+    rows = (*made[:-1], depth)
+    if len(made) == 1 or made[-1] != outputs or math.prod(rows[1:]) != math.prod(values[1:]):
+        required = f"required rows of {depth} values that become {outputs}"
+        raise draft.unlike(f"{required}, found {values} and {made}")
+    read_linear(draft, operator, draft.reshaped(source, rows), (codes, label), {}, made)
 
 
 OPERATORS = {

@@ -186,7 +186,8 @@ def _read_gather(draft: Draft, operator: TfOperator) -> None:
         raise UnreadableError(f"required indices below {draft.shape(source)[axis]}, the same for all, found {found}")
     draft.require_same(operator.outputs[0], draft.label(source))
     made = chosen(draft.shape(source), axis, found)
-    draft.define(operator.outputs[0], "gather", (draft.operand(source),), _choice(axis, found), shape=made)
+    gathered = draft.emit("gather", (draft.operand(source),), draft.label(source), made, _choice(axis, found))
+    draft.alias(operator.outputs[0], gathered)
 
 
 def chosen(shape: Shape, axis: int, indices: Sequence[int]) -> Shape:
