@@ -239,3 +239,9 @@ def test_rows_may_be_cut_by_other_dimensions(shape: Shape, result: Shape) -> Non
 @pytest.mark.parametrize(("shape", "result"), [((2, 4), (2, 3)), ((2, 8), (2, 4)), ((1, 7), (1, 3))])
 def test_rows_that_do_not_fit_are_refused(shape: Shape, result: Shape) -> None:
     refused(rows(shape, result), "FULLY_CONNECTED.*required rows of 8 values that become 3, found")
+
+
+@pytest.mark.parametrize("bias", ["int8", "int16", "int64"])
+@pytest.mark.parametrize("builtin", WEIGHTED)
+def test_a_bias_of_another_type_is_refused(builtin: str, bias: str) -> None:
+    refused(weighted(builtin, bias=bias), f"{builtin}.*required a bias of int32 for 8-bit codes, found {bias}")

@@ -302,14 +302,17 @@ class Draft:
     ) -> tuple[dict[str, np.ndarray], dict[str, QParams], dict[str, Any]]:
         """Constants and labels of a linear instruction on `source`, and the rounding that its width asks for."""
         codes, label = weight
-        if bias.dtype.kind != "i":
-            raise UnreadableError(f"required a bias of integers, found {bias.dtype}")
-        label = snug(codes, label)
-        if self.tensors[source].qparams.dtype == "int16":
-            if bias.dtype != np.int64:  # CONV_2D then sums in 32 bits, DEPTHWISE_CONV_2D reads it as int64
-                raise UnreadableError(f"required a bias of int64 for int16 codes, found {bias.dtype}")
-            return {"weight": codes, "bias": bias.astype(np.int64)}, {"weight": label}, {"rounding": WIDE_ROUNDING}
-        return {"weight": codes, "bias": bias.astype(np.int32)}, {"weight": label}, {}
+        wide = self.is_wide(source)
+        kind = np.dtype(np.int64 if wide else np.int32)
+        if bias.dtype != kind:  # kernels read its bytes as this type, whatever they are
+            width = "int16" if wide else "8-bit"
+            raise UnreadableError(f"required a bias of {kind} for {width} codes, found {bias.dtype}")
+        rounding = {"rounding": WIDE_ROUNDING} if wide else {}
+        return {"weight": codes, "bias": bias.astype(kind)}, {"weight": snug(codes, label)}, rounding
+
+    def is_wide(self, value: str) -> bool:
+        """Whether one of the Program's values holds int16 codes."""
+        return self.tensors[value].qparams.dtype == "int16"
 
     def clip_code(self, bound: float, label: QParams) -> int:
         """The code at which a state is clipped on both sides, as TFLite truncates it; 0 for none."""

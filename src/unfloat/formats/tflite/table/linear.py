@@ -97,16 +97,17 @@ def read_linear(
 ) -> None:
     """The instruction of a linear operator; `weight` in the Program's layout, `shape` what the instruction makes."""
     channels = weight[0].shape[REGISTRY[OPERATORS[operator.builtin]].quant.weight_axis or 0]
-    constants, labels, rounding = draft.weights(source, weight, _bias(draft, operator, channels))
+    bias = _bias(draft, operator, channels, wide=draft.is_wide(source))
+    constants, labels, rounding = draft.weights(source, weight, bias)
     fields = {**attributes, **draft.clamp(operator), **rounding}
     draft.define(operator.outputs[0], OPERATORS[operator.builtin], (source,), fields, constants, labels, shape)
 
 
-def _bias(draft: Draft, operator: TfOperator, channels: int) -> np.ndarray:
+def _bias(draft: Draft, operator: TfOperator, channels: int, *, wide: bool) -> np.ndarray:
     """One number for each channel; zeros where the bias is left out."""
     name = operator.inputs[2] if len(operator.inputs) > 2 else None
     if name is None:
-        return np.zeros(channels, np.int64)
+        return np.zeros(channels, np.int64 if wide else np.int32)
     bias = draft.constant(name)
     if bias.size != channels:
         raise UnreadableError(f"required a bias of {channels} channels, found {bias.shape}")
