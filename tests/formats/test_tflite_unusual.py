@@ -245,3 +245,29 @@ def test_rows_that_do_not_fit_are_refused(shape: Shape, result: Shape) -> None:
 @pytest.mark.parametrize("builtin", WEIGHTED)
 def test_a_bias_of_another_type_is_refused(builtin: str, bias: str) -> None:
     refused(weighted(builtin, bias=bias), f"{builtin}.*required a bias of int32 for 8-bit codes, found {bias}")
+
+
+UNSIGNED = Quantization((0.05,), 131)
+
+
+@pytest.mark.parametrize(
+    ("builtin", "operands", "options", "result"),
+    [
+        ("ADD", [codes("x", (1, 8)), codes("z", (1, 8), UNSIGNED, "uint8")], "AddOptions", codes("y", (1, 8))),
+        ("MUL", [codes("x", (1, 8)), codes("z", (1, 8), dtype="int16")], "MulOptions", codes("y", (1, 8))),
+        ("RELU", [codes("x", (1, 8))], "", codes("y", (1, 8), UNSIGNED, "uint8")),
+        ("HARD_SWISH", [codes("x", (1, 8))], "HardSwishOptions", codes("y", (1, 8), UNSIGNED, "uint8")),
+        ("MEAN", [codes("x", (1, 8)), numbers("a", [1])], "ReducerOptions", codes("y", (1,), UNSIGNED, "uint8")),
+        ("PRELU", [codes("x", (1, 8)), constant("s", (8,), UNSIGNED, "uint8")], "", codes("y", (1, 8))),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_codes_of_two_types_are_refused(builtin: str, operands: list[TfTensor], options: str, result: TfTensor) -> None:
+    made = operator(builtin, " ".join(t.name for t in operands), "y", options)
+    refused(file([*operands, result], [made]), f"{builtin}.*required codes of one type, found")
+
+
+@pytest.mark.parametrize("builtin", ["CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"])
+def test_weights_of_another_type_are_refused(builtin: str) -> None:
+    content = weighted(builtin, Quantization((0.01,), 131), "uint8")
+    refused(content, f"{builtin}.*required codes of one type, found int8, uint8")

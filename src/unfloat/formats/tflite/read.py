@@ -33,6 +33,15 @@ OF_INTEGERS = {  # that data decide: what makes, takes and moves them
     "ARG_MAX", "CAST", "CONCATENATION", "EMBEDDING_LOOKUP", "EXPAND_DIMS", "GATHER", "PACK", "RESHAPE", "SLICE", "SPLIT",
     "SPLIT_V", "SQUEEZE", "STRIDED_SLICE", "TRANSPOSE", "UNPACK",
 }  # fmt: skip
+CODES = ("int8", "uint8", "int16")
+WEIGHTED = {
+    "CONV_2D",
+    "DEPTHWISE_CONV_2D",
+    "FULLY_CONNECTED",
+    "SVDF",
+    "TRANSPOSE_CONV",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM",
+}  # of int8 weights between int16 codes, or with int16 states
 HINTS = {  # operators that are not known and that users meet, and what to try instead
     "WHILE": "unroll the recurrent layer, or convert Keras 2's LSTM, which becomes one operator",
     **dict.fromkeys(("ELU", "EXP", "LOG"), "train it with ReLU, SiLU or hard-swish"),
@@ -136,6 +145,7 @@ def _read(draft: Draft, index: int, operator: TfOperator) -> Iterator[str]:
         if reader is None:
             hint = HINTS.get(operator.builtin)
             raise UnreadableError("Unfloat has no integer operator for it" + (f"; try: {hint}" if hint else ""))
+        _require_one_type(draft, operator)
         if not plain and any(draft.tensor(name).is_index for name in operator.outputs):
             raise UnreadableError("integers come from inputs and ARG_MAX, found that it computes them")
         reader(draft, operator)
@@ -146,6 +156,16 @@ def _read(draft: Draft, index: int, operator: TfOperator) -> Iterator[str]:
     except (UnreadableError, NumericDomainError) as error:
         yield f"{where}: {draft.reason(operator) or error}"
         draft.stand_in(operator)
+
+
+def _require_one_type(draft: Draft, operator: TfOperator) -> None:
+    """Raise unless an operator's codes are all of one type: its kernels look at one operand's and read all as that."""
+    names = (name for name in (*operator.inputs, *operator.outputs) if name is not None)
+    dtypes = {"int8" if dtype == "int4" else dtype for dtype in (draft.tensor(name).dtype for name in names)}
+    found = dtypes.intersection(CODES)
+    weighted = operator.builtin in WEIGHTED and found == {"int8", "int16"}
+    if len(found) > 1 and not weighted and operator.builtin != "QUANTIZE":
+        raise UnreadableError(f"required codes of one type, found {', '.join(sorted(found))}")
 
 
 def _is_border(draft: Draft, operator: TfOperator) -> bool:
