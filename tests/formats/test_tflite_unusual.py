@@ -271,3 +271,16 @@ def test_codes_of_two_types_are_refused(builtin: str, operands: list[TfTensor], 
 def test_weights_of_another_type_are_refused(builtin: str) -> None:
     content = weighted(builtin, Quantization((0.01,), 131), "uint8")
     refused(content, f"{builtin}.*required codes of one type, found int8, uint8")
+
+
+def test_real_0_may_be_the_lowest_code_of_weights_that_do_not_use_it() -> None:
+    """A blur: all weights are positive."""
+    label, weight = Quantization((0.05,), 3), Quantization((0.001,))
+    blur = TfTensor(
+        "w", (1, 3, 3, 1), "uint8", weight, np.array([1, 2, 1, 2, 4, 2, 1, 2, 1], np.uint8).reshape(1, 3, 3, 1) * 16
+    )
+    image, bias = codes("x", (1, 4, 4, 1), label, "uint8"), replace(numbers("b", [0]), quantization=weight)
+    fields = {"StrideH": 1, "StrideW": 1, "DepthMultiplier": 1}
+    made = operator("DEPTHWISE_CONV_2D", "x w b", "y", "DepthwiseConv2DOptions", **fields)
+    agrees(file([image, blur, bias, codes("y", (1, 4, 4, 1), label, "uint8")], [made]), "litert")
+    agrees(weighted("FULLY_CONNECTED", Quantization((0.01,), -128)), "tflm")

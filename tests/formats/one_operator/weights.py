@@ -120,8 +120,8 @@ def _linear(rng: Rng, dtype: str, source: Quantization, shape: Shape, axis: int)
     kind = "int64" if dtype == "int16" else "int32"
     weights = Value(shape, Quantization(_floats(scales), 0, axis), "int8", weight.astype(np.int8))
     if dtype == "uint8":
-        zero_point = int(rng.integers(1, 256))
-        shifted = np.clip(weight + zero_point, 0, 255)
+        zero_point = int(rng.choice([0, *rng.integers(1, 256, 3)]))
+        shifted = np.clip(weight + zero_point, int(rng.integers(0, 2)), 255)
         weights = Value(shape, Quantization(_floats(scales), zero_point), dtype, shifted.astype(np.uint8))
     biases = Value((channels,), Quantization(_floats(products)), kind, bias.astype(kind))
     bare = rng.random() >= 0.85 and dtype != "uint8"  # LiteRT's kernels of uint8 want a bias

@@ -410,8 +410,8 @@ def _makes_codes(model: TfModel, operator: TfOperator) -> bool:
 
 
 def snug(codes: np.ndarray, label: QParams) -> QParams:
-    """A weight's label, narrow where the lowest code is never used."""
-    return replace(label, narrow=bool(codes.min() > label.qmin))
+    """A weight's label, narrow where the lowest code is never used and stands for nothing either."""
+    return replace(label, narrow=bool(min(codes.min(), label.zero_point) > label.qmin))
 
 
 def fused_activation_of(operator: TfOperator) -> str:
