@@ -284,3 +284,58 @@ def test_real_0_may_be_the_lowest_code_of_weights_that_do_not_use_it() -> None:
     made = operator("DEPTHWISE_CONV_2D", "x w b", "y", "DepthwiseConv2DOptions", **fields)
     agrees(file([image, blur, bias, codes("y", (1, 4, 4, 1), label, "uint8")], [made]), "litert")
     agrees(weighted("FULLY_CONNECTED", Quantization((0.01,), -128)), "tflm")
+
+
+CLASSES = Quantization((2.0**-8,), -128)
+UNIT = Quantization((2.0**-7,))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "made"),
+    [
+        (
+            [codes("x", (1, 4)), codes("z", (1, 4)), codes("y", (2, 4))],
+            operator("CONCATENATION", "x z", "y", "ConcatenationOptions", Axis=0),
+        ),
+        ([codes("x", (10,)), codes("y", (10,), CLASSES)], operator("SOFTMAX", "x", "y", "SoftmaxOptions", Beta=1.0)),
+        (
+            [codes("x", (10,)), codes("y", (10,), Quantization((1 / 16,), 127))],
+            operator("LOG_SOFTMAX", "x", "y", "LogSoftmaxOptions"),
+        ),
+        ([codes("x", (10,)), codes("y", (10,), UNIT)], operator("L2_NORMALIZATION", "x", "y", "L2NormOptions")),
+        (
+            [codes("x", (1, 4)), codes("z", (4, 5)), codes("y", (1, 5), WIDER)],
+            operator("BATCH_MATMUL", "x z", "y", "BatchMatMulOptions"),
+        ),
+    ],
+    ids=lambda value: value.builtin if isinstance(value, TfOperator) else "",
+)
+def test_a_batch_goes_before_dimensions_that_are_computed_with(tensors: list[TfTensor], made: TfOperator) -> None:
+    agrees(file(tensors, [made]), "tflm")
+
+
+@pytest.mark.parametrize("builtin", ["MEAN", "SUM"])
+def test_a_result_that_begins_with_1_gets_the_batch(builtin: str) -> None:
+    tensors = [codes("x", (1, 3, 4)), codes("s", (3, 4)), numbers("axes", [0]), codes("y", (1, 4), WIDER)]
+    squeeze = operator("SQUEEZE", "x", "s", "SqueezeOptions", SqueezeDims=(0,))
+    agrees(file(tensors, [squeeze, operator(builtin, "s axes", "y", "ReducerOptions", KeepDims=True)]), "tflm")
+
+
+@pytest.mark.parametrize(
+    ("tensors", "made", "reason"),
+    [
+        (
+            [codes("x", (1, 2, 4)), numbers("axes", np.zeros(0, np.int32)), codes("y", (1, 2, 4))],
+            operator("MEAN", "x axes", "y", "ReducerOptions"),
+            r"MEAN.*axes \(\) do not name dimensions",
+        ),
+        (
+            [codes("x", (1, 2, 4)), codes("z", (1, 3, 4)), codes("y", (1, 2, 8))],
+            operator("CONCATENATION", "x z", "y", "ConcatenationOptions", Axis=2),
+            "CONCATENATION.*do not join along axis",
+        ),
+    ],
+    ids=lambda value: value.builtin if isinstance(value, TfOperator) else "",
+)
+def test_an_operator_that_no_instruction_is_is_named(tensors: list[TfTensor], made: TfOperator, reason: str) -> None:
+    refused(file(tensors, [made]), reason)

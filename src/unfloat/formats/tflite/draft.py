@@ -13,7 +13,16 @@ import numpy as np
 
 from unfloat.formats.tflite.activation import activation_codes
 from unfloat.formats.tflite.builtins import UnreadableError
-from unfloat.formats.tflite.model import LEAST_ALLOWANCE, MOST_SHARING, Field, TfModel, TfOperator, TfTensor, apart
+from unfloat.formats.tflite.model import (
+    INTEGERS,
+    LEAST_ALLOWANCE,
+    MOST_SHARING,
+    Field,
+    TfModel,
+    TfOperator,
+    TfTensor,
+    apart,
+)
 from unfloat.formats.tflite.survey import FLOATS, real_tensor
 from unfloat.ir.graph import BATCH, EMPTY, Shape
 from unfloat.ir.instruction import Instruction, Tensor
@@ -130,9 +139,10 @@ class Draft:
         return float(found.reshape(-1)[0])
 
     def numbers(self, name: str | None) -> np.ndarray:
-        """A shape, axes or indices: plain integers, constant or folded."""
+        """A shape, axes or indices: plain integers, constant or folded; none are constant too."""
         tensor = self.tensor(name)
-        found = self.known.get(tensor.name, tensor.data)
+        none = np.zeros(tensor.shape, np.int32) if tensor.dtype in INTEGERS and 0 in tensor.shape else None
+        found = self.known.get(tensor.name, none if tensor.data is None else tensor.data)
         if found is None or found.dtype.kind not in "iu":
             raise UnreadableError(f"required integers known beforehand, found {tensor.dtype} computed in {tensor.name}")
         self.spend(found.nbytes)
@@ -230,7 +240,7 @@ class Draft:
         source = self.tensors[value]
         if source.shape == shape and name is None:
             return value
-        return self.emit("reshape", (value,), source.qparams, shape, {"shape": shape}, name=name)
+        return self.emit("reshape", (value,), source.qparams, {"shape": shape}, name=name)
 
     def index(self, name: str | None) -> str:
         """The Program's value of computed integers."""
@@ -259,7 +269,6 @@ class Draft:
         op: str,
         inputs: Sequence[str],
         label: QParams,
-        shape: Shape,
         attributes: Mapping[str, Any],
         constants: Mapping[str, np.ndarray] = EMPTY,
         labels: Mapping[str, QParams] = EMPTY,
@@ -268,7 +277,7 @@ class Draft:
         """Append an instruction and what follows from its labels; its output's name."""
         name = self.unused(name or f"{inputs[0]}/{op}")
         bare = Instruction(op, name, tuple(inputs), attributes, constants, labels)
-        output = Tensor(name, shape, label)
+        output = Tensor(name, self.made_by(op, inputs, attributes, constants), label)
         derived = REGISTRY[op].derive(bare, [self.tensors[value] for value in inputs], output)
         self.tensors[name] = output
         self.instructions.append(complete(bare, derived))
@@ -282,20 +291,28 @@ class Draft:
         attributes: Mapping[str, Any],
         constants: Mapping[str, np.ndarray] = EMPTY,
         labels: Mapping[str, QParams] = EMPTY,
-        shape: Shape | None = None,
     ) -> None:
         """Append the instruction that makes one of the file's activations, `output`; see `emit`.
 
-        `shape` is what the instruction makes, where that is the activation's own shape but for ones: it is reshaped.
+        What it makes is reshaped where the activation's own shape differs in ones.
         """
         label, own = self.label(output), self.shape(output)
-        if shape and [size for size in shape if size != 1] != [size for size in own if size != 1]:
-            raise UnreadableError(f"required a result of {shape}, found {own}")
-        if shape in (None, own):
-            self.values[output] = self.emit(op, inputs, label, own, attributes, constants, labels, output)
-            return
-        made = self.emit(op, inputs, label, shape or own, attributes, constants, labels)
-        self.values[output] = self.reshaped(made, own, output)
+        made = self.made_by(op, inputs, attributes, constants)
+        if [size for size in made if size != 1] != [size for size in own if size != 1]:
+            raise self.unlike(f"required a result of {made}, found {own}")
+        name = output if made == own else None
+        value = self.emit(op, inputs, label, attributes, constants, labels, name)
+        self.values[output] = value if made == own else self.reshaped(value, own, output)
+
+    def made_by(
+        self, op: str, inputs: Sequence[str], attributes: Mapping[str, Any], constants: Mapping[str, np.ndarray]
+    ) -> Shape:
+        """The shape that an instruction makes."""
+        shapes, own = [self.tensors[value].shape for value in inputs], {r: c.shape for r, c in constants.items()}
+        try:
+            return REGISTRY[op].shape(attributes, shapes, own)
+        except (ValueError, IndexError) as error:
+            raise self.unlike(str(error)) from error
 
     def weights(
         self, source: str, weight: tuple[np.ndarray, QParams], bias: np.ndarray
@@ -379,9 +396,7 @@ class Draft:
         last = self.instructions.pop()
         made = self.tensors.pop(last.name)
         attributes = {**last.attributes, **changes}
-        value = self.emit(
-            last.op, last.inputs, made.qparams, made.shape, attributes, last.constants, last.labels, name=name
-        )
+        value = self.emit(last.op, last.inputs, made.qparams, attributes, last.constants, last.labels, name)
         self.values |= {other: value for other, old in self.values.items() if old == last.name}
         return value
 

@@ -15,7 +15,7 @@ from unfloat.formats.tflite.decode import decode
 from unfloat.formats.tflite.draft import Draft
 from unfloat.formats.tflite.model import TfModel, TfOperator, TfTensor
 from unfloat.formats.tflite.read import drafted, require_choosing
-from unfloat.ir.graph import EMPTY, Clamp, Graph, Node, Param, Shape
+from unfloat.ir.graph import EMPTY, Clamp, Graph, Node, Param
 from unfloat.ir.instruction import Tensor
 from unfloat.ops import REGISTRY
 from unfloat.ops._indices import rows_by_index
@@ -131,7 +131,6 @@ class FloatDraft(Draft):
         op: str,
         inputs: Sequence[str],
         label: QParams,
-        shape: Shape,
         attributes: Mapping[str, Any],
         constants: Mapping[str, np.ndarray] = EMPTY,
         labels: Mapping[str, QParams] = EMPTY,
@@ -153,6 +152,7 @@ class FloatDraft(Draft):
         if lost := attributes.keys() - held - ELSEWHERE:
             raise UnreadableError(f"required {op} without {', '.join(sorted(lost))} in a model to quantize")
         own = {role: value for role, value in attributes.items() if role in held}
+        shape = self.made_by(op, inputs, attributes, constants)
         self.nodes.append(Node(name, op, tuple(inputs), shape, own, params, clamp=attributes.get("clamp")))
         self.tensors[name] = Tensor(name, shape, label)
         return name

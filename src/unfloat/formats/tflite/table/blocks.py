@@ -43,12 +43,11 @@ def _image(draft: Draft, operator: TfOperator) -> _Image:
 
 def _swapped(draft: Draft, value: str, split: Sequence[int]) -> str:
     """A value cut into four axes, the middle ones changed places; in some shape of as many cells if one of them is 1."""
-    outer, first, second, inner = split
+    _, first, second, _ = split
     if 1 in (first, second):
         return value
     parts = draft.reshaped(value, (BATCH, *split))
-    shape = (BATCH, outer, second, first, inner)
-    return draft.emit("transpose", (parts,), draft.tensors[value].qparams, shape, {"permutation": ORDER})
+    return draft.emit("transpose", (parts,), draft.tensors[value].qparams, {"permutation": ORDER})
 
 
 def _regroup(draft: Draft, operator: TfOperator, image: _Image, split: Sequence[int], shape: Shape) -> None:
@@ -56,7 +55,7 @@ def _regroup(draft: Draft, operator: TfOperator, image: _Image, split: Sequence[
     output, label = operator.outputs[0], draft.tensors[image.value].qparams
     draft.require_same(output, label)
     swapped = _swapped(draft, image.value, split)
-    draft.define(output, "reshape", (swapped,), {"shape": shape}, shape=shape)
+    draft.define(output, "reshape", (swapped,), {"shape": shape})
 
 
 def _read_space_to_depth(draft: Draft, operator: TfOperator) -> None:
@@ -129,8 +128,7 @@ def _read_space_to_batch(draft: Draft, operator: TfOperator) -> None:
     if any(map(sum, x.borders)):
         value = draft.reshaped(value, (BATCH, x.images, x.rows, x.columns, x.channels))
         paddings = (0, 0, 0, 0, *x.borders[0], *x.borders[1], 0, 0)
-        shape = (BATCH, x.images, rows, columns, x.channels)
-        value = draft.emit("pad", (value,), draft.tensors[value].qparams, shape, {"paddings": paddings})
+        value = draft.emit("pad", (value,), draft.tensors[value].qparams, {"paddings": paddings})
     high, wide = rows // b, columns // c
     value = _swapped(draft, value, (1, x.images * high, b, columns * x.channels))
     value = _swapped(draft, value, (b, x.images * high * wide, c, x.channels))
@@ -152,7 +150,7 @@ def _read_batch_to_space(draft: Draft, operator: TfOperator) -> None:
     if any(map(sum, x.borders)):
         value = draft.reshaped(value, (BATCH, images, rows, columns, x.channels))
         attributes = {"begin": (0, 0, top, left, 0), "stride": (1,) * 5, "size": size}
-        value = draft.emit("slice", (value,), draft.tensors[value].qparams, size, attributes)
+        value = draft.emit("slice", (value,), draft.tensors[value].qparams, attributes)
     draft.alias(operator.outputs[0], value)
 
 

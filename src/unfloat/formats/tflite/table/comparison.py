@@ -113,11 +113,8 @@ def _read_reduction(op: str) -> Reader:
         found = sorted({draft.axis(int(axis), source) for axis in draft.numbers(axes).reshape(-1)})
         output = operator.outputs[0]
         draft.require_same(output, draft.label(source))
-        made = tuple(size for axis, size in enumerate(draft.shape(source)) if axis not in found)
-        kept = tuple(1 if axis in found else size for axis, size in enumerate(draft.shape(source)))
-        keep = number(operator, "KeepDims")
-        attributes = {"axes": tuple(found), "keep_dims": keep}
-        draft.define(output, op, (draft.operand(source),), attributes, shape=kept if keep else made)
+        attributes = {"axes": tuple(found), "keep_dims": number(operator, "KeepDims")}
+        draft.define(output, op, (draft.operand(source),), attributes)
 
     return read
 
@@ -128,8 +125,7 @@ def _read_arg_max(draft: Draft, operator: TfOperator) -> None:
     output, found = operator.outputs[0], draft.axis(draft.one(axis), source)
     if draft.shape(source)[found] > INDEX.qmax + 1:
         raise UnreadableError(f"required at most {INDEX.qmax + 1} classes, found {draft.shape(source)[found]}")
-    made = tuple(size for d, size in enumerate(draft.shape(source)) if d != found)
-    value = draft.emit("arg_max", (draft.operand(source),), INDEX, made, {"axis": found}, name=output)
+    value = draft.emit("arg_max", (draft.operand(source),), INDEX, {"axis": found}, name=output)
     draft.values[output] = draft.reshaped(value, draft.shape(output))
 
 

@@ -15,7 +15,7 @@ from unfloat.formats.tflite.geometry import framed
 from unfloat.formats.tflite.model import Field, Quantization, TfOperator
 from unfloat.formats.tflite.scope import Scope
 from unfloat.formats.tflite.table._common import clamp_of, emit_reshape, require_operands, strides, window
-from unfloat.ir.graph import BATCH, Shape
+from unfloat.ir.graph import Shape
 from unfloat.ir.instruction import Instruction
 from unfloat.ops import REGISTRY
 from unfloat.spec.qparams import QParams, positive_scale
@@ -93,14 +93,13 @@ def read_linear(
     source: str,
     weight: tuple[np.ndarray, QParams],
     attributes: Mapping[str, object],
-    shape: Shape | None,
 ) -> None:
-    """The instruction of a linear operator; `weight` in the Program's layout, `shape` what the instruction makes."""
+    """The instruction of a linear operator; `weight` in the Program's layout."""
     channels = weight[0].shape[REGISTRY[OPERATORS[operator.builtin]].quant.weight_axis or 0]
     bias = _bias(draft, operator, channels, wide=draft.is_wide(source))
     constants, labels, rounding = draft.weights(source, weight, bias)
     fields = {**attributes, **draft.clamp(operator), **rounding}
-    draft.define(operator.outputs[0], OPERATORS[operator.builtin], (source,), fields, constants, labels, shape)
+    draft.define(operator.outputs[0], OPERATORS[operator.builtin], (source,), fields, constants, labels)
 
 
 def _bias(draft: Draft, operator: TfOperator, channels: int, *, wide: bool) -> np.ndarray:
@@ -131,10 +130,6 @@ def read_weight(draft: Draft, operator: TfOperator, rank: int, axis: int) -> tup
     return codes, label
 
 
-def _image_shape(draft: Draft, operator: TfOperator) -> Shape:
-    return (BATCH, *draft.tensor(operator.outputs[0]).shape[1:])
-
-
 def _window(draft: Draft, operator: TfOperator, kernel: Shape) -> dict[str, object]:
     dilation = (number(operator, "DilationHFactor", 1), number(operator, "DilationWFactor", 1))
     return {**window(draft, operator, kernel), "dilation": dilation}
@@ -147,7 +142,7 @@ def _read_conv2d(draft: Draft, operator: TfOperator) -> None:
     if channels % codes.shape[3]:
         raise UnreadableError(f"required a weight for a part of {channels} channels, found {codes.shape}")
     attributes = {**_window(draft, operator, codes.shape[1:3]), "groups": channels // codes.shape[3]}
-    read_linear(draft, operator, source, (codes, label), attributes, _image_shape(draft, operator))
+    read_linear(draft, operator, source, (codes, label), attributes)
 
 
 def _read_depthwise_conv2d(draft: Draft, operator: TfOperator) -> None:
@@ -157,7 +152,7 @@ def _read_depthwise_conv2d(draft: Draft, operator: TfOperator) -> None:
         raise UnreadableError(f"required a weight of [1, height, width, channels], found {codes.shape}")
     weight = (codes[0], label if label.axis is None else replace(label, axis=2))
     attributes = _window(draft, operator, codes.shape[1:3])
-    read_linear(draft, operator, source, weight, attributes, _image_shape(draft, operator))
+    read_linear(draft, operator, source, weight, attributes)
 
 
 def _read_fully_connected(draft: Draft, operator: TfOperator) -> None:
@@ -169,7 +164,7 @@ def _read_fully_connected(draft: Draft, operator: TfOperator) -> None:
     if len(made) == 1 or made[-1] != outputs or math.prod(rows[1:]) != math.prod(values[1:]):
         required = f"required rows of {depth} values that become {outputs}"
         raise draft.unlike(f"{required}, found {values} and {made}")
-    read_linear(draft, operator, draft.reshaped(source, rows), (codes, label), {}, made)
+    read_linear(draft, operator, draft.reshaped(source, rows), (codes, label), {})
 
 
 OPERATORS = {

@@ -79,7 +79,9 @@ def _read_concatenation(draft: Draft, operator: TfOperator) -> None:
     name = operator.outputs[0]
     for source in operator.inputs:
         draft.require_same(name, draft.label(source))
-    axis = draft.axis(number(operator, "Axis"), name)
+    axis, *others = (draft.axis(number(operator, "Axis"), source) for source in operator.inputs)
+    if any(other != axis for other in others):
+        raise UnreadableError(f"required operands of one rank, found axes {axis} and {', '.join(map(str, others))}")
     draft.define(name, "concatenation", [draft.operand(source) for source in operator.inputs], {"axis": axis})
 
 
@@ -105,13 +107,11 @@ def _read_pad(draft: Draft, operator: TfOperator) -> None:
     elif pairs[0].any():
         draft.axis(0, source)
     draft.require_same(name, draft.label(source))
-    shape = draft.tensors[value].shape
-    made = (BATCH, *(size + int(pair.sum()) for size, pair in zip(shape[1:], pairs[1:], strict=True)))
     attributes: dict[str, object] = {"paddings": tuple(int(cells) for cells in pairs.reshape(-1))}
     if border is not None:
         draft.require_same(name, draft.label(border))
         attributes |= draft.border(border)
-    draft.define(name, "pad", (value,), attributes, shape=made)
+    draft.define(name, "pad", (value,), attributes)
 
 
 def _operand(draft: Draft, source: str | None, computes: bool) -> tuple[str, int]:
@@ -140,8 +140,7 @@ def _read_transpose(draft: Draft, operator: TfOperator) -> None:
     shape = draft.tensors[value].shape
     if sorted(permutation) != list(range(len(shape))):
         raise UnreadableError(f"required an order of {len(shape)} axes, found {axes}")
-    made = (BATCH, *(shape[axis] for axis in permutation[1:]))
-    draft.define(name, "transpose", (value,), {"permutation": permutation}, shape=made)
+    draft.define(name, "transpose", (value,), {"permutation": permutation})
 
 
 def _read_cast(draft: Draft, operator: TfOperator) -> None:

@@ -11,7 +11,7 @@ from unfloat.formats.tflite.draft import INDEX_BYTES, Draft, number, text
 from unfloat.formats.tflite.model import TfOperator
 from unfloat.formats.tflite.table._common import Reader, require_operands
 from unfloat.formats.tflite.table.take import read_take
-from unfloat.ir.graph import BATCH, Shape
+from unfloat.ir.graph import BATCH
 
 Cells = tuple[int, int, int]  # begin, stride, size along an axis
 
@@ -30,7 +30,7 @@ def cut(draft: Draft, output: str, source: str | None, cells: Sequence[Cells]) -
         return
     begin, stride, size = zip((0, 1, BATCH), *cells, strict=True)
     attributes = {"begin": begin, "stride": stride, "size": size}
-    draft.define(output, "slice", (draft.operand(source),), attributes, shape=size)
+    draft.define(output, "slice", (draft.operand(source),), attributes)
 
 
 def _whole(draft: Draft, source: str | None) -> list[Cells]:
@@ -185,14 +185,8 @@ def _read_gather(draft: Draft, operator: TfOperator) -> None:
     if number(operator, "BatchDims") or not found or not 0 <= min(found) <= max(found) < draft.shape(source)[axis]:
         raise UnreadableError(f"required indices below {draft.shape(source)[axis]}, the same for all, found {found}")
     draft.require_same(operator.outputs[0], draft.label(source))
-    made = chosen(draft.shape(source), axis, found)
-    gathered = draft.emit("gather", (draft.operand(source),), draft.label(source), made, _choice(axis, found))
+    gathered = draft.emit("gather", (draft.operand(source),), draft.label(source), _choice(axis, found))
     draft.alias(operator.outputs[0], gathered)
-
-
-def chosen(shape: Shape, axis: int, indices: Sequence[int]) -> Shape:
-    """The shape of a gather."""
-    return (*shape[:axis], len(indices), *shape[axis + 1 :])
 
 
 def _choice(axis: int, indices: Sequence[int]) -> dict[str, object]:
@@ -206,11 +200,10 @@ def choose(draft: Draft, value: str, output: str, choices: Mapping[int, Sequence
     draft.spend(INDEX_BYTES * sum(shape[axis] for axis in choices))
     needed = {axis: found for axis, found in choices.items() if list(found) != list(range(shape[axis]))}
     for done, (axis, indices) in enumerate(needed.items(), 1):
-        shape = chosen(shape, axis, indices)
         if done == len(needed):
-            draft.define(output, "gather", (value,), _choice(axis, indices), shape=shape)
+            draft.define(output, "gather", (value,), _choice(axis, indices))
         else:
-            value = draft.emit("gather", (value,), label, shape, _choice(axis, indices))
+            value = draft.emit("gather", (value,), label, _choice(axis, indices))
     if not needed:
         draft.alias(output, value)
 

@@ -9,7 +9,6 @@ from unfloat.formats.tflite.geometry import frame, framed
 from unfloat.formats.tflite.model import Field, TfOperator
 from unfloat.formats.tflite.scope import Scope
 from unfloat.formats.tflite.table._common import Reader, require_operands, strides, window
-from unfloat.ir.graph import BATCH
 from unfloat.ir.instruction import Instruction
 
 
@@ -46,13 +45,12 @@ def _read_pool(op: str) -> Reader:
         draft.require_same(name, draft.label(operator.inputs[0]))
         kernel = (number(operator, "FilterHeight", 1), number(operator, "FilterWidth", 1))
         source = draft.image(operator.inputs[0])
-        made = (BATCH, *draft.tensor(name).shape[1:])
         attributes = {"kernel": kernel, **window(draft, operator, kernel)}
         if not draft.cuts(operator):
-            draft.define(name, op, (source,), attributes, shape=made)
+            draft.define(name, op, (source,), attributes)
             return
-        pooled = draft.emit(op, (source,), label, made, attributes)
-        draft.define(name, "rescale", (pooled,), draft.clamp(operator), shape=made)
+        pooled = draft.emit(op, (source,), label, attributes)
+        draft.define(name, "rescale", (pooled,), draft.clamp(operator))
 
     return read
 

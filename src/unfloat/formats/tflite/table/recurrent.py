@@ -110,8 +110,7 @@ def _read_svdf(draft: Draft, operator: TfOperator) -> None:
     )
     constants, labels = {**constants, "time": along}, {**labels, "time": _one_scale(draft, time), "state": label}
     fields = {"rank": rank, **draft.clamp_by("NONE", operator.outputs[0])}
-    shape = (BATCH, filters // rank)
-    draft.define(operator.outputs[0], "svdf", (value,), fields, constants, labels, shape)
+    draft.define(operator.outputs[0], "svdf", (value,), fields, constants, labels)
 
 
 def _read_lstm(draft: Draft, operator: TfOperator) -> None:
@@ -120,7 +119,7 @@ def _read_lstm(draft: Draft, operator: TfOperator) -> None:
     _require_plain(operator, operands)
     source, output = operands[0], operator.outputs[0]
     value, samples = _rows(draft, source, 3, time_major=bool(number(operator, "TimeMajor")))
-    steps, depth = draft.tensors[value].shape[1:]
+    depth = draft.tensors[value].shape[2]
     units = draft.tensor(output).shape[-1] if draft.tensor(output).shape else 0
     _require_result(draft, operator, source, depth, units)
     weight, label = _gates(draft, operands[WEIGHTS], (units, depth))
@@ -134,7 +133,7 @@ def _read_lstm(draft: Draft, operator: TfOperator) -> None:
     labels = {**labels, "recurrent": snug(recurrent, recurrent_label), "cell": cell}
     fields = {"carried": draft.carried, "cell_clip": draft.clip_code(_clip(operator), cell)}
     fields |= draft.clamp_by("NONE", output)
-    draft.define(output, "lstm", (value,), fields, constants, labels, (BATCH, steps, units))
+    draft.define(output, "lstm", (value,), fields, constants, labels)
 
 
 def _require_plain(operator: TfOperator, operands: Sequence[str | None]) -> None:

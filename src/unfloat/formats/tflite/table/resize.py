@@ -8,7 +8,6 @@ from unfloat.formats.tflite.model import TfOperator
 from unfloat.formats.tflite.scope import Scope
 from unfloat.formats.tflite.table._common import Reader, require_operands
 from unfloat.formats.tflite.table.parts import choose
-from unfloat.ir.graph import BATCH
 from unfloat.ir.instruction import Instruction
 from unfloat.spec.resize import MOST_CELLS, nearest_indices, reads_past_the_end
 
@@ -49,11 +48,11 @@ def _read_bilinear(draft: Draft, operator: TfOperator) -> None:
     if draft.label(source).dtype == "uint8" or (corners and centres):
         raise UnreadableError("required int8 or int16 codes and one way of placing pixels, found another")
     image = draft.image(source)
-    _, rows, columns, channels = draft.tensors[image].shape
+    _, rows, columns, _ = draft.tensors[image].shape
     if any(reads_past_the_end(*pair, corners, centres) for pair in zip((rows, columns), size, strict=True)):
         raise UnreadableError(f"TFLite's kernel reads past the end of {rows} x {columns} pixels made {size}")
     attributes = {"size": size, "align_corners": int(corners), "half_pixel_centers": int(centres)}
-    draft.define(operator.outputs[0], "resize_bilinear", (image,), attributes, shape=(BATCH, *size, channels))
+    draft.define(operator.outputs[0], "resize_bilinear", (image,), attributes)
 
 
 def _read_nearest(draft: Draft, operator: TfOperator) -> None:

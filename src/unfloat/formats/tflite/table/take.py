@@ -46,16 +46,20 @@ def _take(draft: Draft, output: str, table: str, indices: str, axis: int) -> Non
     rest = [d for d in range(1, len(shape)) if d != axis]
     moved = (0, axis, *rest)
     if axis != 1:
-        table = draft.emit("transpose", (table,), label, tuple(shape[d] for d in moved), {"permutation": moved})
+        table = draft.emit("transpose", (table,), label, {"permutation": moved})
     chosen_by = draft.tensors[indices].shape
-    made = (*chosen_by, *(shape[d] for d in rest))
     if axis == 1:
-        draft.define(output, "take", (table, indices), {}, shape=made)
+        draft.define(output, "take", (table, indices), {})
         return
     own, count = len(chosen_by) - 1, axis - 1  # of the indices' axes behind the batch, and of those before the axis
-    back = (0, *range(1 + own, 1 + own + count), *range(1, 1 + own), *range(1 + own + count, len(made)))
-    taken = draft.emit("take", (table, indices), label, made, {})
-    draft.define(output, "transpose", (taken,), {"permutation": back}, shape=tuple(made[d] for d in back))
+    back = (
+        0,
+        *range(1 + own, 1 + own + count),
+        *range(1, 1 + own),
+        *range(1 + own + count, len(chosen_by) + len(rest)),
+    )
+    taken = draft.emit("take", (table, indices), label, {})
+    draft.define(output, "transpose", (taken,), {"permutation": back})
 
 
 def _read_lookup(draft: Draft, operator: TfOperator) -> None:

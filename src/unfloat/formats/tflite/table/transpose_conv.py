@@ -11,7 +11,6 @@ from unfloat.formats.tflite.model import TfOperator
 from unfloat.formats.tflite.scope import Scope
 from unfloat.formats.tflite.table._common import Reader, Writer, clamp_of, require_operands, strides
 from unfloat.formats.tflite.table.linear import read_linear, read_weight, weights_of
-from unfloat.ir.graph import BATCH
 from unfloat.ir.instruction import Instruction
 
 
@@ -73,7 +72,7 @@ def _read_transpose_conv2d(draft: Draft, operator: TfOperator) -> None:
         for rows, step, taps in zip(size[:2], stride, codes.shape[1:3], strict=True)
     )
     attributes = {"stride": stride, "crop": crop, "size": size[:2]}
-    read_linear(draft, linear, value, (codes, label), attributes, (BATCH, *size))
+    read_linear(draft, linear, value, (codes, label), attributes)
 
 
 READERS: dict[str, Reader] = {"TRANSPOSE_CONV": _read_transpose_conv2d}
