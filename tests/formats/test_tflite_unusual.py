@@ -339,3 +339,70 @@ def test_a_result_that_begins_with_1_gets_the_batch(builtin: str) -> None:
 )
 def test_an_operator_that_no_instruction_is_is_named(tensors: list[TfTensor], made: TfOperator, reason: str) -> None:
     refused(file(tensors, [made]), reason)
+
+
+SHAPE = [
+    numbers("zero", [0]),
+    integers("s", (3,)),
+    operator("SHAPE", "x", "s", "ShapeOptions", OutType=("TensorType", "INT32")),
+]
+
+
+def reshaped(*made: TfTensor | TfOperator) -> bytes:
+    """A RESHAPE of [1, 4, 6] to [4, 6] by the shape "p" that is computed of the input's own, "s"."""
+    parts = [*SHAPE, *made]
+    tensors = [codes("x", (1, 4, 6)), integers("p", (2,)), *(t for t in parts if isinstance(t, TfTensor))]
+    operators = [*(o for o in parts if isinstance(o, TfOperator)), operator("RESHAPE", "x p", "y", "ReshapeOptions")]
+    return file([*tensors, codes("y", (4, 6))], operators)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        [  # Keras 2's Tensordot
+            numbers("which", [0, 1]),
+            integers("g", (2,)),
+            operator("GATHER", "s which", "g", "GatherOptions"),
+            integers("m", ()),
+            operator("REDUCE_PROD", "g zero", "m", "ReducerOptions"),
+            numbers("six", 6),
+            operator("PACK", "m six", "p", "PackOptions", ValuesCount=2),
+        ],
+        [
+            numbers("one", [1]),
+            integers("f", (1,)),
+            operator("SLICE", "s one one", "f", "SliceOptions"),
+            numbers("two", 2),
+            integers("t", (1,)),
+            operator("MUL", "f two", "t", "MulOptions"),
+            integers("h", (1,)),
+            operator("SUB", "t f", "h", "SubOptions"),
+            integers("w", (1,)),
+            operator("ADD", "h two", "w", "AddOptions"),
+            integers("c", (2,)),
+            operator("CONCATENATION", "h w", "c", "ConcatenationOptions"),
+            operator("MAXIMUM", "c zero", "p", "MaximumMinimumOptions"),
+        ],
+        [
+            TfTensor("l", (3,), "int64"),
+            operator("CAST", "s", "l", "CastOptions"),
+            integers("i", (3,)),
+            operator("CAST", "l", "i", "CastOptions"),
+            numbers("column", [3, 1]),
+            integers("r", (3, 1)),
+            operator("RESHAPE", "i column", "r", "ReshapeOptions"),
+            integers("q", (3,)),
+            operator("SQUEEZE", "r", "q", "SqueezeOptions", SqueezeDims=(1,)),
+            integers("e", (1, 3)),
+            operator("EXPAND_DIMS", "q zero", "e", "ExpandDimsOptions"),
+            numbers("begin", [0, 1]),
+            numbers("size", [1, -1]),
+            integers("d", (1, 2)),
+            operator("SLICE", "e begin size", "d", "SliceOptions"),
+            operator("SQUEEZE", "d", "p", "SqueezeOptions", SqueezeDims=(0,)),
+        ],
+    ],
+    ids=["tensordot", "arithmetic", "moves"],
+)
+def test_arithmetic_with_shapes_is_done_beforehand(made: list[TfTensor | TfOperator]) -> None:
+    assert not agrees(reshaped(*made), "litert")  # no instruction is left

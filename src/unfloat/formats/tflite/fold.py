@@ -9,31 +9,33 @@ import numpy as np
 from unfloat.formats.tflite.builtins import UnreadableError
 from unfloat.formats.tflite.draft import Draft, number
 from unfloat.formats.tflite.model import INTEGERS, TfOperator
+from unfloat.formats.tflite.table._common import require_plain
 from unfloat.formats.tflite.table.parts import cell_alone
 
+Folding = Callable[[Draft, TfOperator], np.ndarray]
 MOST_INTEGERS = 1 << 10  # that one operator takes: shapes are short, and joining a list to itself doubles it
 
 
 def fold(draft: Draft, operator: TfOperator) -> bool:
     """Compute an operator whose result is plain integers; False where that is not its kind."""
-    outputs = [draft.tensor(name) for name in operator.outputs]
     folding = FOLDS.get(operator.builtin)
-    plain = all(tensor.dtype in INTEGERS and tensor.quantization is None for tensor in outputs)
-    by_data = operator.builtin != "SHAPE" and draft.takes_indices(operator)
-    if folding is None or len(outputs) != 1 or not plain or by_data:
+    read = operator.inputs if operator.builtin != "SHAPE" else ()  # which reads no numbers
+    tensors = [draft.tensor(name) for name in (*read, *operator.outputs) if name is not None]
+    plain = all(tensor.dtype in INTEGERS and tensor.quantization is None for tensor in tensors)
+    if folding is None or len(operator.outputs) != 1 or not plain or any(name in draft.values for name in read):
         return False
-    count, fold_with = folding
-    sizes = [draft.numbers(name).size for name in operator.inputs] if operator.builtin != "SHAPE" else []
+    output, (count, fold_with) = draft.tensor(operator.outputs[0]), folding
+    sizes = [draft.numbers(name).size for name in read]
     if len(operator.inputs) != (count or max(len(operator.inputs), 1)) or sum(sizes) > MOST_INTEGERS:
         raise UnreadableError(
             f"required {count or 'some'} operands of {MOST_INTEGERS} integers at most, found {len(operator.inputs)}"
         )
     try:
-        found = fold_with(draft, operator)
+        found = np.asarray(fold_with(draft, operator)).astype(output.dtype)
     except (ValueError, IndexError, TypeError) as error:  # NumPy's
         raise UnreadableError(f"required integers that fit each other, found that they do not: {error}") from error
-    if found.shape != outputs[0].shape:
-        raise UnreadableError(f"required integers of shape {outputs[0].shape}, found {found.shape}")
+    if found.shape != output.shape:
+        raise UnreadableError(f"required integers of shape {output.shape}, found {found.shape}")
     draft.known[operator.outputs[0]] = found
     return True
 
@@ -71,11 +73,53 @@ def _gather(draft: Draft, operator: TfOperator) -> np.ndarray:
     return np.take(source, indices, axis=number(operator, "Axis"), mode="raise")
 
 
+def _pair(function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Folding:
+    """Of two operands that broadcast."""
+
+    def fold_with(draft: Draft, operator: TfOperator) -> np.ndarray:
+        require_plain(operator)
+        first, second = (draft.numbers(name) for name in operator.inputs)
+        return function(first, second)
+
+    return fold_with
+
+
+def _product(draft: Draft, operator: TfOperator) -> np.ndarray:
+    source, axes = (draft.numbers(name) for name in operator.inputs)
+    found: np.ndarray = np.prod(source, tuple(axes.reshape(-1).tolist()), keepdims=bool(number(operator, "KeepDims")))
+    return found
+
+
+def _slice(draft: Draft, operator: TfOperator) -> np.ndarray:
+    """A size of -1 is all that follows."""
+    source, begin, size = (draft.numbers(name) for name in operator.inputs)
+    if (begin < 0).any():
+        raise UnreadableError(f"required a slice from 0 or more, found {begin.tolist()}")
+    cells = zip(begin.tolist(), size.tolist(), strict=True)
+    return source[tuple(slice(first, None if count == -1 else first + count) for first, count in cells)]
+
+
+def _same(draft: Draft, operator: TfOperator) -> np.ndarray:
+    """The same integers: the file gives their shape with the result."""
+    return draft.numbers(operator.inputs[0]).reshape(draft.tensor(operator.outputs[0]).shape)
+
+
 # How many operands each has, None for any number of them.
-FOLDS: Mapping[str, tuple[int | None, Callable[[Draft, TfOperator], np.ndarray]]] = {
-    "SHAPE": (1, _shape),
-    "STRIDED_SLICE": (4, _strided_slice),
-    "PACK": (None, _pack),
+FOLDS: Mapping[str, tuple[int | None, Folding]] = {
+    "ADD": (2, _pair(np.add)),
+    "CAST": (1, _same),
     "CONCATENATION": (None, _concatenation),
+    "EXPAND_DIMS": (2, _same),
     "GATHER": (2, _gather),
+    "MAXIMUM": (2, _pair(np.maximum)),
+    "MINIMUM": (2, _pair(np.minimum)),
+    "MUL": (2, _pair(np.multiply)),
+    "PACK": (None, _pack),
+    "REDUCE_PROD": (2, _product),
+    "RESHAPE": (None, _same),
+    "SHAPE": (1, _shape),
+    "SLICE": (3, _slice),
+    "SQUEEZE": (1, _same),
+    "STRIDED_SLICE": (4, _strided_slice),
+    "SUB": (2, _pair(np.subtract)),
 }
