@@ -28,7 +28,8 @@ from unfloat.formats.tflite.encode import encode
 from unfloat.formats.tflite.model import Quantization, TfModel, TfOperator, TfTensor
 from unfloat.formats.tflite.read import from_bytes
 from unfloat.formats.tflite.read_float import read
-from unfloat.ir.graph import Shape
+from unfloat.ir.graph import BATCH, Shape
+from unfloat.ops import REGISTRY
 from unfloat.spec.errors import UnsupportedError
 
 
@@ -406,3 +407,14 @@ def reshaped(*made: TfTensor | TfOperator) -> bytes:
 )
 def test_arithmetic_with_shapes_is_done_beforehand(made: list[TfTensor | TfOperator]) -> None:
     assert not agrees(reshaped(*made), "litert")  # no instruction is left
+
+
+def test_a_border_of_no_cells_is_no_instruction() -> None:
+    tensors = [codes("x", (1, 6)), numbers("axes", [1]), codes("m", (1,)), numbers("pairs", [[0, 0]]), codes("y", (1,))]
+    made = [operator("REDUCE_MAX", "x axes", "m", "ReducerOptions"), operator("PAD", "m pairs", "y", "PadOptions")]
+    assert agrees(file(tensors, made)) == ["reduce_max"]
+
+
+def test_a_batch_alone_has_no_border() -> None:
+    with pytest.raises(ValueError, match="of one at least beside the batch"):
+        REGISTRY["pad"].shape({"paddings": (0, 0)}, [(BATCH,)], {})

@@ -20,9 +20,10 @@ def _pairs(flat: Sequence[int]) -> tuple[tuple[int, int], ...]:
 
 def _pad_shape(attributes: Attributes, inputs: Sequence[Shape], params: Mapping[str, Shape]) -> Shape:
     paddings = attributes["paddings"]
-    if len(paddings) != 2 * len(inputs[0]) or paddings[0] or paddings[1]:
+    if len(paddings) != 2 * len(inputs[0]) or len(paddings) < 4 or paddings[0] or paddings[1]:
         raise ValueError(
-            f"paddings {paddings} must name (before, after) of each axis of {inputs[0]}, none for the batch"
+            f"paddings {paddings} must name (before, after) of each axis of {inputs[0]}, of one at least beside the "
+            "batch, for which there are none"
         )
     return (inputs[0][0], *(size + sum(pair) for size, pair in zip(inputs[0][1:], _pairs(paddings)[1:], strict=True)))
 

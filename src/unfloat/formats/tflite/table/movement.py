@@ -107,6 +107,9 @@ def _read_pad(draft: Draft, operator: TfOperator) -> None:
     elif pairs[0].any():
         draft.axis(0, source)
     draft.require_same(name, draft.label(source))
+    if not pairs.any():
+        draft.alias(name, value)
+        return
     attributes: dict[str, object] = {"paddings": tuple(int(cells) for cells in pairs.reshape(-1))}
     if border is not None:
         draft.require_same(name, draft.label(border))
