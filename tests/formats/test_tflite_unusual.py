@@ -418,3 +418,46 @@ def test_a_border_of_no_cells_is_no_instruction() -> None:
 def test_a_batch_alone_has_no_border() -> None:
     with pytest.raises(ValueError, match="of one at least beside the batch"):
         REGISTRY["pad"].shape({"paddings": (0, 0)}, [(BATCH,)], {})
+
+
+def joined(operands: list[TfTensor], axis: int, result: Shape, builtin: str = "CONCATENATION") -> bytes:
+    """Operands one after the other."""
+    options = {"CONCATENATION": "ConcatenationOptions", "PACK": "PackOptions"}[builtin]
+    count = {"ValuesCount": len(operands)} if builtin == "PACK" else {}
+    made = operator(builtin, " ".join(t.name for t in operands), "y", options, Axis=axis, **count)
+    return file([*operands, replace(operands[0], name="y", shape=result, data=None)], [made])
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16"])
+def test_constants_are_joined_to_what_is_computed(dtype: str) -> None:
+    """As a class's token is put in front of an image's."""
+    label = Quantization((0.05,), 3 if dtype == "int8" else 0)
+    token, end = (constant(name, (1, count, 8), label, dtype) for name, count in (("token", 1), ("end", 2)))
+    x, z = (codes(name, (1, count, 8), label, dtype) for name, count in (("x", 4), ("z", 3)))
+    assert agrees(joined([token, x], 1, (1, 5, 8))) == ["pad", "maximum"]
+    assert agrees(joined([x, end], 1, (1, 6, 8))) == ["pad", "maximum"]
+    many = ["pad", "concatenation", "maximum"]
+    assert agrees(joined([token, end, x, z], -2, (1, 10, 8))) == many
+    assert agrees(joined([x, token, end, z], 1, (1, 10, 8))) == many
+    assert agrees(joined([token, x, end, z, token], 1, (1, 11, 8))) == ["pad", *many]
+
+
+def test_constants_are_packed_with_what_is_computed() -> None:
+    content = joined([constant("c", (1, 8)), codes("x", (1, 8)), constant("d", (1, 8))], 1, (1, 3, 8), "PACK")
+    assert agrees(content) == ["reshape", "pad", "maximum"]
+
+
+def test_real_constants_are_joined_to_what_is_computed(tmp_path: Path) -> None:
+    content = joined([reals("t", (1, 1, 8), 0.7), reals("x", (1, 4, 8)), reals("e", (1, 2, 8), -3.0)], 1, (1, 7, 8))
+    agrees_in_floats(content, tmp_path)
+
+
+def test_constants_that_do_not_fit_or_alone_are_refused() -> None:
+    refused(joined([codes("x", (1, 8)), constant("c", (1, 7))], 1, (1, 2, 8), "PACK"), "PACK.*required a constant")
+    refused(
+        joined([codes("x", (1, 4, 8)), constant("c", (1, 1, 7))], 1, (1, 5, 8)), "CONCATENATION.*required a constant"
+    )
+    refused(
+        joined([constant("c", (1, 1, 8)), constant("d", (1, 1, 8))], 1, (1, 2, 8)),
+        "CONCATENATION.*required one operand",
+    )

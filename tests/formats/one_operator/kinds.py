@@ -150,6 +150,7 @@ KINDS: dict[str, Kind] = {
     "PADV2": kind("PADV2", moves.padv2),
     "MIRROR_PAD": moving("MIRROR_PAD", moves.mirror_pad, MIXED),
     "CONCATENATION": moving("CONCATENATION", moves.concatenation),
+    "CONCATENATION with constants": kind("CONCATENATION", moves.concatenation_with_constants),
     "PACK": moving("PACK", moves.pack),
     "UNPACK": moving("UNPACK", moves.unpack),
     "SPLIT": moving("SPLIT", moves.split),

@@ -30,6 +30,17 @@ def concatenation(rng: Rng) -> Built:
     return moved(operands, [replaced(shape, axis, sum(lengths))], "ConcatenationOptions", {"Axis": axis})
 
 
+def concatenation_with_constants(rng: Rng, dtype: str) -> Built:
+    """Some of the operands, but one, are constants."""
+    built = concatenation(rng)
+    computed = int(rng.integers(len(built.operands)))
+    operands = [
+        filled(rng, value, dtype) if value is not None and index != computed and rng.random() < 0.4 else value
+        for index, value in enumerate(built.operands)
+    ]
+    return built._replace(operands=operands)
+
+
 def reshape(rng: Rng) -> Built:
     """The sizes in another order, or some of them joined."""
     shape = sizes(rng, 2, 5)

@@ -48,6 +48,7 @@ class Draft:
     batch goes before the dimensions of all tensors (`lead` 1).
     """
 
+    filler = "maximum"  # what puts constants into the gaps of a value
     carried = 1  # whether a run goes on from the states of the one before, as it does in a runtime
 
     def __init__(self, model: TfModel, lead: int) -> None:
@@ -219,13 +220,29 @@ class Draft:
         return self.reshaped(value, (BATCH, *(1 for _ in range(rank - len(found))), *found[1:]))
 
     def _declare_constant(self, tensor: TfTensor, rank: int | None) -> str:
-        data = self.constant(tensor.name)
-        shape = (*(1 for _ in range((rank or data.ndim + self.lead_of(tensor.name)) - data.ndim)), *data.shape) or (1,)
-        if shape[0] != 1:
-            raise BatchTouchedError(f"required a constant for every sample alike, found {tensor.shape}")
-        name = self.unused(tensor.name)
-        self.tensors[name] = Tensor(name, shape, self.label(tensor.name), data.reshape(shape))
+        return self.declared(tensor.name, self.for_every_sample(tensor.name, None, rank), self.label(tensor.name))
+
+    def for_every_sample(self, name: str | None, shape: Shape | None = None, rank: int | None = None) -> np.ndarray:
+        """A constant's content with one cell for the batch in front; seen as a `shape`, or of a `rank`, if given."""
+        data = self.constant(name)
+        if shape:
+            if data.size != math.prod(shape[1:]):
+                raise UnreadableError(f"required a constant of {shape[1:]}, found {data.shape}")
+            return data.reshape((1, *shape[1:]))
+        found = (*(1 for _ in range((rank or data.ndim + self.lead_of(name)) - data.ndim)), *data.shape) or (1,)
+        if found[0] != 1:
+            raise BatchTouchedError(f"required a constant for every sample alike, found {data.shape}")
+        return data.reshape(found)
+
+    def declared(self, name: str, content: np.ndarray, label: QParams) -> str:
+        """The Program's value of constant codes."""
+        name = self.unused(name)
+        self.tensors[name] = Tensor(name, content.shape, label, content)
         return name
+
+    def gap(self, label: QParams) -> dict[str, Any]:
+        """What a pad writes where `filler` puts constants: the lowest code, of which each is the maximum."""
+        return {"value": label.qmin}
 
     def stand_in(self, operator: TfOperator) -> None:
         """Values that nothing makes for what an operator that cannot be read makes: its readers' own faults show."""

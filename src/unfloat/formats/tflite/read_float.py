@@ -13,7 +13,7 @@ from unfloat.formats.tflite.activation import BOUNDS
 from unfloat.formats.tflite.builtins import UnreadableError
 from unfloat.formats.tflite.decode import decode
 from unfloat.formats.tflite.draft import Draft
-from unfloat.formats.tflite.model import TfModel, TfOperator, TfTensor
+from unfloat.formats.tflite.model import TfModel, TfOperator
 from unfloat.formats.tflite.read import drafted, require_choosing
 from unfloat.ir.graph import EMPTY, Clamp, Graph, Node, Param
 from unfloat.ir.instruction import Tensor
@@ -60,6 +60,7 @@ class FloatDraft(Draft):
     States do not travel with what calibrates: each run begins anew, as it does in the layer that was converted.
     """
 
+    filler = "add"
     carried = 0
 
     def __init__(self, model: TfModel, lead: int) -> None:
@@ -157,9 +158,13 @@ class FloatDraft(Draft):
         self.tensors[name] = Tensor(name, shape, label)
         return name
 
-    def _declare_constant(self, tensor: TfTensor, rank: int | None) -> str:
-        name = super()._declare_constant(tensor, rank)
-        declared = self.tensors[name]
-        self.arrays[f"{name}.value"] = np.asarray(declared.data, np.float32)
-        self.nodes.append(Node(name, "constant", (), declared.shape, params={"value": Param(f"{name}.value")}))
+    def declared(self, name: str, content: np.ndarray, label: QParams) -> str:
+        """A node of its own."""
+        name = super().declared(name, content, label)
+        self.arrays[f"{name}.value"] = np.asarray(content, np.float32)
+        self.nodes.append(Node(name, "constant", (), content.shape, params={"value": Param(f"{name}.value")}))
         return name
+
+    def gap(self, label: QParams) -> dict[str, Any]:
+        """Zeros, to which constants are added."""
+        return {}

@@ -11,7 +11,7 @@ from unfloat.formats.tflite.draft import Draft, number
 from unfloat.formats.tflite.model import TfOperator
 from unfloat.formats.tflite.scope import Scope
 from unfloat.formats.tflite.table._common import Reader, emit_reshape, require_operands, require_plain
-from unfloat.ir.graph import BATCH
+from unfloat.ir.graph import BATCH, Shape
 from unfloat.ir.instruction import Instruction
 
 
@@ -82,7 +82,62 @@ def _read_concatenation(draft: Draft, operator: TfOperator) -> None:
     axis, *others = (draft.axis(number(operator, "Axis"), source) for source in operator.inputs)
     if any(other != axis for other in others):
         raise UnreadableError(f"required operands of one rank, found axes {axis} and {', '.join(map(str, others))}")
-    draft.define(name, "concatenation", [draft.operand(source) for source in operator.inputs], {"axis": axis})
+    read_joined(draft, operator, axis)
+
+
+def read_joined(draft: Draft, operator: TfOperator, axis: int, row: Shape | None = None) -> None:
+    """Operands one after the other along an axis; each is seen as `row` if that is given.
+
+    Constants are no sample's: what is computed is padded where they lie, and they are put there afterwards.
+    """
+    output, at = operator.outputs[0], 0
+    activations: list[str] = []
+    borders: list[list[int]] = []  # along the axis, before and behind each of those
+    constants: list[tuple[int, np.ndarray]] = []  # where each begins, and its content
+    for source in operator.inputs:
+        if draft.tensor(source).data is None:
+            value = draft.operand(source)
+            activations.append(draft.reshaped(value, row) if row else value)
+            borders.append([0 if borders else at, 0])
+            at += draft.tensors[activations[-1]].shape[axis]
+        else:
+            constants.append((at, draft.for_every_sample(source, row)))
+            size = constants[-1][1].shape[axis]
+            borders[-1:] = [[before, behind + size] for before, behind in borders[-1:]]
+            at += size
+    if not activations:
+        raise UnreadableError("required one operand that is computed, found constants")
+    if not constants:
+        draft.define(output, "concatenation", activations, {"axis": axis})
+        return
+    whole = _with_gaps(draft, activations, borders, axis)
+    _fill(draft, output, whole, constants, axis)
+
+
+def _with_gaps(draft: Draft, values: Sequence[str], borders: Sequence[Sequence[int]], axis: int) -> str:
+    """Values one after the other, with cells before and behind each that change no constant put there."""
+    padded = []
+    for value, border in zip(values, borders, strict=True):
+        label, rank = draft.tensors[value].qparams, len(draft.tensors[value].shape)
+        paddings = (*(0,) * 2 * axis, *border, *(0,) * 2 * (rank - axis - 1))
+        attributes = {"paddings": paddings, **draft.gap(label)}
+        padded.append(draft.emit("pad", (value,), label, attributes) if any(border) else value)
+    if len(padded) == 1:
+        return padded[0]
+    return draft.emit("concatenation", padded, draft.tensors[padded[0]].qparams, {"axis": axis})
+
+
+def _fill(draft: Draft, output: str, value: str, constants: Sequence[tuple[int, np.ndarray]], axis: int) -> None:
+    """Put constants into the gaps of a value."""
+    tensor = draft.tensors[value]
+    content = np.full((1, *tensor.shape[1:]), draft.gap(tensor.qparams).get("value", 0), constants[0][1].dtype)
+    draft.spend(content.nbytes)
+    for first, constant in constants:
+        cells = (*(slice(None),) * axis, slice(first, first + constant.shape[axis]))
+        if content[cells].shape != constant.shape:
+            raise UnreadableError(f"required a constant of {content[cells].shape}, found {constant.shape}")
+        content[cells] = constant
+    draft.define(output, draft.filler, (value, draft.declared(f"{output}/constants", content, tensor.qparams)), {})
 
 
 def _read_reshape(draft: Draft, operator: TfOperator) -> None:

@@ -10,6 +10,7 @@ from unfloat.formats.tflite.builtins import UnreadableError
 from unfloat.formats.tflite.draft import INDEX_BYTES, Draft, number, text
 from unfloat.formats.tflite.model import TfOperator
 from unfloat.formats.tflite.table._common import Reader, require_operands
+from unfloat.formats.tflite.table.movement import read_joined
 from unfloat.formats.tflite.table.take import read_take
 from unfloat.ir.graph import BATCH
 
@@ -168,8 +169,7 @@ def _read_pack(draft: Draft, operator: TfOperator) -> None:
     row = tuple(1 if d == axis else size for d, size in enumerate(draft.shape(output)))
     for source in operator.inputs:
         draft.require_same(output, draft.label(source))
-    rows = [draft.reshaped(draft.operand(source), row) for source in operator.inputs]
-    draft.define(output, "concatenation", rows, {"axis": axis})
+    read_joined(draft, operator, axis, row)
 
 
 def _read_gather(draft: Draft, operator: TfOperator) -> None:
