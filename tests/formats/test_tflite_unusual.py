@@ -461,3 +461,14 @@ def test_constants_that_do_not_fit_or_alone_are_refused() -> None:
         joined([constant("c", (1, 1, 8)), constant("d", (1, 1, 8))], 1, (1, 2, 8)),
         "CONCATENATION.*required one operand",
     )
+
+
+def test_weights_of_float16_are_read(tmp_path: Path) -> None:
+    """As converters write them to halve a file: each is made float32 by a DEQUANTIZE."""
+    rng = np.random.default_rng(0)
+    halves = {"w": rng.normal(0, 0.3, (4, 3, 3, 2)), "b": rng.normal(0, 0.1, 4)}
+    tensors = [TfTensor(f"{n}16", a.shape, "float16", None, a.astype(np.float16)) for n, a in halves.items()]
+    tensors += [reals(name, array.shape) for name, array in halves.items()]
+    made = [operator("DEQUANTIZE", f"{name}16", name, "DequantizeOptions") for name in halves]
+    made.append(operator("CONV_2D", "x w b", "y", "Conv2DOptions", StrideH=1, StrideW=1))
+    agrees_in_floats(file([*tensors, reals("x", (1, 5, 6, 2)), reals("y", (1, 5, 6, 4))], made), tmp_path)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from unfloat.formats.tflite import halves
 from unfloat.formats.tflite.activation import BOUNDS
 from unfloat.formats.tflite.builtins import UnreadableError
 from unfloat.formats.tflite.decode import decode
@@ -31,7 +32,7 @@ def read(path: str | Path, example_inputs: object = (), *, training: bool = Fals
     """Read a float model.
 
     Args:
-        path: A `.tflite` file of float32 tensors.
+        path: A `.tflite` file of float32 tensors; constants may be float16.
         example_inputs: Not needed: the file knows its shapes.
         training: Not needed: a file has one form.
         frozen: Not needed: a file's weights are constants.
@@ -46,7 +47,7 @@ def read(path: str | Path, example_inputs: object = (), *, training: bool = Fals
         OSError: There is no such file, or it cannot be read.
     """
     with naming(path):
-        model = decode(read_bytes(path))
+        model = halves.undo(decode(read_bytes(path)))
     draft, border = drafted(model, FloatDraft)
     inputs = tuple(replace(port, name=port.value) for port in border.inputs)
     graph = Graph(inputs, tuple(draft.nodes), border.outputs, draft.arrays, border.structure)
