@@ -213,7 +213,7 @@ def test_an_axis_that_goes_backwards_is_refused() -> None:
 def test_a_signature_names_the_tensors_of_its_own_subgraph(
     subgraph: int, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with_fields(monkeypatch, "SignatureDef", SubgraphIndex=subgraph)
+    with_fields(monkeypatch, "SignatureDef", SubgraphIndex=lambda _: subgraph)
     tensors = {tensor.name: tensor for tensor in (codes("x", (1, 8)), codes("y", (1, 8)))}
     made = encode(TfModel(tensors, (operator("RELU", "x", "y"),), (("user", "x"),), (("y", "y"),)), "a signature")
     assert from_bytes(made).inputs[0].name == name
@@ -472,3 +472,56 @@ def test_weights_of_float16_are_read(tmp_path: Path) -> None:
     made = [operator("DEQUANTIZE", f"{name}16", name, "DequantizeOptions") for name in halves]
     made.append(operator("CONV_2D", "x w b", "y", "Conv2DOptions", StrideH=1, StrideW=1))
     agrees_in_floats(file([*tensors, reals("x", (1, 5, 6, 2)), reals("y", (1, 5, 6, 4))], made), tmp_path)
+
+
+def windows(builtin: str, options: str, **fields: Any) -> bytes:
+    """A pool of 4 x 4 pixels, or a convolution of them."""
+    linear = builtin == "DEPTHWISE_CONV_2D"
+    bias = replace(numbers("b", [60, -90, 7]), quantization=Quantization((0.0005,)))
+    constants = [constant("w", (1, 1, 1, 3), WEIGHT), bias] if linear else []
+    made = operator(builtin, "x w b" if linear else "x", "y", options, **fields)
+    return file([codes("x", (1, 4, 4, 3)), *constants, codes("y", (1, 4, 4, 3))], [made])
+
+
+@pytest.mark.parametrize("builtin", ["MAX_POOL_2D", "AVERAGE_POOL_2D", "DEPTHWISE_CONV_2D"])
+def test_windows_without_options_are_refused(builtin: str) -> None:
+    refused(windows(builtin, ""), f"{builtin}.*required options, found none")
+
+
+@pytest.mark.parametrize("multiplier", [0, 1, 2])
+def test_a_depth_multiplier_fits_the_shapes(multiplier: int) -> None:
+    fields = {"StrideH": 1, "StrideW": 1, "DepthMultiplier": multiplier}
+    content = windows("DEPTHWISE_CONV_2D", "DepthwiseConv2DOptions", **fields)
+    if multiplier < 2:
+        agrees(content, "litert")  # TensorFlow Lite Micro makes no channels where it is 0
+    else:
+        refused(content, "DEPTHWISE_CONV_2D.*required 3 channels from 3, found a multiplier of 2")
+
+
+def test_sparse_constants_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_fields(monkeypatch, "Tensor", Sparsity=lambda encoder: encoder.table("SparsityParameters"))
+    refused(weighted("FULLY_CONNECTED"), "tensor 0.*required that all numbers are stored, found a sparse tensor")
+
+
+@pytest.mark.parametrize("signature", [[1, -1, -1, 3], [-1, 1, -1, 3]])
+def test_sizes_that_only_a_run_decides_are_refused(signature: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where 1 stands for them in the file."""
+    tensors, relu = [codes("x", (1, 1, 1, 3)), codes("y", (1, 1, 1, 3))], operator("RELU", "x", "y")
+    with_fields(monkeypatch, "Tensor", ShapeSignature=lambda encoder: encoder.numbers(signature, np.int32))
+    refused(file(tensors, [relu]), "input x: required sizes that are known but for the batch")
+
+
+@pytest.mark.parametrize("signature", [[-1, 1, 1, 3], [], [1, 1, 1, 3]])
+def test_a_batch_that_only_a_run_decides_is_any(signature: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors, relu = [codes("x", (1, 1, 1, 3)), codes("y", (1, 1, 1, 3))], operator("RELU", "x", "y")
+    with_fields(monkeypatch, "Tensor", ShapeSignature=lambda encoder: encoder.numbers(signature, np.int32))
+    agrees(file(tensors, [relu]))
+
+
+def test_a_tensor_is_one_input() -> None:
+    tensors = {tensor.name: tensor for tensor in (codes("x", (1, 8)), codes("y", (1, 8)))}
+    ports = ((("a", "x"), ("b", "x")), (("y", "y"),))
+    refused(
+        encode(TfModel(tensors, (operator("RELU", "x", "y"),), *ports), "twice"),
+        "input b: required a tensor of its own",
+    )

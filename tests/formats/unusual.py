@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +71,15 @@ def file(tensors: list[TfTensor], operators: list[TfOperator], outputs: str = "y
     return encode(TfModel({t.name: t for t in tensors}, tuple(operators), inputs, ports), "unusual")
 
 
-def with_fields(monkeypatch: pytest.MonkeyPatch, table: str, **more: Any) -> None:
+def with_fields(monkeypatch: pytest.MonkeyPatch, table: str, **more: Callable[[_Encoder], Any]) -> None:
     """What is encoded from here on has further fields, or others, in its tables of a name."""
     plain = _Encoder.table
-    monkeypatch.setattr(
-        _Encoder,
-        "table",
-        lambda self, name, **fields: plain(self, name, **{**fields, **(more if name == table else {})}),
-    )
+
+    def changed(self: _Encoder, name: str, **fields: Any) -> int:
+        found = {field: value(self) for field, value in more.items()} if name == table else {}
+        return plain(self, name, **{**fields, **found})
+
+    monkeypatch.setattr(_Encoder, "table", changed)
 
 
 def agrees(content: bytes, *runtimes: str) -> list[str]:

@@ -31,7 +31,7 @@ from unfloat.formats.tflite.model import (
     TfTensor,
     apart,
 )
-from unfloat.spec.errors import InvalidProgramError, MissingExtraError
+from unfloat.spec.errors import InvalidProgramError, MissingExtraError, UnsupportedError
 
 T = TypeVar("T")
 ENUMERATIONS = {"Padding": "Padding", "FusedActivationFunction": "ActivationFunctionType"}  # fields of options
@@ -49,6 +49,7 @@ def decode(content: bytes) -> TfModel:
 
     Raises:
         InvalidProgramError: The bytes are no `.tflite` file, or a field is damaged; the message names it.
+        UnsupportedError: A tensor is stored sparse, or an input's sizes beside the batch are not known.
         MissingExtraError: The package of the extra `tflite` is not installed.
     """
     return _Decoder(content).model()
@@ -95,6 +96,7 @@ class _Decoder:
             [names[i] for i in self.indices(f"subgraph {role.lower()}", graph, role, len(names))]
             for role in ("Inputs", "Outputs")
         )
+        self.require_sizes(graph, tensors)
         if max(len(inputs), len(outputs)) > MOST_OPERATORS:
             raise InvalidProgramError(f"subgraph: required at most {MOST_OPERATORS} inputs or outputs, found more")
         found = tuple(self.operator(f"operator {i}", op, names) for i, op in enumerate(operators))
@@ -105,6 +107,15 @@ class _Decoder:
             tuple(zip(self.signature_names("Inputs", inputs, names), inputs, strict=True)),
             tuple(zip(self.signature_names("Outputs", outputs, names), outputs, strict=True)),
         )
+
+    def require_sizes(self, graph: Any, tensors: Sequence[TfTensor]) -> None:
+        """Inputs have sizes, but for the batch: for one that only a run decides, converters store 1."""
+        tables = self.every("tensors", graph.TensorsLength, graph.Tensors)
+        for i in self.indices("subgraph inputs", graph, "Inputs", len(tensors)):
+            shape = self.vector(f"tensor {i} shape signature", tables[i], "ShapeSignature").tolist()
+            if (-1, 1) in [*zip(shape, tensors[i].shape, strict=False)][1:]:
+                required = "required sizes that are known but for the batch"
+                raise _unsupported(f"input {tensors[i].name}: {required}, found {shape}: convert it with fixed ones")
 
     def require_one_maker(self, operators: Sequence[TfOperator], made: set[str]) -> None:
         """Each tensor is an input of the network, a constant, or the result of one operator."""
@@ -209,6 +220,9 @@ class _Decoder:
         with _reading(field):
             kind = self.member(f"{field} type", "TensorType", table.Type())
             index, variable, quantization = table.Buffer(), bool(table.IsVariable()), table.Quantization()
+            sparse = table.Sparsity() is not None
+        if sparse:
+            raise _unsupported(f"{field}: required that all numbers are stored, found a sparse tensor")
         if not 0 <= index < max(len(self.buffers), 1):
             raise InvalidProgramError(f"{field} buffer: required one of {len(self.buffers)}, found {index}")
         data = self.content_of(f"{field} buffer", self.buffers[index], shape, kind) if self.buffers else None
@@ -316,6 +330,10 @@ class _Decoder:
                 if name and 0 <= index < len(names) and names[index] in own:
                     own[names[index]] = name
         return [own[name] for name in used]
+
+
+def _unsupported(problem: str) -> UnsupportedError:
+    return UnsupportedError("Unfloat cannot read these parts of the file:", [problem])
 
 
 def _new_code(table: Any) -> int:

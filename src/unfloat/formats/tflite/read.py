@@ -187,6 +187,8 @@ def _entry(draft: Draft, user: str, name: str, problems: list[str]) -> Iterator[
     """An input: codes, or the codes that a QUANTIZE makes of real numbers; or a problem."""
     try:
         codes = draft.codes_of(name)
+        if codes in draft.values:
+            raise UnreadableError(f"required a tensor of its own, found {name} again")
         value = draft.unused(draft.input_name(user, codes))
         draft.tensors[value] = Tensor(value, draft.shape(codes), draft.label(codes))
         draft.values[codes] = value

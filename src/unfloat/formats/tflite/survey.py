@@ -60,6 +60,7 @@ def survey(path: str | Path) -> Survey:
 
     Raises:
         InvalidProgramError: The file is damaged; the message names the field.
+        UnsupportedError: A tensor is stored sparse, or an input's sizes beside the batch are not known.
         MissingExtraError: The package of the extra `tflite` is not installed.
         OSError: There is no such file, or it cannot be read.
     """

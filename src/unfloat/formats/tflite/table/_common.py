@@ -33,6 +33,7 @@ def emit_reshape(scope: Scope, source: str, target: str) -> None:
 
 def window(draft: Draft, operator: TfOperator, kernel: Sequence[int]) -> dict[str, tuple[int, ...]]:
     """Stride and explicit padding (top, left, bottom, right) of an operator that slides windows over an image."""
+    require_options(operator)
     image = draft.tensor(operator.inputs[0]).shape[1:3]
     stride = (number(operator, "StrideH", 1), number(operator, "StrideW", 1))
     dilation = (number(operator, "DilationHFactor", 1), number(operator, "DilationWFactor", 1))
@@ -59,6 +60,12 @@ def require_operands(operator: TfOperator, least: int, most: int | None = None) 
     if not least <= len(found) <= (most or least) or len(operator.outputs) != 1:
         raise UnreadableError(f"required {least} to {most or least} operands and one result, found {len(found)}")
     return (*found, *(None for _ in range((most or least) - len(found))))
+
+
+def require_options(operator: TfOperator) -> None:
+    """Raise unless the file says what the public runtimes then make up, each in its own way."""
+    if not operator.fields:
+        raise UnreadableError("required options, found none")
 
 
 def require_plain(operator: TfOperator) -> None:

@@ -150,6 +150,9 @@ def _read_depthwise_conv2d(draft: Draft, operator: TfOperator) -> None:
     source = draft.image(operator.inputs[0])
     if codes.shape[0] != 1:
         raise UnreadableError(f"required a weight of [1, height, width, channels], found {codes.shape}")
+    multiplier, channels = number(operator, "DepthMultiplier"), draft.tensors[source].shape[3]
+    if multiplier not in (0, codes.shape[3] / channels):  # 0 where a file leaves it to the shapes
+        raise UnreadableError(f"required {codes.shape[3]} channels from {channels}, found a multiplier of {multiplier}")
     weight = (codes[0], label if label.axis is None else replace(label, axis=2))
     attributes = _window(draft, operator, codes.shape[1:3])
     read_linear(draft, operator, source, weight, attributes)

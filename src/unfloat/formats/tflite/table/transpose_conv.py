@@ -9,7 +9,7 @@ from unfloat.formats.tflite.builtins import UnreadableError
 from unfloat.formats.tflite.draft import Draft, number, text
 from unfloat.formats.tflite.model import TfOperator
 from unfloat.formats.tflite.scope import Scope
-from unfloat.formats.tflite.table._common import Reader, Writer, clamp_of, require_operands, strides
+from unfloat.formats.tflite.table._common import Reader, Writer, clamp_of, require_operands, require_options, strides
 from unfloat.formats.tflite.table.linear import read_linear, read_weight, weights_of
 from unfloat.ir.instruction import Instruction
 
@@ -62,6 +62,7 @@ def _read_transpose_conv2d(draft: Draft, operator: TfOperator) -> None:
     _, weight, source, bias = require_operands(operator, 3, 4)
     linear = replace(operator, inputs=(source, weight, bias))  # in the order of other linear operators
     codes, label = read_weight(draft, linear, 4, 0)
+    require_options(operator)
     value = draft.image(source)
     stride = (number(operator, "StrideH", 1), number(operator, "StrideW", 1))
     size, padding = draft.tensor(operator.outputs[0]).shape[1:], text(operator, "Padding", "SAME")
