@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.formats.unusual import (
+    LABEL,
     WEIGHT,
     WIDER,
     agrees,
@@ -525,3 +526,53 @@ def test_a_tensor_is_one_input() -> None:
         encode(TfModel(tensors, (operator("RELU", "x", "y"),), *ports), "twice"),
         "input b: required a tensor of its own",
     )
+
+
+CHANNELS = Quantization((0.05, 0.1, 0.2, 0.4), 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "made", "reason"),
+    [
+        (
+            [codes("x", (1, 8)), codes("y", (1, 8))],
+            operator("SOFTMAX", "x", "y", "SoftmaxOptions", Beta=1.0),
+            "operator 0 .SOFTMAX., which makes y: .*required an output of QParams",
+        ),
+        (
+            [codes("x", (1, 4)), codes("y", (1, 4), CHANNELS)],
+            operator("QUANTIZE", "x", "y", "QuantizeOptions"),
+            "QUANTIZE.*required one scale for all of y",
+        ),
+        (
+            [codes("x", (1, 4)), constant("c", (1, 4), CHANNELS), codes("y", (1, 4))],
+            operator("ADD", "x c", "y", "AddOptions"),
+            "ADD.*required one scale for all of c",
+        ),
+        (
+            [codes("x", (1, 4), CHANNELS), codes("y", (1, 4))],
+            operator("QUANTIZE", "x", "y", "QuantizeOptions"),
+            "input x: required one scale",
+        ),
+        (
+            [codes(n, (1, 2, 2), LABEL, "uint8") for n in "xzy"],
+            operator("BATCH_MATMUL", "x z", "y", "BatchMatMulOptions"),
+            "BATCH_MATMUL.*required codes of int8 or int16, found uint8",
+        ),
+        (
+            [codes("x", (1, 4)), *(numbers(n, [0, 1]) for n in "bes"), codes("y", (1, 1))],
+            operator("STRIDED_SLICE", "x b e s", "y", "StridedSliceOptions", Offset=True),
+            "STRIDED_SLICE.*counted from the begins",
+        ),
+        (
+            [codes("x", (1, 2, 2, 1), LABEL, "uint8"), numbers("s", [4, 4]), codes("y", (1, 4, 4, 1), LABEL, "uint8")],
+            operator("RESIZE_BILINEAR", "x s", "y", "ResizeBilinearOptions"),
+            "RESIZE_BILINEAR.*required int8 or int16 codes, found uint8",
+        ),
+    ],
+    ids=lambda value: value.builtin if isinstance(value, TfOperator) else "",
+)
+def test_what_an_instruction_may_not_mean_is_said_of_its_operator(
+    tensors: list[TfTensor], made: TfOperator, reason: str
+) -> None:
+    refused(file(tensors, [made]), reason)

@@ -75,6 +75,16 @@ def check(program: Program) -> None:
             rule(*place)
 
 
+def check_kinds(instruction: Instruction, inputs: Sequence[Tensor], output: Tensor) -> None:
+    """The rules of one complete instruction's storage types and labels alone, for who makes it.
+
+    Raises:
+        InvalidProgramError: One is broken, as by `check`.
+    """
+    for rule in (_check_storages, _check_labels):
+        rule(REGISTRY[instruction.op], instruction, inputs, output)
+
+
 def accumulator_bounds(program: Program) -> tuple[LayerBound, ...]:
     """The exact accumulator bound of each instruction that accumulates, of a Program that passes `check`."""
     bounds = []

@@ -28,7 +28,8 @@ from unfloat.ir.graph import BATCH, EMPTY, Shape
 from unfloat.ir.instruction import Instruction, Tensor
 from unfloat.ops import REGISTRY
 from unfloat.program.lower import complete
-from unfloat.spec.errors import NumericDomainError
+from unfloat.program.verify import check_kinds
+from unfloat.spec.errors import InvalidProgramError, NumericDomainError
 from unfloat.spec.fixedpoint import WIDE_ROUNDING
 from unfloat.spec.qparams import INDEX, STORAGE, WIDE_BITS, QParams
 
@@ -237,8 +238,14 @@ class Draft:
     def declared(self, name: str, content: np.ndarray, label: QParams) -> str:
         """The Program's value of constant codes."""
         name = self.unused(name)
-        self.tensors[name] = Tensor(name, content.shape, label, content)
+        self.hold(Tensor(name, content.shape, label, content))
         return name
+
+    def hold(self, tensor: Tensor) -> None:
+        """Take a value into the Program."""
+        if (axis := tensor.qparams.axis) is not None:
+            raise UnreadableError(f"required one scale for all of {tensor.name}, found one for each index along {axis}")
+        self.tensors[tensor.name] = tensor
 
     def gap(self, label: QParams) -> dict[str, Any]:
         """What a pad writes where `filler` puts constants: the lowest code, of which each is the maximum."""
@@ -295,9 +302,14 @@ class Draft:
         name = self.unused(name or f"{inputs[0]}/{op}")
         bare = Instruction(op, name, tuple(inputs), attributes, constants, labels)
         output = Tensor(name, self.made_by(op, inputs, attributes, constants), label)
-        derived = REGISTRY[op].derive(bare, [self.tensors[value] for value in inputs], output)
-        self.tensors[name] = output
-        self.instructions.append(complete(bare, derived))
+        self.hold(output)
+        operands = [self.tensors[value] for value in inputs]
+        made = complete(bare, REGISTRY[op].derive(bare, operands, output))
+        try:
+            check_kinds(made, operands, output)
+        except InvalidProgramError as error:
+            raise UnreadableError(str(error)) from error
+        self.instructions.append(made)
         return name
 
     def define(

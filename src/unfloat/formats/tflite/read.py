@@ -190,7 +190,7 @@ def _entry(draft: Draft, user: str, name: str, problems: list[str]) -> Iterator[
         if codes in draft.values:
             raise UnreadableError(f"required a tensor of its own, found {name} again")
         value = draft.unused(draft.input_name(user, codes))
-        draft.tensors[value] = Tensor(value, draft.shape(codes), draft.label(codes))
+        draft.hold(Tensor(value, draft.shape(codes), draft.label(codes)))
         draft.values[codes] = value
         yield _port(draft, user, value)
     except BatchTouchedError:

@@ -74,7 +74,9 @@ def _read_strided_slice(draft: Draft, operator: TfOperator) -> None:
     """New axes and those that go are reshapes: the result's shape is in the file."""
     source, *numbers = require_operands(operator, 4)
     begin, end, stride = (draft.numbers(name).reshape(-1).tolist() for name in numbers)
-    if not len(begin) == len(end) == len(stride) or 0 in stride or number(operator, "Offset"):
+    if number(operator, "Offset"):
+        raise UnreadableError("required ends that are cells, found that they are counted from the begins (offset)")
+    if not len(begin) == len(end) == len(stride) or 0 in stride:
         raise UnreadableError(f"required begins, ends and strides alike, found {begin}, {end}, {stride}")
     masks = {role: number(operator, f"{role}Mask") for role in ("Begin", "End", "Ellipsis", "NewAxis", "ShrinkAxis")}
     extents, cells = list(draft.tensor(source).shape), []

@@ -43,10 +43,11 @@ def _modes(operator: TfOperator) -> tuple[bool, bool]:
 
 
 def _read_bilinear(draft: Draft, operator: TfOperator) -> None:
-    """LiteRT's uint8 kernel blends in float: such a file has other bits there."""
     size, (corners, centres), source = _size(draft, operator), _modes(operator), operator.inputs[0] or ""
-    if draft.label(source).dtype == "uint8" or (corners and centres):
-        raise UnreadableError("required int8 or int16 codes and one way of placing pixels, found another")
+    if draft.label(source).dtype == "uint8":
+        raise UnreadableError("required int8 or int16 codes, found uint8, which LiteRT's kernel blends in float")
+    if corners and centres:
+        raise UnreadableError("required one way of placing pixels, found align_corners and half_pixel_centers")
     image = draft.image(source)
     _, rows, columns, _ = draft.tensors[image].shape
     if any(reads_past_the_end(*pair, corners, centres) for pair in zip((rows, columns), size, strict=True)):
