@@ -103,7 +103,8 @@ def read_joined(draft: Draft, operator: TfOperator, axis: int, row: Shape | None
         else:
             constants.append((at, draft.for_every_sample(source, row)))
             size = constants[-1][1].shape[axis]
-            borders[-1:] = [[before, behind + size] for before, behind in borders[-1:]]
+            if borders:
+                borders[-1][1] += size
             at += size
     if not activations:
         raise UnreadableError("required one operand that is computed, found constants")
@@ -117,11 +118,11 @@ def read_joined(draft: Draft, operator: TfOperator, axis: int, row: Shape | None
 def _with_gaps(draft: Draft, values: Sequence[str], borders: Sequence[Sequence[int]], axis: int) -> str:
     """Values one after the other, with cells before and behind each that change no constant put there."""
     padded = []
-    for value, border in zip(values, borders, strict=True):
+    for value, (before, behind) in zip(values, borders, strict=True):
         label, rank = draft.tensors[value].qparams, len(draft.tensors[value].shape)
-        paddings = (*(0,) * 2 * axis, *border, *(0,) * 2 * (rank - axis - 1))
+        paddings = (0, 0) * axis + (before, behind) + (0, 0) * (rank - axis - 1)
         attributes = {"paddings": paddings, **draft.gap(label)}
-        padded.append(draft.emit("pad", (value,), label, attributes) if any(border) else value)
+        padded.append(draft.emit("pad", (value,), label, attributes) if before or behind else value)
     if len(padded) == 1:
         return padded[0]
     return draft.emit("concatenation", padded, draft.tensors[padded[0]].qparams, {"axis": axis})
