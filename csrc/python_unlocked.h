@@ -16,8 +16,9 @@ class PythonUnlocked {
   PythonUnlocked(const PythonUnlocked &) = delete;
   PythonUnlocked &operator=(const PythonUnlocked &) = delete;
 
-  // While the interpreter ends, Python before 3.14 lets a thread that wants the lock back exit, which unwinds its stack:
-  // no destructor and no binding allows that. Such a thread stays here until the process is gone, as from 3.14 on.
+  // While the interpreter ends, Python before 3.14 lets a thread that wants the lock back exit, which unwinds its
+  // stack: no destructor and no binding allows that. Such a thread stays here until the process is gone, as from 3.14
+  // on.
   ~PythonUnlocked() {
     try {
       PyEval_RestoreThread(state_);

@@ -1,5 +1,5 @@
-// Floats as IEEE 754 has them by default, for as long as this lives, whatever the calling thread has chosen: rounding to
-// nearest, and numbers below the smallest normal one kept, which torch.set_flush_denormal(True) ends.
+// Floats as IEEE 754 has them by default, for as long as this lives, whatever the calling thread has chosen: rounding
+// to nearest, and numbers below the smallest normal one kept, which torch.set_flush_denormal(True) ends.
 
 #ifndef UNFLOAT_ENGINE_DEFAULT_FLOATS_H_
 #define UNFLOAT_ENGINE_DEFAULT_FLOATS_H_

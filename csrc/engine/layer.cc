@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "level.h"
 #include "loader.h"
 
 #define UF_KERNEL(family, variant) extern "C" const uf_kernel family##__##variant;
@@ -35,7 +36,7 @@ uf_storage storage_of(const Layer &layer) {
 const uf_kernel *find_kernel(const Layer &layer, uf_level level) {
   const uf_storage storage = storage_of(layer);
   for (const Entry &entry : kKernels) {
-    if (layer.family != entry.family || entry.kernel->level > level) continue;
+    if (layer.family != entry.family || entry.kernel->level > level || !has_level(entry.kernel->level)) continue;
     if (entry.kernel->storage != storage && entry.kernel->storage != UF_ANY_STORAGE) continue;
     if (entry.kernel->supports == nullptr || entry.kernel->supports(&layer.node)) return entry.kernel;
   }

@@ -23,6 +23,7 @@
 #include <unistd.h>
 #endif
 
+#include <array>
 #include <stdexcept>
 
 namespace unfloat {
@@ -122,10 +123,19 @@ constexpr Level kLevels[] = {
 
 }  // namespace
 
+bool has_level(uf_level level) {
+  static const auto available = [] {
+    std::array<bool, UF_I8MM + 1> found = {};
+    for (const Level &known : kLevels) found[known.level] = known.available();
+    return found;
+  }();
+  return available[level];
+}
+
 std::vector<std::string> available_levels() {
   std::vector<std::string> names;
   for (const Level &level : kLevels) {
-    if (level.available()) names.emplace_back(level.name);
+    if (has_level(level.level)) names.emplace_back(level.name);
   }
   return names;
 }
@@ -133,7 +143,7 @@ std::vector<std::string> available_levels() {
 uf_level choose_level(const std::string &name) {
   std::string known;
   for (const Level &level : kLevels) {
-    if (!level.available()) continue;
+    if (!has_level(level.level)) continue;
     if (name.empty() || name == level.name) return level.level;
     known += known.empty() ? level.name : std::string(", ") + level.name;
   }

@@ -10,6 +10,10 @@
 
 namespace unfloat {
 
+// Whether this CPU, and this build, has a level. A faster one may be there without a slower one: 512-bit VNNI without
+// AVX-VNNI.
+bool has_level(uf_level level);
+
 // The names of the levels this CPU has, fastest first; the last is "scalar".
 std::vector<std::string> available_levels();
 

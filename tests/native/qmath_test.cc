@@ -1,8 +1,9 @@
 // Laws of qmath.h and qmath_absorb.h that are easier to check in C.
 
+#include "qmath.h"
+
 #include <cstdio>
 
-#include "qmath.h"
 #include "qmath_absorb.h"
 
 namespace {
