@@ -68,7 +68,8 @@ def main() -> None:
         print(*rows[-1], flush=True)
     notes = [
         "Batch 1, float in and float out on all sides; int8 weights per channel. The ratio is the engine's time over "
-        "that of the best peer: the median of the turns' ratios, and their quartiles.",
+        "that of the best peer: the median of the turns' ratios, and their quartiles. That is not the quotient of the two "
+        "times beside it, each of which is a median of its own.",
         "",
         ", ".join(f"{runtime} {version}" for runtime, version in sorted(versions.items())) + ".",
         "",
