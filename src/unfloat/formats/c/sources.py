@@ -1,4 +1,7 @@
-"""The kernels' own sources, the very files that the engine compiles, as one folder that several networks share."""
+"""The kernels' own sources, the very files that the engine compiles, as one folder that several networks share.
+
+Each begins with a line that names its licence: in an export no other file does.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import re
 from collections.abc import Iterable
 from importlib.resources import files
 
+LICENCE = "// SPDX-License-Identifier: Apache-2.0\n"
 INCLUDE = re.compile(r'^#include "([^"]+)"', re.MULTILINE)
 
 
@@ -47,4 +51,4 @@ def _read(path: str) -> str:
     source = root.joinpath("kernels", path)
     if not source.is_file():
         source = root.joinpath("include", path)  # kernel.h, qmath.h: one folder serves in an export
-    return source.read_text(encoding="utf-8")
+    return LICENCE + source.read_text(encoding="utf-8")
