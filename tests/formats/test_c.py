@@ -158,6 +158,13 @@ def test_networks_share_kernels_and_an_arena(target: Target, tmp_path: Path) -> 
     assert "\n# second\n" in report
 
 
+def test_kernels_name_their_licence(tmp_path: Path) -> None:
+    small_net().export(tmp_path, name="net")
+    kernels = [path for path in (tmp_path / "kernels").rglob("*") if path.is_file()]
+    assert kernels
+    assert all(path.read_text().startswith("// SPDX-License-Identifier: Apache-2.0\n") for path in kernels)
+
+
 def test_files_of_others_are_not_overwritten(tmp_path: Path) -> None:
     mine = {"main.c": "int my_firmware;\n", "REPORT.md": "# my notes\n", "kernels/kernel.h": "// mine\n"}
     for path, text in mine.items():
