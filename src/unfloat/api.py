@@ -280,20 +280,26 @@ def writer_for(path: str | Path, to: str | None = None) -> Callable[..., None]:
 
     Raises:
         ExportError: There is no such format.
+        MissingExtraError: The packages of the extra `tflite` are not installed.
     """
     writers: dict[str, Callable[..., None]] = {"tflite": _write_tflite, "c": _write_c}
-    if to is not None:
-        if to not in writers:
-            raise ExportError(f"{path}: required {', '.join(writers)}, found {to}")
-        return writers[to]
+    chosen = _format_of(path) if to is None else to
+    if chosen not in writers:
+        raise ExportError(f"{path}: required {', '.join(writers)}, found {chosen}")
+    if chosen == "tflite":
+        _room("unfloat.formats.tflite.write", "tflite")  # what it lacks shows before the work
+    return writers[chosen]
+
+
+def _format_of(path: str | Path) -> str:
     if str(path).endswith(("/", "\\")):
-        return _write_c
+        return "c"
     if _suffix(path) == ".tflite":
-        return _write_tflite
+        return "tflite"
     if not os.path.isdir(path):
         required = "the suffix .tflite, or a folder's path, which ends in /, for C"
         raise ExportError(f"{path}: required {required}, found {_suffix(path) or 'none'}")
-    return _write_c
+    return "c"
 
 
 def _write_tflite(program: Program, path: str | Path, **options: Any) -> None:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import unfloat
 from tests.cli.test_cli import run
 from tests.program.nets import small_net
+from unfloat import api
 from unfloat.cli import main as cli
 from unfloat.cli.data import read_inputs
 from unfloat.formats.tflite.encode import encode
 from unfloat.formats.tflite.model import Quantization, TfModel, TfOperator, TfTensor
 from unfloat.program.program import Program
-from unfloat.spec.errors import CalibrationError, ExportError
+from unfloat.spec.errors import CalibrationError, ExportError, MissingExtraError
 
 
 def one_exp(dtype: str) -> bytes:
@@ -164,6 +169,72 @@ def test_what_else_is_refused(words: list[str], message: str, here: Path, capsys
     said = capsys.readouterr().err
     assert message in said
     assert said.count("error:") == 1
+
+
+def never(*_: object) -> Program:
+    raise AssertionError("the work has begun")
+
+
+@pytest.mark.parametrize(
+    ("output", "recipe", "message"),
+    [
+        ("out.unfloat/", "", "required a file's path, found one that ends in /"),
+        ("folder", "", "folder/: folder: Operation not permitted; choose another folder"),
+        ("folder/new/c/", "", "folder: Operation not permitted; choose another folder"),
+        ("folder/o.unfloat", "", "cannot write folder/o.unfloat: Operation not permitted"),
+        ("o.tflite", 'rounding = "single"', 'o.tflite: required rounding = "double" in the recipe'),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_the_work(
+    output: str,
+    recipe: str,
+    message: str,
+    tmp_path: Path,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "recipe.toml").write_text(recipe)
+    real = tempfile.TemporaryFile
+
+    def refusing(**where: Any) -> Any:
+        if Path(where["dir"]).resolve() == here / "folder":
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        return real(**where)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refusing)
+    monkeypatch.setattr(unfloat, "quantize", never)
+    words = ["float.tflite", "--calibration", "flat.npy", "--recipe", str(tmp_path / "recipe.toml"), "-o", output]
+    assert run("quantize", *words) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_missing_extra_shows_before_the_work(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(unfloat, "quantize", never)
+    def lack(name: str, extra: str) -> None:
+        assert name == "unfloat.formats.tflite.write"
+        raise MissingExtraError.of("this needs the package flatbuffers", extra)
+
+    monkeypatch.setattr(api, "_room", lack)
+    assert run("quantize", "float.tflite", "--calibration", "flat.npy", "-o", "o.tflite") == 1
+    assert "this needs the package flatbuffers" in capsys.readouterr().err
+
+
+def test_a_program_that_a_format_cannot_say_is_kept(
+    stock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ExportError("cannot be said")
+
+    monkeypatch.setattr(Program, "export", refuse)
+    words = ["quantize", str(stock / "float.tflite"), "--calibration", str(stock / "flat.npy"), "-o"]
+    for output in ("o.tflite", "o/"):
+        kept = tmp_path / f"{output.rstrip('/')}.kept.unfloat"
+        assert run(*words, f"{tmp_path}/{output}") == 1
+        assert f"cannot be said; the program itself is kept as {kept}" in capsys.readouterr().err
+        unfloat.load(kept).verify()
 
 
 @pytest.mark.parametrize("others", [(), ("before", "other"), ("y",), ("labels", "other")])

@@ -17,10 +17,10 @@ import numpy as np
 import typer
 
 import unfloat
-from unfloat.api import writer_for
 from unfloat.cli import bench as bench_plan
 from unfloat.cli import show
 from unfloat.cli.data import Batches, comparison_batches, find_inputs, read_inputs, read_model
+from unfloat.cli.output import require_output, write, wrote
 from unfloat.cli.train import Training, Wishes
 from unfloat.program.file import write_atomically
 from unfloat.program.program import Program
@@ -68,19 +68,19 @@ def quantize(
     as_json: Json = False,
 ) -> None:
     """Quantize a model after training and write the integer program."""
-    _require_writable(output)
     wishes = Recipe.load(recipe) if recipe else Recipe()
+    require_output(output, wishes)
     batches = Batches(calibration, wishes)
     if not as_json:
         show.console.print(wishes.to_toml(), style="dim", markup=False, highlight=False)
     program = unfloat.quantize(read_model(model), batches, wishes)
-    _write(program, output)
+    write(program, output)
     certificate = program.verify()
     if as_json:
         _print_json({"output": output, "recipe": wishes.to_toml(), **show.certificate_record(certificate)})
         return
     show.certificate(certificate)
-    show.console.print(_wrote(output))
+    show.console.print(wrote(output))
 
 
 @app.command()
@@ -111,8 +111,8 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a model with its integers, from labels or from the float model itself, and write the integer program."""
-    _require_writable(output)
     wishes = Recipe.load(recipe) if recipe else Recipe()
+    require_output(output, wishes)
     if not as_json:
         show.console.print(wishes.to_toml(), style="dim", markup=False, highlight=False)
     stopping = (patience, gradient_clip)
@@ -121,7 +121,7 @@ def train(
     if not as_json:
         show.console.print(f"{training.samples.count} samples; the student learns from {training.teaches}")
     program, history = training.run()
-    _write(program, output)
+    write(program, output)
     if as_json:
         certificate = show.certificate_record(program.verify())
         about = {"output": output, "recipe": wishes.to_toml(), "teacher": training.teaches}
@@ -129,7 +129,7 @@ def train(
         return
     show.history(history, training.measure)
     show.certificate(program.verify())
-    show.console.print(_wrote(output))
+    show.console.print(wrote(output))
 
 
 @app.command()
@@ -205,7 +205,7 @@ def export(
     """Write a program in another format."""
     options = {"float_border": float_border or None, "name": name}
     unfloat.load(program).export(output, to=to, **{key: value for key, value in options.items() if value is not None})
-    show.console.print(_wrote(output))
+    show.console.print(wrote(output))
 
 
 @app.command()
@@ -305,34 +305,6 @@ def _verify_export(folder: Path, ranges: bool, as_json: bool) -> None:
 
 def _sides(program: Program) -> list[tuple[str, Any]]:
     return [("inputs", program.inputs), ("outputs", program.outputs)]
-
-
-def _require_writable(output: str) -> None:
-    """Refuse before long work what could not be written after it."""
-    path = Path(output)
-    if path.suffix != ".unfloat":
-        writer_for(output)
-    if not output.endswith("/") and not path.parent.is_dir():
-        raise ExportError(f"cannot write {output}: there is no folder {path.parent}")
-    if path.is_dir() and path.suffix in (".unfloat", ".tflite") and not output.endswith("/"):
-        raise ExportError(f"cannot write {output}: it is a folder")
-
-
-def _write(program: Program, output: str) -> None:
-    if Path(output).suffix == ".unfloat":
-        program.save(output)
-    else:
-        program.export(output)
-
-
-def _wrote(output: str) -> str:
-    path = Path(output)
-    files = [path]
-    if path.is_dir():  # which may hold more than what was exported
-        from unfloat.formats.c.manifest import read
-
-        files = [path / name for name in read(path).files]
-    return f"wrote {output} ({sum(file.stat().st_size for file in files):,} bytes)"
 
 
 def _compiled(program: Program, threads: int, level: str | None) -> Engine:

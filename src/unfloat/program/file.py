@@ -76,13 +76,37 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
-        raise ExportError(
-            f"cannot write {path}: {getattr(error, 'strerror', None) or error}; choose a path in a folder that exists and "
-            "is writable"
-        ) from error
+        raise _unwritable(path, error) from error
 
 
-def _require_replaceable(target: Path) -> None:
+def require_writable(path: str | Path) -> None:
+    """Refuse before long work a file that `write_atomically` could not write after it.
+
+    Raises:
+        ExportError: The path cannot be written, or leads to a folder, a pipe, a socket or a device.
+    """
+    import tempfile  # here, as reading needs none of it
+
+    try:
+        target = os.path.realpath(path)
+        _require_replaceable(target)
+        if os.path.isdir(target):
+            raise OSError("it is a folder")
+        folder = os.path.dirname(path) or "."
+        if not os.path.isdir(folder):
+            raise OSError(f"there is no folder {folder}")
+        with tempfile.TemporaryFile(dir=os.path.dirname(target)):  # a folder's mode does not tell everything
+            pass
+    except (OSError, ValueError) as error:  # ValueError: no path, as it holds a NUL
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: str | Path, error: Exception) -> ExportError:
+    reason = getattr(error, "strerror", None) or error
+    return ExportError(f"cannot write {path}: {reason}; choose a path in a folder that exists and is writable")
+
+
+def _require_replaceable(target: str | Path) -> None:
     """Raise OSError where a file would take the place of a pipe, a socket or a device, which others have open."""
     with contextlib.suppress(FileNotFoundError):
         mode = os.stat(target).st_mode
