@@ -110,6 +110,20 @@ def test_a_stopped_run_goes_on(data: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert Path("n.unfloat").read_bytes() == whole
 
 
+def test_a_run_goes_on_only_as_it_began(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "nets:build", *TRAIN, "--data", "labelled.npz", "--epochs", "1", "--checkpoint", "c.pt"]
+    assert run(*words) == 0
+    shutil.copy("labelled.npz", "other.npz")
+    for changed, message in (
+        (["--rate", "0.01"], "rate 0.01 instead of 0.001"),
+        (["--seed", "1"], "seed 1 instead of 0"),
+        (["--teacher", "self"], "teacher Small instead of None"),
+        (["--data", "other.npz"], "other.npz instead of"),
+    ):
+        assert run(*words, "--resume", *changed) == 1
+        assert message in capsys.readouterr().err
+
+
 def test_pictures_are_labelled_by_folder_or_by_a_table(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for i in range(5):
         (data / f"sorted/{'edcba'[i]}").mkdir(parents=True)

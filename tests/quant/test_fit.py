@@ -290,6 +290,14 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
         resume(student(), epochs=3)
     with pytest.raises(TrainingError, match="batches 4 instead of 3"):
         resume(student(), data=labelled(4))
+    for options, message in (
+        ({"rate": 1e-3}, "rate 0.001 instead of 0.0001"),
+        ({"loss": nn.functional.mse_loss}, "loss mse_loss instead of None"),
+        ({"teacher": small()}, "teacher Small instead of None"),
+        ({"teacher": small(), "temperature": 2.0, "mix": 0.5}, "temperature 2.0 instead of 1.0, mix 0.5 instead of 0.0"),
+    ):
+        with pytest.raises(TrainingError, match=message):
+            resume(student(), **options)
     with pytest.raises(TrainingError, match="another recipe"):
         resume(student(weight_bits=4))
     with pytest.raises(TrainingError, match="another network"):

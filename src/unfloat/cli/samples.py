@@ -38,7 +38,7 @@ class Samples:
             batch: Samples a batch. Shuffled, what fills no batch is left out, other samples each epoch.
             shuffle: A seed, or None to keep the order.
         """
-        self.batch, self.shuffle, self.epoch = batch, shuffle, 0
+        self.source, self.batch, self.shuffle, self.epoch = source, batch, shuffle, 0
         self.labels: np.ndarray | None = None
         self.classes: tuple[str, ...] = ()
         self._arrays: dict[str, np.ndarray] = {}
@@ -80,6 +80,12 @@ class Samples:
     def forget_labels(self) -> None:
         """Go on without labels."""
         self.labels, self.classes = None, ()
+
+    @property
+    def resume_plan(self) -> dict[str, Any]:
+        """What must be the same for a run that goes on, in plain values."""
+        data = {"data": str(self.source.resolve()), "samples": self.count, "labels": self.labels is not None}
+        return {**data, "batch": self.batch, "seed": self.shuffle}
 
     def set_epoch(self, epoch: int) -> None:
         """The order depends on the seed and the epoch alone, so that a run can be gone on with."""

@@ -30,7 +30,7 @@ def cosine(progress: float) -> float:
     return min(progress / WARM_UP, 1.0) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def default_optimizer(student: nn.Module, rate: float | None = None) -> Optimizer:
+def default_optimizer(student: nn.Module, rate: float = RATE) -> Optimizer:
     """AdamW. Only weights decay: neither biases and norms nor ranges, which have a rate of their own, should shrink."""
     weights: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
@@ -43,7 +43,7 @@ def default_optimizer(student: nn.Module, rate: float | None = None) -> Optimize
         {"params": others, "weight_decay": 0.0},
         {"params": ranges, "weight_decay": 0.0, "lr": RANGE_RATE},
     ]
-    return AdamW([g for g in groups if g["params"]], lr=RATE if rate is None else rate)
+    return AdamW([g for g in groups if g["params"]], lr=rate)
 
 
 def fit(
@@ -74,9 +74,12 @@ def fit(
     device = next(inner.parameters()).device
     objective = Objective(inner._simulation.graph, device, loss, teacher, temperature, mix)
     loop = Loop(student, batches, objective, validation, settings)
-    optimizer, schedule = optimizer or default_optimizer(student, rate), schedule or cosine
+    if optimizer is None:
+        rate = RATE if rate is None else rate
+        optimizer = default_optimizer(student, rate)
+    schedule = schedule or cosine
     _require_driven(inner, optimizer, schedule)
-    loop.drive(optimizer, schedule)
+    loop.drive(optimizer, schedule, rate)
     with _resting(teacher), _progress(progress) as bars:
         return loop.run(None if checkpoint is None else Path(checkpoint), resume, bars)
 

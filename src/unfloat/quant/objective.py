@@ -57,6 +57,12 @@ class Objective:
     temperature: float = 1.0
     mix: float = 0.0
 
+    def plan(self) -> dict[str, Any]:
+        """What must be the same for a run that goes on, in plain values."""
+        loss = None if self.loss is None else getattr(self.loss, "__qualname__", type(self.loss).__name__)
+        teacher = None if self.teacher is None else type(self.teacher).__name__
+        return {"loss": loss, "teacher": teacher, "temperature": self.temperature, "mix": self.mix}
+
     def sample(self, batch: Any, number: int, what: str) -> Sample:
         """Take a batch apart: first the inputs, then the target.
 

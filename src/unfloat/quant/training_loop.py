@@ -119,9 +119,9 @@ class Loop:
         self.history = History()
         self.best: dict[str, Tensor] | None = None
 
-    def drive(self, optimizer: Optimizer, schedule: Schedule) -> None:
-        """Set who moves the parameters, and at what rate."""
-        self.optimizer = optimizer
+    def drive(self, optimizer: Optimizer, schedule: Schedule, rate: float | None) -> None:
+        """Set who moves the parameters, and at what rate; None is that of an optimizer of the caller's own."""
+        self.optimizer, self.rate = optimizer, rate
         if isinstance(schedule, LRScheduler):
             self.schedule = schedule
             return
@@ -236,7 +236,9 @@ class Loop:
     def _plan(self) -> dict[str, Any]:
         """What must be the same for a run that goes on."""
         optimizer, schedule = type(self.optimizer).__name__, type(self.schedule).__name__
-        return {**asdict(self.settings), "batches": self.count, "optimizer": optimizer, "schedule": schedule}
+        drivers = {"optimizer": optimizer, "schedule": schedule, "rate": self.rate}
+        data = {"batches": self.count, **getattr(self.batches, "resume_plan", {})}  # the command line's say more
+        return {**asdict(self.settings), **data, **drivers, **self.objective.plan()}
 
     def _save(self, path: Path | None) -> None:
         if path is None:
