@@ -30,6 +30,8 @@ T = TypeVar("T")
 class InputSpec:
     """How a picture becomes an input tensor: resize, crop the centre, order channels, `(pixel - mean) / std`.
 
+    First it is turned as its EXIF orientation says; of 16 bits a channel the upper 8 are taken.
+
     Attributes:
         size: Height and width of the crop, the model's input.
         resize: The short side before the crop, None to leave the picture as it is; 0 squashes the whole picture to `size`.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from unfloat.ir.graph import Port, Shape
 from unfloat.spec.errors import CalibrationError
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from unfloat.quant.recipe import InputSpec
 
 CHANNELS = 3  # of a picture, whatever it had
+METADATA = "._"  # begins the names of what macOS puts beside files
+WIDER = 257  # 65535 / 255
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 
@@ -25,7 +27,8 @@ def find_pictures(folder: str | Path) -> list[Path]:
     Raises:
         CalibrationError: There is none.
     """
-    pictures = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    named = (p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(METADATA))
+    pictures = sorted(p for p in named if p.is_file())
     if not pictures:
         raise CalibrationError(f"{folder}: required at least one picture ({', '.join(sorted(SUFFIXES))}), found none")
     return pictures
@@ -34,10 +37,12 @@ def find_pictures(folder: str | Path) -> list[Path]:
 def preprocess(picture: Image.Image, spec: InputSpec) -> np.ndarray:
     """One picture as float32 [height, width, 3]: resize, crop the centre, order channels, `(pixel - mean) / std`.
 
+    It is turned as its EXIF orientation says, as viewers show it.
+
     Raises:
-        ValueError: The picture is smaller than the crop.
+        ValueError: The picture is smaller than the crop, or its pixels are neither of 8 nor of 16 bits.
     """
-    picture = picture.convert("RGB")
+    picture = _in_8_bits(ImageOps.exif_transpose(picture)).convert("RGB")
     height, width = spec.size
     if spec.resize == 0:
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)
@@ -53,6 +58,15 @@ def preprocess(picture: Image.Image, spec: InputSpec) -> np.ndarray:
     pixels = np.asarray(picture.crop((left, top, left + width, top + height)), np.float32)
     ordered = pixels if spec.order == "RGB" else pixels[..., ::-1]
     return (ordered - np.asarray(spec.mean, np.float32)) / np.asarray(spec.std, np.float32)
+
+
+def _in_8_bits(picture: Image.Image) -> Image.Image:
+    """The picture with 8 bits a channel; Pillow itself clips wider ones at 255."""
+    if picture.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(picture) // WIDER).astype(np.uint8))
+    if picture.mode in ("I", "F"):
+        raise ValueError(f"required 8 bits a channel, found mode {picture.mode}")
+    return picture
 
 
 def read_picture(path: str | Path, spec: InputSpec) -> np.ndarray:
