@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +21,7 @@ from tests.cli.test_cli import run
 from tests.program.nets import small_net
 from unfloat import api
 from unfloat.cli import main as cli
-from unfloat.cli.data import read_inputs
+from unfloat.cli.data import read_inputs, read_model
 from unfloat.formats.tflite.encode import encode
 from unfloat.formats.tflite.model import Quantization, TfModel, TfOperator, TfTensor
 from unfloat.program.program import Program
@@ -117,6 +118,10 @@ MODELS = {
     "codes.tflite": "required float32 in a model to quantize, found int8",
     "net.unfloat": "MODEL must be a .pt2 file, a float .tflite or package.module:function",
     "folder/": "MODEL must be",
+    "./mod.py:tiny": "./mod.py:tiny: required a module's name, found a path: try mod:tiny",
+    "nets/mod:tiny": "found a path: try mod:tiny, run in the folder that holds the module",
+    "mod.py:tiny": "found a path: try mod:tiny",
+    ".mod:tiny": "found a path: try mod:tiny",
     "none.pt2": "none.pt2: not a loadable .pt2 file",
 }
 
@@ -264,6 +269,16 @@ def test_run_does_not_guess_among_arrays(names: tuple[str, ...], tmp_path: Path)
         list(read_inputs(small_net(), [tmp_path / "x.npz"]))
     required = [port.name for port in small_net().inputs]
     assert f"required arrays named as the inputs, {required}, found {sorted(names)}" in str(refused.value)
+
+
+def test_a_model_may_import_from_the_current_folder_when_it_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    Path("made_late.py").write_text("def make():\n    import found_late\n    return found_late.answer\n")
+    Path("found_late.py").write_text("answer = 42\n")
+    assert read_model("made_late:make") == 42
 
 
 def test_a_float_file_is_quantized_compared_and_written_as_c(

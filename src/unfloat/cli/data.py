@@ -175,13 +175,16 @@ def read_model(name: str) -> Any:
     module_name, _, function = name.partition(":")
     if not module_name or not function:
         raise UnfloatError(f"MODEL must be a .pt2 file, a float .tflite or package.module:function, found {name!r}")
-    sys.path.insert(0, str(Path.cwd()))
+    if "/" in module_name or module_name.startswith(".") or module_name.endswith(".py"):
+        advice = f"{Path(module_name).stem.lstrip('.')}:{function}, run in the folder that holds the module"
+        raise UnfloatError(f"{name}: required a module's name, found a path: try {advice}")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)  # it stays, as what is made may import more when it is called
     try:
         make = getattr(importlib.import_module(module_name), function)
     except (ImportError, AttributeError) as error:
         raise UnfloatError(f"{name}: cannot be imported: {error}") from error
-    finally:
-        sys.path.pop(0)
     is_made = hasattr(make, "state_dict") and not isinstance(make, type)  # a class has a state_dict too
     return _call(name, make) if callable(make) and not is_made else make
 
