@@ -22,6 +22,7 @@ from tests.program.nets import small_net
 from unfloat import api
 from unfloat.cli import main as cli
 from unfloat.cli.data import read_inputs, read_model
+from unfloat.cli.output import save_arrays
 from unfloat.formats.tflite.encode import encode
 from unfloat.formats.tflite.model import Quantization, TfModel, TfOperator, TfTensor
 from unfloat.program.program import Program
@@ -166,6 +167,18 @@ def test_models_that_are_none(name: str, here: Path, capsys: pytest.CaptureFixtu
         (["bench", "net.unfloat", "--batch", "999999999999"], "Unable to allocate"),
         (["export", "net.unfloat", ""], "required the suffix .tflite"),
         (["export", "net.unfloat", "folder.tflite"], "cannot write folder.tflite: Is a directory"),
+        (["run", "net.unfloat", "x.npz", "-o", "./x.npz"], "cannot write x.npz: this command reads it"),
+        (["run", "net.unfloat", "x.npz", "-o", "net.unfloat"], "cannot write net.unfloat: this command reads it"),
+        (["run", "net.unfloat", "x.npz", "-o", "no/y.npz"], "cannot write no/y.npz: there is no folder no"),
+        (["bench", "net.unfloat", "--plot", "no/a.svg"], "cannot write no/a.svg: there is no folder no"),
+        (["bench", "net.unfloat", "--plot", "a.foo"], "cannot draw a.foo: required a suffix among "),
+        (["export", "net.tflite", "net.tflite"], "cannot write net.tflite: this command reads it"),
+        (["quantize", "float.tflite", "--calibration", "flat.npy", "-o", "float.tflite"], "this command reads it"),
+        (["train", "net.pt2", "--data", "x.npz", "-o", "o.tflite", "--checkpoint", "net.pt2"], "this command reads it"),
+        (
+            ["train", "net.pt2", "--data", "x.npz", "-o", "o.unfloat", "--checkpoint", "o.unfloat"],
+            "something else there",
+        ),
         (["verify", "folder", "--json"], "required a folder of C that Unfloat exported"),
     ],
 )
@@ -218,6 +231,7 @@ def test_a_missing_extra_shows_before_the_work(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(unfloat, "quantize", never)
+
     def lack(name: str, extra: str) -> None:
         assert name == "unfloat.formats.tflite.write"
         raise MissingExtraError.of("this needs the package flatbuffers", extra)
@@ -279,6 +293,25 @@ def test_a_model_may_import_from_the_current_folder_when_it_is_called(
     Path("made_late.py").write_text("def make():\n    import found_late\n    return found_late.answer\n")
     Path("found_late.py").write_text("answer = 42\n")
     assert read_model("made_late:make") == 42
+
+
+def test_outputs_of_any_name_are_written(tmp_path: Path) -> None:
+    arrays = {name: np.full((2, 3), i, np.float32) for i, name in enumerate(("file", "allow_pickle", "self", "logits"))}
+    save_arrays(tmp_path / "out.npz", arrays)
+    with np.load(tmp_path / "out.npz") as saved:
+        assert list(saved) == list(arrays)
+        assert all(np.array_equal(saved[name], array) for name, array in arrays.items())
+
+
+@pytest.mark.parametrize(
+    "words", [["run", "net.unfloat", "x.npy", "-o", "no/y.npz"], ["bench", "net.unfloat", "--plot", "a.x"]]
+)
+def test_nothing_runs_whose_result_could_not_be_written(
+    words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Program, "compile", never)
+    assert run(*words) == 1
+    assert "error: cannot " in capsys.readouterr().err
 
 
 def test_a_float_file_is_quantized_compared_and_written_as_c(

@@ -25,7 +25,9 @@ def test_16_bits_are_scaled_and_not_clipped(dtype: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
 def test_what_has_no_greatest_value_is_refused(dtype: type, tmp_path: Path) -> None:
     Image.fromarray(GREY.astype(dtype)).save(tmp_path / "x.tiff")
-    with pytest.raises(CalibrationError, match=r"x.tiff: not usable as a picture: required 8 bits a channel, found mode"):
+    with pytest.raises(
+        CalibrationError, match=r"x.tiff: not usable as a picture: required 8 bits a channel, found mode"
+    ):
         read_picture(tmp_path / "x.tiff", SPEC)
 
 

@@ -294,7 +294,10 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
         ({"rate": 1e-3}, "rate 0.001 instead of 0.0001"),
         ({"loss": nn.functional.mse_loss}, "loss mse_loss instead of None"),
         ({"teacher": small()}, "teacher Small instead of None"),
-        ({"teacher": small(), "temperature": 2.0, "mix": 0.5}, "temperature 2.0 instead of 1.0, mix 0.5 instead of 0.0"),
+        (
+            {"teacher": small(), "temperature": 2.0, "mix": 0.5},
+            "temperature 2.0 instead of 1.0, mix 0.5 instead of 0.0",
+        ),
     ):
         with pytest.raises(TrainingError, match=message):
             resume(student(), **options)

@@ -176,8 +176,9 @@ def read_model(name: str) -> Any:
     if not module_name or not function:
         raise UnfloatError(f"MODEL must be a .pt2 file, a float .tflite or package.module:function, found {name!r}")
     if "/" in module_name or module_name.startswith(".") or module_name.endswith(".py"):
-        advice = f"{Path(module_name).stem.lstrip('.')}:{function}, run in the folder that holds the module"
-        raise UnfloatError(f"{name}: required a module's name, found a path: try {advice}")
+        plain = Path(module_name).name.removesuffix(".py").lstrip(".")
+        advice = f"try {plain}:{function}, run in the folder that holds the module"
+        raise UnfloatError(f"{name}: required a module's name, found a path: {advice}")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)  # it stays, as what is made may import more when it is called

@@ -5,7 +5,6 @@ Exit codes: 0 done; 1 refused, with a message that says why; 2 the command line 
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from collections.abc import Iterable
@@ -20,9 +19,9 @@ import unfloat
 from unfloat.cli import bench as bench_plan
 from unfloat.cli import show
 from unfloat.cli.data import Batches, comparison_batches, find_inputs, read_inputs, read_model
-from unfloat.cli.output import require_output, write, wrote
+from unfloat.cli.output import require_apart, require_output, save_arrays, write, wrote
 from unfloat.cli.train import Training, Wishes
-from unfloat.program.file import write_atomically
+from unfloat.program.file import require_writable
 from unfloat.program.program import Program
 from unfloat.quant.recipe import Recipe
 from unfloat.runtime.engine import Engine
@@ -70,6 +69,7 @@ def quantize(
     """Quantize a model after training and write the integer program."""
     wishes = Recipe.load(recipe) if recipe else Recipe()
     require_output(output, wishes)
+    require_apart([output], [model, calibration, recipe])
     batches = Batches(calibration, wishes)
     if not as_json:
         show.console.print(wishes.to_toml(), style="dim", markup=False, highlight=False)
@@ -113,6 +113,7 @@ def train(
     """Train a model with its integers, from labels or from the float model itself, and write the integer program."""
     wishes = Recipe.load(recipe) if recipe else Recipe()
     require_output(output, wishes)
+    require_apart([output, checkpoint], [model, data, validation, recipe])
     if not as_json:
         show.console.print(wishes.to_toml(), style="dim", markup=False, highlight=False)
     stopping = (patience, gradient_clip)
@@ -146,11 +147,14 @@ def run(
     """Run a program on pictures or arrays."""
     loaded = unfloat.load(program)
     files = find_inputs(inputs)
+    if output is not None:
+        require_writable(output)
+    require_apart([output], [program, labels, *files])
     names = None if labels is None else _read_names(labels)
     results = _results(_compiled(loaded, threads, level), read_inputs(loaded, files))
     _require_names(labels, names, results)
     if output is not None:
-        _save_arrays(output, {port.name: result for port, result in zip(loaded.outputs, results, strict=True)})
+        save_arrays(output, {port.name: result for port, result in zip(loaded.outputs, results, strict=True)})
     _show_results(results, files, names, top, as_json)
 
 
@@ -175,6 +179,9 @@ def bench(
 ) -> None:
     """Time a program on this machine, on zeros: the whole, and each layer beside what the machine can do."""
     loaded = unfloat.load(program)
+    if plot is not None:
+        show.require_drawable(plot)
+    require_apart([plot], [program])
     with bench_plan.peers_of(loaded, compare, python or []) as others:
         engine = _compiled(loaded, threads, level)
         record = bench_plan.timed(engine, loaded, runs, batch, level)
@@ -203,6 +210,7 @@ def export(
     ] = None,
 ) -> None:
     """Write a program in another format."""
+    require_apart([output], [program])
     options = {"float_border": float_border or None, "name": name}
     unfloat.load(program).export(output, to=to, **{key: value for key, value in options.items() if value is not None})
     show.console.print(wrote(output))
@@ -312,12 +320,6 @@ def _compiled(program: Program, threads: int, level: str | None) -> Engine:
         return program.compile(threads, level)
     except ValueError as error:  # what the engine says of the options
         raise InputError(str(error)) from error
-
-
-def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]  # the stub takes names for its own keywords
-    write_atomically(path, buffer.getvalue())
 
 
 def _read_names(path: Path) -> list[str]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import os
 import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from unfloat.api import writer_for
-from unfloat.program.file import require_writable
+from unfloat.program.file import require_writable, write_atomically
 from unfloat.program.program import Program
 from unfloat.quant.recipe import Recipe
 from unfloat.spec.errors import ExportError, UnfloatError
@@ -45,6 +51,38 @@ def _require_fillable(folder: Path) -> None:
             pass
     except OSError as error:
         raise ExportError(f"cannot write {folder}/: {existing}: {error.strerror}; choose another folder") from error
+
+
+def require_apart(written: Sequence[str | Path | None], read: Sequence[str | Path | None]) -> None:
+    """Refuse to write over what a command reads, or two results to one place.
+
+    Raises:
+        ExportError: Two paths lead to the same place, whatever they are called.
+    """
+    taken = {os.path.realpath(path) for path in read if path is not None}
+    for path in written:
+        if path is None:
+            continue
+        place = os.path.realpath(path)
+        if place in taken:
+            raise ExportError(
+                f"cannot write {path}: this command reads it, or writes something else there: choose another"
+            )
+        taken.add(place)
+
+
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays as .npz, whatever their names: `np.savez` has arguments that would take some of them.
+
+    Raises:
+        ExportError: The path cannot be written.
+    """
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
+    write_atomically(path, buffer.getvalue())
 
 
 def write(program: Program, output: str) -> None:

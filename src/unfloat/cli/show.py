@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from unfloat.program.certificate import Certificate
-from unfloat.program.file import write_atomically
+from unfloat.program.file import require_writable, write_atomically
 from unfloat.program.program import Program
 from unfloat.quant.comparison import Comparison, SiteComparison
 from unfloat.spec.errors import ExportError, MissingExtraError
@@ -256,17 +256,32 @@ def _peers(records: Sequence[Mapping[str, Any]]) -> None:
     table(title, ("runtime", "version", "ms", "engine's time over it", "quartiles"), rows, numeric=(2, 3, 4))
 
 
-def plot_layers(record: Mapping[str, Any], path: Path) -> None:
-    """Draw each layer's time as a bar, from the first to the last; the same time at the machine's peak inside of it.
+def require_drawable(path: Path) -> None:
+    """Refuse before anything is timed a picture that could not be drawn after it.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
-        ExportError: The file's suffix is none that matplotlib knows.
+        ExportError: The path cannot be written, or its suffix is none that matplotlib knows.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError.of("drawing needs matplotlib", "plot") from error
+    known = sorted(Figure().canvas.get_supported_filetypes())
+    if _drawing_format(path) not in known:
+        required = ", ".join(f".{name}" for name in known)
+        raise ExportError(f"cannot draw {path}: required a suffix among {required}, found {path.suffix}")
+    require_writable(path)
+
+
+def _drawing_format(path: Path) -> str:
+    return path.suffix[1:].lower() or "svg"
+
+
+def plot_layers(record: Mapping[str, Any], path: Path) -> None:
+    """Draw each layer's time as a bar, from the first to the last; the same time at the machine's peak inside of it."""
+    from matplotlib.figure import Figure
+
     layers, peak = record["layers"], record["peak_macs_per_second"]
     figure = Figure(figsize=(8, 1 + 0.2 * len(layers)), layout="constrained")
     axes = figure.add_subplot()
@@ -281,10 +296,7 @@ def plot_layers(record: Mapping[str, Any], path: Path) -> None:
     axes.set_xlabel("µs")
     axes.set_title(f"{record['median_ms']:.3f} ms, {record['threads']} threads, {record['level']}")
     drawing = io.BytesIO()
-    try:
-        figure.savefig(drawing, format=path.suffix[1:] or "svg")
-    except ValueError as error:
-        raise ExportError(f"cannot draw {path}: {error}") from error
+    figure.savefig(drawing, format=_drawing_format(path))
     write_atomically(path, drawing.getvalue())
 
 
