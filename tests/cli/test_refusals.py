@@ -276,6 +276,22 @@ def test_run_takes_the_only_array_beside_labels_whatever_its_name(tmp_path: Path
     np.testing.assert_array_equal(found, x)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float16])
+def test_labelled_arrays_of_any_float_serve_every_command(
+    dtype: type, stock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(0).random((10, 4)).astype(dtype)
+    np.savez("x.npz", labels=np.arange(10), what=x)
+    float_file = str(stock / "float.tflite")
+    assert run("quantize", float_file, "--calibration", "x.npz", "-o", "net.unfloat") == 0
+    assert run("compare", float_file, "net.unfloat", "--data", "x.npz") == 0
+    assert run("run", "net.unfloat", "x.npz", "-o", "y.npz") == 0
+    np.savez("plain.npz", what=x)
+    assert run("quantize", float_file, "--calibration", "plain.npz", "-o", "plain.unfloat") == 0
+    assert Path("net.unfloat").read_bytes() == Path("plain.unfloat").read_bytes()
+
+
 @pytest.mark.parametrize("names", [("a", "b"), ("a", "b", "y"), ("y", "label")])
 def test_run_does_not_guess_among_arrays(names: tuple[str, ...], tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", **{name: np.ones((4, 3, 6, 5), np.float32) for name in names})

@@ -34,6 +34,7 @@ class Batches:
         """Look at the source: a folder of pictures (needs the recipe's [input]), a .npz or a .npy."""
         self._spec = recipe.input
         self._arrays: dict[str, np.ndarray] | None = None
+        self._label: str | None = None
         self._pictures: list[Path] = []
         if source.is_dir():
             if recipe.input is None:
@@ -46,6 +47,7 @@ class Batches:
             if len(lengths) != 1:
                 raise CalibrationError(f"{source}: every array must have as many samples, found {sorted(lengths)}")
             self._count = lengths.pop()
+            self._label = label_name(self._arrays)
 
     def __len__(self) -> int:
         """How many batches there are."""
@@ -57,10 +59,17 @@ class Batches:
             assert self._spec is not None
             yield from picture_batches(self._pictures, self._spec, BATCH)
             return
-        single = len(self._arrays) == 1
         for start in range(0, self._count, BATCH):
-            part = {name: a[start : start + BATCH] for name, a in self._arrays.items()}
-            yield next(iter(part.values())) if single else part
+            yield self._batch({name: a[start : start + BATCH] for name, a in self._arrays.items()})
+
+    def _batch(self, arrays: dict[str, np.ndarray]) -> Any:
+        """One array, or several by name; one beside integer labels need not have the input's name."""
+        if len(arrays) == 1:
+            return next(iter(arrays.values()))
+        if len(arrays) == 2 and self._label is not None and arrays[self._label].dtype.kind in "iu":
+            labels = arrays.pop(self._label)
+            return (*arrays.values(), labels)
+        return arrays
 
 
 def comparison_batches(program: Program, source: Path) -> Batches:
@@ -119,7 +128,7 @@ def find_inputs(paths: Sequence[Path]) -> list[Path]:
 
 
 def read_inputs(program: Program, files: Sequence[Path]) -> Iterator[list[np.ndarray]]:
-    """Inputs for `engine(*x)`: arrays as they are, or pictures through the Program's own recipe, some at a time.
+    """Inputs for `engine(*x)`: arrays, floats as float32, or pictures through the Program's own recipe, some at a time.
 
     Args:
         program: What is to run.
@@ -130,7 +139,8 @@ def read_inputs(program: Program, files: Sequence[Path]) -> Iterator[list[np.nda
         RecipeError: The Program's recipe cannot be read.
     """
     if files[0].suffix in ARRAYS:
-        yield _read_named(files[0], [port.name for port in program.inputs])
+        named = _read_named(files[0], [port.name for port in program.inputs])
+        yield [array.astype(np.float32) if array.dtype.kind == "f" else array for array in named]
         return
     recipe = own_recipe(program)
     if recipe.input is None or len(program.inputs) != 1:
