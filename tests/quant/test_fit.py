@@ -314,6 +314,20 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
         resume(student())
 
 
+def test_a_new_run_writes_over_its_own_kind_alone(tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    torch.save(small().state_dict(), path)
+    before = path.read_bytes()
+    with pytest.raises(
+        TrainingError, match=r"written by unfloat\.fit, found something else: a new run would write over"
+    ):
+        unfloat.fit(student(), labelled(), checkpoint=path)
+    assert path.read_bytes() == before
+    path.unlink()
+    for _ in range(2):
+        unfloat.fit(student(), labelled(), checkpoint=path)
+
+
 # What is refused ------------------------------------------------------------------------------------------------------
 
 

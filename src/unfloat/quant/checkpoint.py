@@ -34,23 +34,41 @@ def write_checkpoint(path: Path, record: dict[str, Any], batches: Any) -> None:
     gathered(None)  # no process goes on, perhaps to read it, before it is there
 
 
+def require_replaceable(path: Path) -> None:
+    """Refuse to write over a file that is something else: a model, say.
+
+    Raises:
+        TrainingError: It is no checkpoint of `unfloat.fit`.
+    """
+    try:
+        if path.exists():
+            _read(path)
+    except TrainingError as error:
+        raise TrainingError(f"{error}: a new run would write over it: choose another path") from error
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a record. Only tensors and plain values are accepted: the file runs no code.
 
     Raises:
         TrainingError: It is no checkpoint of `unfloat.fit`, or was written by another number of processes.
     """
+    record = _read(path)
+    count = dist.get_world_size() if several() else 1
+    if len(record["random"]) != count:
+        raise TrainingError(
+            f"{path}: it was written by {len(record['random'])} processes, found {count}: go on with as many"
+        )
+    return record
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         record = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
         raise TrainingError(f"{path}: not a readable checkpoint: {type(error).__name__} {str(error)[:200]}") from error
     if not isinstance(record, dict) or record.get("kind") != KIND:
         raise TrainingError(f"{path}: required a checkpoint written by unfloat.fit, found something else")
-    count = dist.get_world_size() if several() else 1
-    if len(record["random"]) != count:
-        raise TrainingError(
-            f"{path}: it was written by {len(record['random'])} processes, found {count}: go on with as many"
-        )
     return record
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from unfloat.quant.checkpoint import read_checkpoint, restore_random_state, write_checkpoint
+from unfloat.quant.checkpoint import read_checkpoint, require_replaceable, restore_random_state, write_checkpoint
 from unfloat.quant.distributed import require_one_run, together, total_over_ranks
 from unfloat.quant.objective import Objective, Sample
 from unfloat.quant.student import Student
@@ -137,6 +137,8 @@ class Loop:
         if checkpoint is not None and resuming:
             self._load(checkpoint)
         else:
+            if checkpoint is not None:
+                together(partial(require_replaceable, checkpoint), self.objective.device)
             self._begin()
             self._save(checkpoint)
         task = bars.add_task("training", total=self.count * self.settings.epochs)
