@@ -15,7 +15,7 @@ import torch
 import unfloat
 from tests.cli.test_cli import folder, run  # noqa: F401  # the fixture
 from tests.quant.models import batches, small
-from unfloat.cli.samples import Samples
+from unfloat.cli.samples import Samples, read_labels
 from unfloat.quant.recipe import Recipe
 from unfloat.spec.errors import CalibrationError
 
@@ -143,13 +143,25 @@ def test_pictures_are_labelled_by_folder_or_by_a_table(data: Path, capsys: pytes
     assert y.tolist() == [1, 4]
     assert np.array_equal(x[0], samples.inputs([1])[0])  # 3.png is in the folder b
     for content, message in (
-        ("0.png,cat\n1.png,dog\n", "labels.csv:2: required file,class"),
+        ("0.png,cat\n1.png,dog\n", "labels.csv:1: required file,class.*found 0.png,cat"),
+        ("0.png,²\n", "labels.csv:1: required file,class"),
+        ("0.png,1\n1.png,99999999999999999999\n", "labels.csv:2: required file,class with a class from 0 to"),
         ("9.png,1\n", "labels.csv:1: there is no"),
         ("file,class\n", "at least one row"),
     ):
         table.write_text(content)
         with pytest.raises(CalibrationError, match=message):
             Samples(data / "pictures", Recipe.load(data / "recipe.toml"), 5)
+
+
+def test_a_table_of_labels_is_utf_8_with_or_without_a_mark(data: Path) -> None:
+    table = data / "pictures/labels.csv"
+    table.write_bytes(b"\xef\xbb\xbf3.png,1\r\n1.png,4\r\n")
+    pictures, labels = read_labels(table)
+    assert ([p.name for p in pictures], labels.tolist()) == (["3.png", "1.png"], [1, 4])
+    table.write_bytes("é.png,1\n".encode("latin-1"))
+    with pytest.raises(CalibrationError, match=r"labels\.csv: required rows file,class in UTF-8"):
+        read_labels(table)
 
 
 def test_folders_that_are_no_classes_are_not_taken_for_labels(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from unfloat.spec.errors import CalibrationError, RecipeError
 
 LABEL_FILE = "labels.csv"
 CALIBRATION = 128  # samples
+CLASS_MAX = 999_999_999  # more than any network tells apart
 
 
 class Samples:
@@ -130,22 +131,33 @@ def read_labels(path: Path) -> tuple[list[Path], np.ndarray]:
     """The pictures and classes of a CSV of `file,class`, files relative to it; a header is passed over.
 
     Raises:
-        CalibrationError: A row is something else, or names a file that does not exist.
+        CalibrationError: A row is something else, or names a file that does not exist; the file is not UTF-8.
     """
     pictures, labels = [], []
-    with path.open(newline="", encoding="utf-8") as file:
-        for number, row in enumerate(csv.reader(file), 1):
-            if not row or (number == 1 and not row[-1].strip().isdigit()):
-                continue
-            if len(row) != 2 or not row[1].strip().isdigit():
-                raise CalibrationError(
-                    f"{path}:{number}: required file,class with a class from 0, found {','.join(row)}"
-                )
-            picture = path.parent / row[0].strip()
-            if not picture.is_file():
-                raise CalibrationError(f"{path}:{number}: there is no {picture}")
-            pictures.append(picture)
-            labels.append(int(row[1]))
+    for number, row in enumerate(_rows(path), 1):
+        if not row or (number == 1 and not _is_class(row[-1]) and not (path.parent / row[0].strip()).is_file()):
+            continue
+        if len(row) != 2 or not _is_class(row[1]):
+            required = f"file,class with a class from 0 to {CLASS_MAX}"
+            raise CalibrationError(f"{path}:{number}: required {required}, found {','.join(row)[:100]}")
+        picture = path.parent / row[0].strip()
+        if not picture.is_file():
+            raise CalibrationError(f"{path}:{number}: there is no {picture}")
+        pictures.append(picture)
+        labels.append(int(row[1]))
     if not pictures:
         raise CalibrationError(f"{path}: required at least one row file,class, found none")
     return pictures, np.array(labels, np.int64)
+
+
+def _rows(path: Path) -> list[list[str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # what spreadsheets save begins with a mark
+            return list(csv.reader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise CalibrationError(f"{path}: required rows file,class in UTF-8: {error}") from error
+
+
+def _is_class(text: str) -> bool:
+    digits = text.strip()
+    return digits.isdecimal() and len(digits) <= len(str(CLASS_MAX)) and int(digits) <= CLASS_MAX
