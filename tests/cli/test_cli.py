@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,6 +107,28 @@ def test_from_arrays_to_every_other_command(folder: Path, capsys: pytest.Capture
         assert run(words[0], "net.unfloat", *words[1:], "--json") == 0
     assert run("export", "net.unfloat", "net.tflite") == 0
     assert Path("net.tflite").read_bytes()[4:8] == b"TFL3"
+
+
+def test_json_is_alone_on_standard_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    loud = "print('imported')\n" + MODULE.replace("    return", "    print('made')\n    return")
+    Path("nets.py").write_text(loud)
+    data = ["--calibration", "data.npz", "-o", "net.unfloat"]
+    assert run("quantize", "nets:build", *data, "--json") == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out)["integer_only"] is True
+    assert "imported\nmade\n" in output.err
+    assert run("compare", "nets:build", "net.unfloat", "--data", "data.npz", "--json") == 0
+    assert said(capsys)["samples"] == 16  # type: ignore[index]
+    assert run("train", "nets:build", "--data", "data.npz", "-o", "net.unfloat", "--epochs", "1", "--json") == 0
+    assert said(capsys)["integer_only"] is True  # type: ignore[index]
+
+
+def test_names_that_a_terminal_cannot_show_are_spelled_out(folder: Path) -> None:
+    assert run("quantize", "net.pt2", "--calibration", "data.npz", "-o", "né.unfloat") == 0
+    words = [sys.executable, "-m", "unfloat.cli.main", "export", "né.unfloat", "né.tflite"]
+    done = subprocess.run(words, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"wrote n\\xe9.tflite" in done.stdout
 
 
 def test_bench_shows_layers_beside_the_peak_and_where_activations_lie(

@@ -5,9 +5,11 @@ Exit codes: 0 done; 1 refused, with a message that says why; 2 the command line 
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -73,7 +75,8 @@ def quantize(
     batches = Batches(calibration, wishes)
     if not as_json:
         show.console.print(wishes.to_toml(), style="dim", markup=False, highlight=False)
-    program = unfloat.quantize(read_model(model), batches, wishes)
+    with _printing_apart(as_json):
+        program = unfloat.quantize(read_model(model), batches, wishes)
     write(program, output)
     certificate = program.verify()
     if as_json:
@@ -118,10 +121,12 @@ def train(
         show.console.print(wishes.to_toml(), style="dim", markup=False, highlight=False)
     stopping = (patience, gradient_clip)
     settled = Wishes(data, wishes, epochs, batch, rate, teacher, validation, checkpoint, resume, *stopping, seed)
-    training = Training(model, settled)
+    with _printing_apart(as_json):
+        training = Training(model, settled)
     if not as_json:
         show.console.print(f"{training.samples.count} samples; the student learns from {training.teaches}")
-    program, history = training.run()
+    with _printing_apart(as_json):
+        program, history = training.run()
     write(program, output)
     if as_json:
         certificate = show.certificate_record(program.verify())
@@ -294,7 +299,8 @@ def compare(
 ) -> None:
     """Find the layers that lose accuracy: each beside the float model, the worst first, and what to try."""
     loaded = unfloat.load(program)
-    found = unfloat.compare(read_model(model), loaded, comparison_batches(loaded, data), limit=limit)
+    with _printing_apart(as_json):
+        found = unfloat.compare(read_model(model), loaded, comparison_batches(loaded, data), limit=limit)
     if as_json:
         _print_json(found.record())
     else:
@@ -379,12 +385,19 @@ def _show_results(
     show.table("top classes", ("input", "class", "name", "value"), rows, numeric=(1, 3))
 
 
+def _printing_apart(as_json: bool) -> AbstractContextManager[object]:
+    """What a user's model prints goes to standard error where standard output is JSON."""
+    return redirect_stdout(sys.stderr) if as_json else nullcontext()
+
+
 def _print_json(record: Any) -> None:
     typer.echo(json.dumps(record, indent=2))
 
 
 def main() -> None:
     """The entry point: errors for users are one message and exit code 1."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names may have letters that a terminal has not
     try:
         app()
     except (UnfloatError, OSError, MemoryError) as error:
