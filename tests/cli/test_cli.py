@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 import unfloat
+from tests.program.nets import small_net
 from tests.quant.models import batches, small
 from unfloat.cli import main as cli
 
@@ -107,6 +108,15 @@ def test_from_arrays_to_every_other_command(folder: Path, capsys: pytest.Capture
         assert run(words[0], "net.unfloat", *words[1:], "--json") == 0
     assert run("export", "net.unfloat", "net.tflite") == 0
     assert Path("net.tflite").read_bytes()[4:8] == b"TFL3"
+
+
+def test_inspect_shows_the_shape_that_run_takes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small_net().save("net.unfloat")
+    assert run("inspect", "net.unfloat") == 0
+    assert "input x: [n, 3, 6, 5], inside [n, 6, 5, 3] NHWC" in capsys.readouterr().out
+    assert run("inspect", "net.unfloat", "--json") == 0
+    (port,) = said(capsys)["inputs"]  # type: ignore[index]
+    assert (port["own_shape"], port["shape"]) == ([-1, 3, 6, 5], [-1, 6, 5, 3])
 
 
 def test_json_is_alone_on_standard_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -226,16 +226,14 @@ def inspect(program: ProgramPath, as_json: Json = False) -> None:
     """Show a program's border, recipe and instructions."""
     loaded = unfloat.load(program)
     rows = show.program_rows(loaded)
-    ports = {
-        kind: [{"name": p.name, "shape": list(p.shape), "layout": p.layout} for p in side]
-        for kind, side in _sides(loaded)
-    }
+    ports = show.port_rows(loaded)
     if as_json:
         _print_json({**ports, "metadata": dict(loaded.metadata), "instructions": rows})
         return
     for kind, side in ports.items():
         for port in side:
-            show.console.print(f"{kind[:-1]} {port['name']}: {port['shape']} {port['layout']}")
+            own, inside = (show.shape(port[key]) for key in ("own_shape", "shape"))
+            show.console.print(f"{kind[:-1]} {port['name']}: {own}, inside {inside} {port['layout']}")
     if loaded.metadata.get("recipe"):
         show.console.print(loaded.metadata["recipe"], style="dim", markup=False, highlight=False)
     cells = [
@@ -315,10 +313,6 @@ def _verify_export(folder: Path, ranges: bool, as_json: bool) -> None:
         _print_json(show.export_record(found))
     else:
         show.export_certificate(found)
-
-
-def _sides(program: Program) -> list[tuple[str, Any]]:
-    return [("inputs", program.inputs), ("outputs", program.outputs)]
 
 
 def _compiled(program: Program, threads: int, level: str | None) -> Engine:

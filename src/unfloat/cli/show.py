@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from unfloat.ir.graph import own_shape
 from unfloat.program.certificate import Certificate
 from unfloat.program.file import require_writable, write_atomically
 from unfloat.program.program import Program
@@ -148,6 +149,24 @@ def survey_record(found: Survey) -> dict[str, Any]:
         "border": [asdict(place) for place in found.border],
         "islands": [asdict(place) for place in found.islands],
     }
+
+
+def port_rows(program: Program) -> dict[str, list[dict[str, Any]]]:
+    """The border: each input's and output's shape in the model's own layout, as `run` takes it, and inside."""
+    gives = [tuple(port.shape[axis] for axis in port.permutation) for port in program.outputs]
+    sides = {
+        "inputs": [(port, own_shape(port)) for port in program.inputs],
+        "outputs": list(zip(program.outputs, gives, strict=True)),
+    }
+    return {
+        kind: [{"name": p.name, "own_shape": list(own), "shape": list(p.shape), "layout": p.layout} for p, own in side]
+        for kind, side in sides.items()
+    }
+
+
+def shape(sizes: Sequence[int]) -> str:
+    """A shape for people: any number of samples."""
+    return f"[{', '.join(('n', *map(str, sizes[1:])))}]"
 
 
 def program_rows(program: Program) -> list[dict[str, Any]]:
