@@ -92,6 +92,9 @@ def parse(wanted: str, pythons: Sequence[str], program: Program, folder: Path) -
         if not Path(file).is_file():
             raise PeerError(f"--compare: {name} needs a file to run, found {file!r}: write {name}=FILE")
         peers.append(Peer(name, Path(file), places.get(name, sys.executable)))
+    unused = places.keys() - {peer.runtime for peer in peers}
+    if unused:
+        raise PeerError(f"--python: required a runtime that --compare names, found {', '.join(sorted(unused))}")
     return peers
 
 
@@ -129,10 +132,12 @@ def seated(peer: Peer, threads: int, batch: int, level: str) -> Iterator[Seat]:
     """A runtime's process, ended with the block."""
     line = [peer.python, runtimes.__file__, peer.runtime, str(peer.file), str(threads), str(batch)]
     environment = {**os.environ, LEVEL_VARIABLE: level}
-    with tempfile.TemporaryFile("w+") as errors:
-        pipe = subprocess.PIPE
+    pipe = subprocess.PIPE
+    with tempfile.TemporaryFile("w+", errors="replace") as errors:  # whatever it says is no reason to stop
         try:
-            process = subprocess.Popen(line, stdin=pipe, stdout=pipe, stderr=errors, text=True, env=environment)
+            process = subprocess.Popen(
+                line, stdin=pipe, stdout=pipe, stderr=errors, text=True, errors="replace", env=environment
+            )
         except OSError as error:
             raise PeerError(f"{peer.runtime}: cannot start {peer.python}: {error.strerror}") from error
         try:
@@ -161,8 +166,8 @@ class Seat:
     def _said(self) -> str:
         """The next line that is the protocol's; some runtimes print lines of their own."""
         for line in _open(self.process.stdout):
-            if line.startswith("{") or line[:1].isdigit():
-                return line
+            if line.startswith(runtimes.MARK):
+                return line.removeprefix(runtimes.MARK)
         self.process.wait()
         self.errors.seek(0)
         raise PeerError(_failure(self.peer, self.process.returncode, self.errors.read()))

@@ -3,7 +3,8 @@
     python runtimes.py RUNTIME FILE THREADS BATCH
 
 It prints its version as JSON once the file is loaded, and answers each line it reads, a number of seconds, with the
-median time of a call in milliseconds. It needs the standard library, NumPy and the runtime.
+median time of a call in milliseconds. Its lines begin with MARK, as runtimes print others of their own. It needs the
+standard library, NumPy and the runtime.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 
 Call = Callable[[], object]
 LEAST_CALLS, WARM_UP = 5, 3
+MARK = "unfloat's turn: "
 
 
 def unfloat(file: str, threads: int, batch: int) -> tuple[str, Call]:
@@ -149,9 +151,9 @@ def main() -> None:
     """Load, then take turns until the input ends."""
     runtime, file, threads, batch = sys.argv[1:]
     version, call = RUNTIMES[runtime](file, int(threads), int(batch))
-    print(json.dumps({"version": version}), flush=True)  # noqa: T201 - the protocol
+    print(f"{MARK}{json.dumps({'version': version})}", flush=True)  # noqa: T201 - the protocol
     for line in sys.stdin:
-        print(median_ms(call, float(line)), flush=True)  # noqa: T201
+        print(f"{MARK}{median_ms(call, float(line))}", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":
