@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,26 @@ def test_inspect_shows_the_shape_that_run_takes(folder: Path, capsys: pytest.Cap
     assert run("inspect", "net.unfloat", "--json") == 0
     (port,) = said(capsys)["inputs"]  # type: ignore[index]
     assert (port["own_shape"], port["shape"]) == ([-1, 3, 6, 5], [-1, 6, 5, 3])
+
+
+def test_a_picture_of_layers_asks_for_no_table_of_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small_net().save("net.unfloat")
+    bench = ("bench", "net.unfloat", "--runs", "1", "--no-profile", "--plot", "a.svg")
+    assert run(*bench) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert run(*bench, "--json") == 0
+    assert "layers" not in said(capsys)  # type: ignore[operator]
+    assert Path("a.svg").stat().st_size
+
+
+def test_names_are_of_classes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = small_net()
+    second = replace(net.outputs[0], name="again")
+    replace(net, outputs=(*net.outputs, second), structure=("tuple", 2)).save("two.unfloat")
+    Path("names.txt").write_text("a\nb\nc\nd\ne\n")
+    np.save("x.npy", np.ones((1, 3, 6, 5), np.float32))
+    assert run("run", "two.unfloat", "x.npy", "--labels", "names.txt") == 1
+    assert "one output, a number for each class, found [n, 5] and [n, 5]" in capsys.readouterr().err
 
 
 def test_json_is_alone_on_standard_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,6 +61,7 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(folder / "words.npy", np.array(["a", "b"]))
     (folder / "latin.txt").write_bytes(b"\xe9t\xe9\n")
     (folder / "few.txt").write_text("one\ntwo\n")
+    (folder / "many.txt").write_text("name\n" * 1000)
     return folder
 
 
@@ -161,6 +162,17 @@ def test_models_that_are_none(name: str, here: Path, capsys: pytest.CaptureFixtu
         (["run", "net.unfloat", "latin.txt"], "this Program does not say how pictures become inputs"),
         (["run", "net.unfloat", "x.npy", "--labels", "latin.txt"], "latin.txt: required class names in UTF-8"),
         (["run", "net.unfloat", "x.npy", "--labels", "few.txt"], "a name for each of 5 classes, found 2"),
+        (["run", "net.unfloat", "x.npy", "--labels", "many.txt"], "a name for each of 5 classes, found 1000"),
+        (["bench", "net.unfloat", "--python", "ort=python"], "--python: required --compare"),
+        (["bench", "net.unfloat", "--compare", ""], "--compare: required some of ort, openvino, litert, executorch"),
+        (
+            ["bench", "net.unfloat", "--compare", "litert=net.tflite", "--python", "foo=python"],
+            "--python: required a runtime that --compare names, found foo",
+        ),
+        (
+            ["bench", "net.unfloat", "--compare", "litert=net.tflite", "--python", "litert=/bin/cat"],
+            "litert: could not run net.tflite",
+        ),
         (["run", "net.unfloat", "x.npy", "--level", "abacus"], "found 'abacus'"),
         (["run", "net.unfloat", "x.npy", "--threads", "9999"], "threads must lie in"),
         (["bench", "net.unfloat", "--level", "abacus"], "found 'abacus'"),

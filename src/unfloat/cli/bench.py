@@ -18,6 +18,7 @@ from unfloat.ir.graph import own_shape
 from unfloat.program.plan import plan, tensor_bytes
 from unfloat.program.program import Program
 from unfloat.runtime.engine import Engine, level_in_use, peak
+from unfloat.spec.errors import PeerError
 
 SECONDS = 0.25  # of a turn
 
@@ -63,8 +64,10 @@ def _arena(program: Program) -> dict[str, Any]:
 @contextmanager
 def peers_of(program: Program, wanted: str | None, pythons: Sequence[str]) -> Iterator[list[Peer]]:
     """The peers that a command line asks for; a file made for one of them goes at the end."""
+    if wanted is None and pythons:
+        raise PeerError("--python: required --compare, which names the runtimes, found none")
     with tempfile.TemporaryDirectory() as folder:
-        yield parse(wanted, pythons, program, Path(folder)) if wanted else []
+        yield [] if wanted is None else parse(wanted, pythons, program, Path(folder))
 
 
 def compared(file: Path, peers: Sequence[Peer], record: Mapping[str, Any], turns: int) -> list[dict[str, Any]]:

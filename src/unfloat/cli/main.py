@@ -155,9 +155,8 @@ def run(
     if output is not None:
         require_writable(output)
     require_apart([output], [program, labels, *files])
-    names = None if labels is None else _read_names(labels)
+    names = None if labels is None else _read_names(labels, loaded)
     results = _results(_compiled(loaded, threads, level), read_inputs(loaded, files))
-    _require_names(labels, names, results)
     if output is not None:
         save_arrays(output, {port.name: result for port, result in zip(loaded.outputs, results, strict=True)})
     _show_results(results, files, names, top, as_json)
@@ -190,12 +189,13 @@ def bench(
     with bench_plan.peers_of(loaded, compare, python or []) as others:
         engine = _compiled(loaded, threads, level)
         record = bench_plan.timed(engine, loaded, runs, batch, level)
-        if profile or plot is not None:
-            record |= bench_plan.profiled(engine, loaded, batch, level)
+        layers = bench_plan.profiled(engine, loaded, batch, level) if profile or plot is not None else {}
+        if profile:
+            record |= layers
         if others:
             record["peers"] = bench_plan.compared(program, others, record, turns)
     if plot is not None:
-        show.plot_layers(record, plot)
+        show.plot_layers({**record, **layers}, plot)
     if as_json:
         _print_json(record)
     else:
@@ -322,17 +322,18 @@ def _compiled(program: Program, threads: int, level: str | None) -> Engine:
         raise InputError(str(error)) from error
 
 
-def _read_names(path: Path) -> list[str]:
+def _read_names(path: Path, program: Program) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        names = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: required class names in UTF-8, one a line: {error}") from error
-
-
-def _require_names(path: Path | None, names: list[str] | None, results: list[np.ndarray]) -> None:
-    classes = results[0].shape[-1] if _classifies(results) else 0
-    if names is not None and len(names) < classes:
-        raise InputError(f"{path}: required a name for each of {classes} classes, found {len(names)}")
+    shapes = [port.shape for port in program.outputs]
+    if len(shapes) != 1 or len(shapes[0]) != 2:
+        found = " and ".join(map(show.shape, shapes))
+        raise InputError(f"{path}: names are of a program with one output, a number for each class, found {found}")
+    if len(names) != shapes[0][1]:
+        raise InputError(f"{path}: required a name for each of {shapes[0][1]} classes, found {len(names)}")
+    return names
 
 
 def _classifies(results: list[np.ndarray]) -> bool:
