@@ -22,6 +22,7 @@ FULL = Recipe(
     input=InputSpec((224, 192), (127.0, 127.0, 127.0), (128.0, 128.0, 128.0), resize=256, order="BGR"),
 )
 
+ENDLESS = "[input]\nsize = [8, 8]\nmean = [0.0, 0.0, {}]\nstd = [0.2, 0.2, {}]"
 PICTURES = "[input]\nmean = [0, 0, 0]\nstd = [1, 1, 1]"
 
 
@@ -75,6 +76,16 @@ def test_toml_round_trip(recipe: Recipe, tmp_path: Path) -> None:
             r"input.size: required a tuple of 2 \(a list in TOML\), each an integer, found 224",
         ),
         (f"{PICTURES}\nsize = [16.5, 16]", r"input.size: .* each an integer, found \(16.5, 16\)"),
+        (PICTURES, r"\[input\]: required the fields \['mean', 'size', 'std'\], found \['mean', 'std'\]"),
+        (
+            "[[override]]\nweight_bits = 4",
+            r"\[\[override\]\]: required the fields \['pattern'\], found \['weight_bits'\]",
+        ),
+        (f"{ENDLESS.format('0.0', 'nan')}", r"input.std: required three positive numbers.*nan"),
+        (f"{ENDLESS.format('0.0', 'inf')}", r"input.std: required three positive numbers.*inf"),
+        (f"{ENDLESS.format('-inf', '1.0')}", r"input.mean: required three numbers.*-inf"),
+        (f"norm = {'9' * 5000}", "not TOML: Exceeds the limit"),
+        (f"norm = {'[' * 5000}", "not TOML: maximum recursion depth"),
         (f"{PICTURES}\nsize = [16]", r"input.size: required a tuple of 2 .* found \(16,\)"),
         (f"{PICTURES}\nsize = [16, 16]\nresize = 16.5", "input.resize: required an integer or nothing, found 16.5"),
     ],
@@ -99,6 +110,11 @@ def test_refusals_name_the_field(text: str, message: str) -> None:
 def test_fields_of_another_type_are_refused_in_python_too(make: Callable[[], object], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         make()
+
+
+def test_a_file_may_begin_with_a_mark(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_bytes(b"\xef\xbb\xbf" + Recipe(norm=2.0).to_toml().encode())
+    assert Recipe.load(tmp_path / "recipe.toml") == Recipe(norm=2.0)
 
 
 def test_an_integer_serves_as_a_number() -> None:

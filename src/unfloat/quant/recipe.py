@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -54,7 +55,9 @@ class InputSpec:
             "two positive integers, height and width",
             self.size,
         )
-        _require(min(self.std) > 0, "input.std", "three positive numbers, for pixels 0 to 255", self.std)
+        _require(all(map(math.isfinite, self.mean)), "input.mean", "three numbers, for pixels 0 to 255", self.mean)
+        fine = all(0 < deviation < math.inf for deviation in self.std)
+        _require(fine, "input.std", "three positive numbers, for pixels 0 to 255", self.std)
         _require(self.order in CHANNEL_ORDERS, "input.order", f"one of {CHANNEL_ORDERS}", self.order)
         _require(
             self.resize is None or self.resize >= 0,
@@ -223,7 +226,11 @@ class Recipe:
         return tomli_w.dumps(record)
 
     def save(self, path: str | Path) -> None:
-        """Write the Recipe as TOML, all or nothing."""
+        """Write the Recipe as TOML, all or nothing.
+
+        Raises:
+            ExportError: The path cannot be written.
+        """
         from unfloat.program.file import write_atomically
 
         write_atomically(path, self.to_toml().encode())
@@ -234,9 +241,10 @@ class Recipe:
 
         Raises:
             RecipeError: The file is not TOML, or has a field that a Recipe has not.
+            OSError: There is no such file, or it cannot be read.
         """
         try:
-            return cls.from_toml(Path(path).read_text(encoding="utf-8"))
+            return cls.from_toml(Path(path).read_text(encoding="utf-8-sig"))  # Windows begins a file with a mark
         except RecipeError as error:
             raise RecipeError(f"{path}: {error}") from error
         except UnicodeDecodeError as error:
@@ -256,7 +264,7 @@ class Recipe:
 
         try:
             record = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # what reads TOML has its own of long numbers and deep lists
             raise RecipeError(f"not TOML: {error}") from error
         plural = "overrides" in record
         _require(not plural, "overrides", "[[override]] above the fields of each override", record.get("overrides"))
@@ -275,10 +283,9 @@ def _build(kind: type[T], record: object, where: str) -> T:
     known = {TOML_NAMES.get(f.name, f.name): f.name for f in fields(kind)}  # type: ignore[arg-type]  # a dataclass
     unknown = set(record) - set(known)
     _require(not unknown, where, f"fields among {sorted(known)}", sorted(unknown))
-    try:
-        return kind(**{known[k]: tuple(v) if isinstance(v, list) else v for k, v in record.items()})
-    except TypeError as error:
-        raise RecipeError(f"{where}: {error}") from error
+    needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}  # type: ignore[arg-type]
+    _require(needed <= set(record), where, f"the fields {sorted(needed)}", sorted(record))
+    return kind(**{known[k]: tuple(v) if isinstance(v, list) else v for k, v in record.items()})
 
 
 def _check_types(record: object, prefix: str) -> None:
