@@ -59,6 +59,11 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    """What there is, recipes too."""
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     """Recipes, which a process that only runs a program starts without."""
     if name in ("InputSpec", "Override", "Recipe", "Training"):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from unfloat.program.program import Program
-from unfloat.spec.errors import ExportError, MissingExtraError, RecipeError, UnsupportedError
+from unfloat.spec.errors import ExportError, MissingExtraError, RecipeError, UnfloatError, UnsupportedError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,9 +52,11 @@ def quantize(
 
     Raises:
         UnsupportedError: Operators Unfloat does not know, all of them listed.
-        CalibrationError: The data are missing, of a wrong shape or dtype, or not finite.
+        CalibrationError: The data are missing, of a wrong shape, not finite, or integers where no rows are chosen by
+            them; floats of other widths are taken as float32.
         RecipeError: The recipe is no Recipe, or names layers that the model has not.
         NumericDomainError: Weights are not finite.
+        OSError: There is no such `.tflite` file, or it cannot be read.
     """
     post_training = _room("unfloat.quant.post_training", "torch")
     reader = _reader_of(model)
@@ -88,6 +90,7 @@ def prepare(
         UnsupportedError: Operators Unfloat does not know, all of them listed.
         CalibrationError: The data are missing, of a wrong shape or dtype, or not finite.
         RecipeError: The recipe is no Recipe, or names layers that the model has not.
+        NumericDomainError: Weights are not finite.
         TrainingError: A name in the model is one that a student needs.
     """
     train = _room("unfloat.quant.train", "torch")
@@ -152,6 +155,7 @@ def fit(
     Raises:
         TrainingError: It diverged, a setting cannot be meant, or batches, loss and checkpoint do not fit the student.
         CalibrationError: A batch's inputs are missing, have another shape or dtype, or are not finite.
+        ExportError: The checkpoint cannot be written.
     """
     room = _room("unfloat.quant.fit", "torch")
     settings = room.Settings(epochs, accumulate, gradient_clip, patience)
@@ -208,9 +212,13 @@ def compare(
         The signal-to-quantization-noise ratio of every value, the worst first, and the overrides to try.
 
     Raises:
-        UnfloatError: The Program was not made from this model; the first difference is named.
+        UnfloatError: The Program was not made from this model; the first difference is named. Or it is no Program.
+        InputError: The limit is below 1.
         CalibrationError: The data are missing, of a wrong shape or dtype, or not finite.
     """
+    if not isinstance(program, Program):
+        found = f"{type(program).__name__} {program!r:.60}"
+        raise UnfloatError(f"program: required a Program, found {found}; of a file, pass unfloat.load(path)")
     room = _room("unfloat.quant.compare", "torch")
     reader = _reader_of(model)
     passes = _room("unfloat.passes", "torch")
@@ -339,7 +347,7 @@ def own_recipe(program: Program) -> Recipe:
         if not isinstance(text, str):
             raise RecipeError(f"required text, found {text!r:.60}")
         return Recipe.from_toml(text)
-    except (ValueError, RecursionError) as error:  # what reads TOML has its own of long numbers and deep lists
+    except RecipeError as error:
         raise RecipeError(f"cannot read the recipe that the Program carries: {error}") from error
 
 
@@ -369,7 +377,7 @@ def _reader_of(model: Any) -> Any:
 
 
 def _suffix(path: str | os.PathLike[str]) -> str:
-    return os.path.splitext(path)[1]
+    return os.path.splitext(path)[1].lower()
 
 
 def _room(name: str, extra: str) -> Any:

@@ -358,6 +358,13 @@ def test_bad_data_are_refused(data: list[Any], message: str) -> None:
         unfloat.compare(small(), usual(), data)
 
 
+def test_a_path_in_place_of_a_program_is_refused() -> None:
+    with pytest.raises(
+        unfloat.UnfloatError, match=r"required a Program, found str 'net.unfloat'; of a file, pass unfloat.load"
+    ):
+        unfloat.compare(small(), "net.unfloat", batches())  # type: ignore[arg-type]
+
+
 def test_activations_that_overflow_are_refused_by_layer() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1))
     nn.init.constant_(model[0].weight, 2.0)

@@ -103,9 +103,21 @@ def test_the_environment_forces_a_level(monkeypatch: pytest.MonkeyPatch) -> None
         Engine(two_in_two_out())
 
 
+class Unseen:
+    """What NumPy cannot see as an array: a tensor of bfloat16, or one that requires a gradient."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __array__(self, *_: object, **__: object) -> np.ndarray:
+        raise self.error
+
+
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
+        ([Unseen(TypeError("BFloat16")), images(1)[1]], "input a: required what NumPy can see .* found BFloat16"),
+        ([images(1)[0], Unseen(RuntimeError("grad"))], "input b: required what NumPy can see .* found grad"),
         (images(1)[:1], r"required 2 inputs \(a, b\), found 1"),
         ([images(1)[0].astype(np.float64), images(1)[1]], "input a: required float32 .* found float64"),
         (

@@ -133,7 +133,10 @@ def read_bytes(path: str | Path) -> bytes:
 
 def require_file(path: str | Path) -> None:
     """Raise OSError unless the path leads to a file: a pipe would be waited for, a device may never end."""
-    mode = os.stat(path).st_mode
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError as error:  # no path, as it holds a NUL
+        raise OSError(f"{path!r}: {error}") from error
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(f"{path}: required a file, found a directory")
     if not stat.S_ISREG(mode):

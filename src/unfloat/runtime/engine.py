@@ -201,7 +201,7 @@ class Engine:
         self._require_count(inputs)
         reals = []
         for port, own, x in zip(self._inputs, self._input_shapes, inputs, strict=True):
-            array = np.ascontiguousarray(self._real(port, x) if self._rows else x)
+            array = _seen(port, self._real(port, x) if self._rows else x)
             _require(port, array, FLOAT, own)
             reals.append(array)
         batch = self._batch(reals)
@@ -308,6 +308,14 @@ def _checked_threads(threads: Any) -> int:
         error = ValueError if is_integer else TypeError
         raise error(f"threads: required an integer, at least 1, found {threads!r}")
     return int(threads)
+
+
+def _seen(port: Port, x: Any) -> np.ndarray:
+    """An input as NumPy sees it."""
+    try:
+        return np.ascontiguousarray(x)
+    except (TypeError, ValueError, RuntimeError) as error:  # a tensor of bfloat16, or one that requires a gradient
+        raise InputError(f"input {port.name}: required what NumPy can see as an array, found {error}") from error
 
 
 def _require(port: Port, x: np.ndarray, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:

@@ -1,0 +1,5 @@
+"""`python -m unfloat`: the command line."""
+
+from unfloat.cli.main import main
+
+main()
