@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -26,11 +26,18 @@ if TYPE_CHECKING:
 console = Console(markup=False, emoji=False)  # names come from files: "[/x]" is one, and so is ":x:"
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], numeric: Sequence[int] = ()) -> None:
-    """Print a table; columns whose number is in `numeric` align to the right."""
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    numeric: Sequence[int] = (),
+    whole: Sequence[int] = (),
+) -> None:
+    """Print a table; columns whose number is in `numeric` align to the right, those in `whole` fold last."""
     result = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
-        result.add_column(column, justify="right" if number in numeric else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if number in numeric else "left"
+        result.add_column(column, justify=justify, overflow="fold", no_wrap=number in whole)
     for row in rows:
         result.add_row(*map(str, row))
     console.print(result)
@@ -231,7 +238,9 @@ def history(found: History, measure: str) -> None:
         console.print(f"loss of the last epoch: {found.loss[-1]:.4g}; give --validation to measure and keep the best")
 
 
-MAP_WIDTH = 40  # characters of the arena's map
+MAP_WIDTH = 40  # characters of the arena's map, fewer in a narrow terminal
+MAP_LEAST = 10
+BESIDE_MAP = 50  # the other columns
 
 
 def timing(record: Mapping[str, Any], runs: int) -> None:
@@ -322,10 +331,17 @@ def plot_layers(record: Mapping[str, Any], path: Path) -> None:
 def _arena(arena: Mapping[str, Any]) -> None:
     """Where each activation lies, and from which instruction to which."""
     size = max(arena["bytes"], 1)
+    width = min(MAP_WIDTH, max(MAP_LEAST, console.width - BESIDE_MAP))
     rows = []
     for tensor in arena["tensors"]:
-        begin = tensor["offset"] * MAP_WIDTH // size
-        end = max(-(-(tensor["offset"] + tensor["bytes"]) * MAP_WIDTH // size), begin + 1)
-        drawn = "." * begin + "#" * (end - begin) + "." * (MAP_WIDTH - end)
+        begin = tensor["offset"] * width // size
+        end = max(-(-(tensor["offset"] + tensor["bytes"]) * width // size), begin + 1)
+        drawn = "." * begin + "#" * (end - begin) + "." * (width - end)
         rows.append((tensor["name"], f"{tensor['first']} to {tensor['last']}", f"{tensor['bytes']:,}", drawn))
-    table(f"arena, {arena['bytes']:,} bytes a sample", ("activation", "instructions", "bytes", "where"), rows, (2,))
+    table(
+        f"arena, {arena['bytes']:,} bytes a sample",
+        ("activation", "instructions", "bytes", "where"),
+        rows,
+        (2,),
+        (1, 2, 3),
+    )
