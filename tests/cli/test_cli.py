@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import unfloat
 from tests.program.nets import small_net
 from tests.quant.models import batches, small
 from unfloat.cli import main as cli
+from unfloat.cli import show
 
 RECIPE = """
 [input]
@@ -120,6 +122,20 @@ def test_inspect_shows_the_shape_that_run_takes(folder: Path, capsys: pytest.Cap
     assert (port["own_shape"], port["shape"]) == ([-1, 3, 6, 5], [-1, 6, 5, 3])
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_map_has_one_line_for_each_activation(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    tensors = [
+        {"name": f"features.{i}.{'x' * 30}", "offset": 512 * i, "bytes": 512, "first": i, "last": i + 1}
+        for i in range(4)
+    ]
+    show._arena({"bytes": 2048, "tensors": tensors})
+    maps = re.findall(r"[.#]{10,}(?= │$)", capsys.readouterr().out, re.MULTILINE)
+    assert [m.index("#") for m in maps] == [i * len(maps[0]) // 4 for i in range(4)]
+
+
 def test_a_picture_of_layers_asks_for_no_table_of_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small_net().save("net.unfloat")
     bench = ("bench", "net.unfloat", "--runs", "1", "--no-profile", "--plot", "a.svg")
@@ -138,6 +154,8 @@ def test_names_are_of_classes(folder: Path, capsys: pytest.CaptureFixture[str]) 
     np.save("x.npy", np.ones((1, 3, 6, 5), np.float32))
     assert run("run", "two.unfloat", "x.npy", "--labels", "names.txt") == 1
     assert "one output, a number for each class, found [n, 5] and [n, 5]" in capsys.readouterr().err
+    assert run("run", "two.unfloat", "x.npy", "--json") == 0
+    assert [row["output"] for row in said(capsys)] == [net.outputs[0].name, "again"]  # type: ignore[attr-defined]
 
 
 def test_json_is_alone_on_standard_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -301,8 +319,6 @@ def test_what_compare_refuses(folder: Path, capsys: pytest.CaptureFixture[str], 
 def test_refusals_exit_with_1_and_say_why(
     folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
-    import re
-
     assert run(*words) == 1
     error = capsys.readouterr().err
     assert re.search(message, error), error
@@ -314,6 +330,12 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
     version = capsys.readouterr().out.strip()
     assert version == unfloat.__version__
     assert f'version = "{version}"' in (Path(__file__).parents[2] / "pyproject.toml").read_text().splitlines()
+
+
+def test_the_package_is_the_command_too() -> None:
+    done = subprocess.run([sys.executable, "-m", "unfloat", "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, unfloat.__version__)
+    assert {"Recipe", "Training", "Override", "InputSpec", "load", "__version__"} <= set(dir(unfloat))
 
 
 def test_a_wrong_command_line_exits_with_2() -> None:

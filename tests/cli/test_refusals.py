@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import sys
@@ -340,6 +341,51 @@ def test_nothing_runs_whose_result_could_not_be_written(
     monkeypatch.setattr(Program, "compile", never)
     assert run(*words) == 1
     assert "error: cannot " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("where", ["", "    "])
+def test_a_module_that_ends_the_process_has_made_nothing(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    name = f"ends{len(where)}"
+    Path(f"{name}.py").write_text(f"import sys\ndef make():\n    pass\n{where}sys.exit(0)\n")
+    np.save("x.npy", np.ones((4, 4), np.float32))
+    assert run("quantize", f"{name}:make", "--calibration", "x.npy", "-o", "o.unfloat") == 1
+    assert "it ended the process (sys.exit) instead of making a module" in capsys.readouterr().err
+
+
+def test_suffixes_are_of_either_case(
+    stock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("F.TFLITE").write_bytes((stock / "float.tflite").read_bytes())
+    Path("X.NPY").write_bytes((stock / "flat.npy").read_bytes())
+    assert run("quantize", "F.TFLITE", "--calibration", "X.NPY", "-o", "N.UNFLOAT") == 0
+    assert run("export", "N.UNFLOAT", "N.TFLITE") == 0
+    capsys.readouterr()
+    assert run("verify", "N.TFLITE") == 0
+    assert "none reads or writes a float" in capsys.readouterr().out
+
+
+def test_pictures_are_named_by_their_way_from_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictured(SPEC.format(6, 5)).save(tmp_path / "net.unfloat")
+    paths = [tmp_path / f"shots/{day}/a.png" for day in ("monday", "tuesday")]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (5, 6)).save(path)
+    words = [str(tmp_path / "net.unfloat"), str(tmp_path / "shots"), str(paths[0])]
+    assert run("run", *words, "--json") == 0
+    found = [row["input"] for row in json.loads(capsys.readouterr().out)]
+    assert found == ["monday/a.png", "tuesday/a.png", "monday/a.png"]
+    assert run("run", words[0], words[2], "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["input"] == "a.png"
+
+
+def test_a_path_that_is_none_is_refused() -> None:
+    with pytest.raises(OSError, match="null byte"):
+        unfloat.load("a\0b.unfloat")
 
 
 def test_a_float_file_is_quantized_compared_and_written_as_c(

@@ -91,7 +91,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     Raises:
         CalibrationError: The file is neither, is damaged, or holds no samples.
     """
-    if path.suffix not in ARRAYS or not path.is_file():
+    if path.suffix.lower() not in ARRAYS or not path.is_file():
         raise CalibrationError(f"{path}: required a folder of pictures, a .npz or a .npy that exists")
     try:
         loaded = np.load(path, allow_pickle=False)
@@ -122,7 +122,7 @@ def find_inputs(paths: Sequence[Path]) -> list[Path]:
     files = [file for path in paths for file in (find_pictures(path) if path.is_dir() else [path])]
     for file in files:
         require_file(file)
-        if file.suffix in ARRAYS and len(files) > 1:
+        if file.suffix.lower() in ARRAYS and len(files) > 1:
             raise CalibrationError(f"{file}: required pictures, or one .npz or .npy alone, found {len(files)} files")
     return files
 
@@ -138,7 +138,7 @@ def read_inputs(program: Program, files: Sequence[Path]) -> Iterator[list[np.nda
         CalibrationError: They are not what the Program takes, or cannot be read.
         RecipeError: The Program's recipe cannot be read.
     """
-    if files[0].suffix in ARRAYS:
+    if files[0].suffix.lower() in ARRAYS:
         named = _read_named(files[0], [port.name for port in program.inputs])
         yield [array.astype(np.float32) if array.dtype.kind == "f" else array for array in named]
         return
@@ -172,9 +172,9 @@ def read_model(name: str) -> Any:
     Raises:
         UnfloatError: It cannot be loaded.
     """
-    if name.endswith(".tflite"):
+    if name.lower().endswith(".tflite"):
         return Path(name)
-    if name.endswith(".pt2"):
+    if name.lower().endswith(".pt2"):
         try:
             require_file(name)
             return import_torch().export.load(name)
@@ -193,11 +193,18 @@ def read_model(name: str) -> Any:
     if here not in sys.path:
         sys.path.insert(0, here)  # it stays, as what is made may import more when it is called
     try:
-        make = getattr(importlib.import_module(module_name), function)
+        make = _imported(name, module_name, function)
+        is_made = hasattr(make, "state_dict") and not isinstance(make, type)  # a class has a state_dict too
+        return _call(name, make) if callable(make) and not is_made else make
+    except SystemExit as error:  # which would look as if all was done
+        raise UnfloatError(f"{name}: it ended the process (sys.exit) instead of making a module") from error
+
+
+def _imported(name: str, module_name: str, function: str) -> Any:
+    try:
+        return getattr(importlib.import_module(module_name), function)
     except (ImportError, AttributeError) as error:
         raise UnfloatError(f"{name}: cannot be imported: {error}") from error
-    is_made = hasattr(make, "state_dict") and not isinstance(make, type)  # a class has a state_dict too
-    return _call(name, make) if callable(make) and not is_made else make
 
 
 def _call(name: str, make: Callable[..., Any]) -> Any:

@@ -159,7 +159,11 @@ def run(
     results = _results(_compiled(loaded, threads, level), read_inputs(loaded, files))
     if output is not None:
         save_arrays(output, {port.name: result for port, result in zip(loaded.outputs, results, strict=True)})
-    _show_results(results, files, names, top, as_json)
+    if _classifies(results):
+        sources = [_source(file, inputs) for file in files]
+        _show_classes(results[0], sources, names, top, as_json)
+    else:
+        _show_ranges({port.name: result for port, result in zip(loaded.outputs, results, strict=True)}, as_json)
 
 
 @app.command()
@@ -272,7 +276,7 @@ def verify(
     try:
         certificate = unfloat.load(program).verify()
     except UnsupportedError:
-        found = unfloat.survey(program) if program.suffix == ".tflite" else None
+        found = unfloat.survey(program) if program.suffix.lower() == ".tflite" else None
         if found is None or found.integer_only:
             raise
         if as_json:
@@ -355,22 +359,29 @@ def _as_list(result: Any) -> list[np.ndarray]:
     return list(result) if isinstance(result, (tuple, list)) else [result]
 
 
-def _show_results(
-    results: list[np.ndarray], inputs: list[Path], names: list[str] | None, top: int, as_json: bool
-) -> None:
-    """Classifiers: the greatest outputs of each sample. Anything else: shapes and ranges."""
-    first = results[0]
-    if not _classifies(results):
-        records = [{"shape": list(r.shape), "least": float(r.min()), "greatest": float(r.max())} for r in results]
-        if as_json:
-            _print_json(records)
-        else:
-            show.table("outputs", ("shape", "least", "greatest"), [tuple(r.values()) for r in records])
-        return
+def _source(file: Path, inputs: list[Path]) -> str:
+    """How to call a file: by its way from the folder that was given, or by its name."""
+    folder = next((path for path in inputs if path.is_dir() and file.is_relative_to(path)), file.parent)
+    return str(file.relative_to(folder))
+
+
+def _show_ranges(results: dict[str, np.ndarray], as_json: bool) -> None:
+    records = [
+        {"output": name, "shape": list(r.shape), "least": float(r.min()), "greatest": float(r.max())}
+        for name, r in results.items()
+    ]
+    if as_json:
+        _print_json(records)
+    else:
+        show.table("outputs", ("output", "shape", "least", "greatest"), [tuple(r.values()) for r in records])
+
+
+def _show_classes(results: np.ndarray, sources: list[str], names: list[str] | None, top: int, as_json: bool) -> None:
+    """The greatest outputs of each sample."""
     samples, rows = [], []
-    for number, row in enumerate(first):
+    for number, row in enumerate(results):
         best = np.argsort(-row, kind="stable")[:top]
-        source = inputs[number].name if len(inputs) == len(first) else f"sample {number}"
+        source = sources[number] if len(sources) == len(results) else f"sample {number}"
         classes = [{"class": int(c), "name": names[c] if names else "", "value": float(row[c])} for c in best]
         samples.append({"input": source, "top": classes})
         rows += [(source, c, names[c] if names else "", f"{row[c]:.4f}") for c in best]

@@ -29,15 +29,16 @@ def require_output(output: str, recipe: Recipe) -> None:
     """
     path = Path(output)
     is_folder = output.endswith("/")
-    if path.suffix == PROGRAM and is_folder:
+    suffix = path.suffix.lower()
+    if suffix == PROGRAM and is_folder:
         raise ExportError(f"cannot write {output}: required a file's path, found one that ends in /")
-    if path.suffix != PROGRAM:
+    if suffix != PROGRAM:
         writer_for(output)
-    if is_folder or (path.is_dir() and path.suffix not in (PROGRAM, ".tflite")):
+    if is_folder or (path.is_dir() and suffix not in (PROGRAM, ".tflite")):
         _require_fillable(path)
         return
     require_writable(path)
-    if path.suffix == ".tflite" and recipe.rounding == "single" and recipe.scheme != "int16x8":
+    if suffix == ".tflite" and recipe.rounding == "single" and recipe.scheme != "int16x8":
         raise ExportError(
             f'cannot write {output}: required rounding = "double" in the recipe, which TFLite\'s kernels have, found "single"'
         )
@@ -91,7 +92,7 @@ def write(program: Program, output: str) -> None:
     Raises:
         ExportError: The path cannot be written, or the format cannot say what the Program says.
     """
-    if Path(output).suffix == PROGRAM:
+    if Path(output).suffix.lower() == PROGRAM:
         program.save(output)
         return
     try:

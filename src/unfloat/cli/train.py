@@ -46,7 +46,7 @@ class Training:
         """Read model and data, and prepare the student."""
         if wishes.teacher not in (*TEACHERS, None):
             raise TrainingError(f"--teacher: required one of {', '.join(TEACHERS)}, found {wishes.teacher!r}")
-        if model.endswith(".tflite"):
+        if model.lower().endswith(".tflite"):
             what = "a .tflite file has no module to train: give the .pt2 or the module that it was made from"
             raise TrainingError(f"{model}: {what}, or make its floats integers without training: unfloat quantize")
         self.wishes = wishes
@@ -80,7 +80,7 @@ class Training:
                 continue
             if self.wishes.teacher != "self":
                 raise TrainingError(
-                    f"{self.wishes.data}: required a subfolder for each of the network's {classes} classes, found "
+                    f"{samples.source}: required a subfolder for each of the network's {classes} classes, found "
                     f"{len(samples.classes)} ({', '.join(samples.classes[:5])}): say the classes in {LABEL_FILE}, or "
                     "--teacher self to learn from the float model instead"
                 )
@@ -111,4 +111,4 @@ def read_module(name: str) -> Any:
         UnfloatError: It cannot be loaded.
     """
     model = read_model(name)
-    return model.module(check_guards=False) if name.endswith(".pt2") else model
+    return model.module(check_guards=False) if name.lower().endswith(".pt2") else model
