@@ -204,6 +204,11 @@ def test_the_order_of_samples_follows_from_seed_and_epoch(data: Path) -> None:
         (["--gradient-clip", "-1"], "gradient_clip: required a positive norm"),
         (["--rate", "0"], "rate: required a positive number"),
         (["--data", "real.npz"], "labels must be integers, found 'y' of float"),
+        (
+            ["--data", "bytes.npz"],
+            "bytes.npz: the model cannot be called with it, torch.uint8 .*try: floats, preprocessed",
+        ),
+        (["--data", "named.npz"], r"training batch 0: required entries \['x'\], found \['after', 'before'\]"),
         (["-o", "n.exe", "--data", "none.npz"], "required the suffix"),
         (["-o", "no/n.unfloat", "--data", "none.npz"], "cannot write no/n.unfloat: there is no folder"),
     ],
@@ -211,6 +216,9 @@ def test_the_order_of_samples_follows_from_seed_and_epoch(data: Path) -> None:
 def test_refusals_exit_with_1_and_say_why(
     data: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
+    bytes_, floats = np.zeros((4, 3, 16, 16), np.uint8), np.zeros((4, 3, 16, 16), np.float32)
+    np.savez("bytes.npz", x=bytes_)
+    np.savez("named.npz", after=floats, before=floats)
     np.savez("real.npz", x=np.zeros((4, 3, 16, 16), np.float32), y=np.zeros(4))
     assert run("train", "nets:build", *TRAIN, *words) == 1
     error = capsys.readouterr().err

@@ -11,7 +11,7 @@ from unfloat.cli.data import import_torch, read_model
 from unfloat.cli.samples import LABEL_FILE, Samples
 from unfloat.program.program import Program
 from unfloat.quant.recipe import Recipe
-from unfloat.spec.errors import TrainingError
+from unfloat.spec.errors import CalibrationError, TrainingError, UnsupportedError
 
 TEACHERS = ("self", "none")
 
@@ -55,12 +55,7 @@ class Training:
         torch = import_torch()
         torch.manual_seed(wishes.seed)  # dropout
         self.model = read_module(model)
-        first = self.samples.inputs(range(min(2, self.samples.count)))
-        if isinstance(first, dict):
-            example: Any = {name: torch.from_numpy(a) for name, a in first.items()}
-        else:
-            example = (torch.from_numpy(first),)
-        self.student = unfloat.prepare(self.model, example, wishes.recipe, self.samples.calibration())
+        self.student = self._prepared()
         self._settle_labels()
         self.distils = wishes.teacher == "self" or self.samples.labels is None
         if self.distils and wishes.teacher == "none":
@@ -71,6 +66,21 @@ class Training:
         self.teaches = "the float model" if self.distils else "labels"
         judged = self.validation is not None and self.validation.labels is not None
         self.measure = "accuracy" if judged else "agreement with the float model"
+
+    def _prepared(self) -> Any:
+        """The student, traced with the first samples; where that fails for their sake, they are to blame."""
+        from unfloat.quant.batches import example_of, refused_by  # here, as they need PyTorch
+
+        first = self.samples.inputs(range(min(2, self.samples.count)))
+        example = example_of(first, self.model, "training")
+        try:
+            return unfloat.prepare(self.model, example, self.wishes.recipe, self.samples.calibration())
+        except UnsupportedError as error:
+            is_module = isinstance(self.model, import_torch().nn.Module)
+            reason = refused_by(self.model, example) if is_module else ""
+            if not reason:
+                raise
+            raise CalibrationError(f"{self.wishes.data}: {reason}") from error
 
     def _settle_labels(self) -> None:
         """Subfolders are classes only if the network has as many: otherwise they were made for something else."""
