@@ -157,13 +157,14 @@ def run(
     require_apart([output], [program, labels, *files])
     names = None if labels is None else _read_names(labels, loaded)
     results = _results(_compiled(loaded, threads, level), read_inputs(loaded, files))
+    named = {port.name: result for port, result in zip(loaded.outputs, results, strict=True)}
     if output is not None:
-        save_arrays(output, {port.name: result for port, result in zip(loaded.outputs, results, strict=True)})
+        save_arrays(output, named)
     if _classifies(results):
         sources = [_source(file, inputs) for file in files]
         _show_classes(results[0], sources, names, top, as_json)
     else:
-        _show_ranges({port.name: result for port, result in zip(loaded.outputs, results, strict=True)}, as_json)
+        _show_ranges(named, as_json)
 
 
 @app.command()
