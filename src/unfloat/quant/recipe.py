@@ -31,7 +31,7 @@ T = TypeVar("T")
 class InputSpec:
     """How a picture becomes an input tensor: resize, crop the centre, order channels, `(pixel - mean) / std`.
 
-    First it is turned as its EXIF orientation says; of 16 bits a channel the upper 8 are taken.
+    First it is turned as its EXIF orientation says, and 16 bits a channel are divided by 257.
 
     Attributes:
         size: Height and width of the crop, the model's input.
