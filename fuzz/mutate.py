@@ -25,7 +25,7 @@ from unfloat.formats.tflite.fold import FOLDS
 from unfloat.formats.tflite.model import Field, Quantization, TfModel, TfOperator, TfTensor
 from unfloat.formats.tflite.table import READERS
 from unfloat.program.file import KEY
-from unfloat.spec.errors import InvalidProgramError
+from unfloat.spec.errors import UnfloatError
 
 NUMBERS = (-(2**63), -(2**31), -129, -2, -1, 0, 1, 2, 3, 4, 7, 127, 255, 4096, 65535, 65536, 2**30, 2**31 - 1, 2**63)
 WORDS = tuple(number for number in NUMBERS if -(2**31) <= number < 2**31)
@@ -99,7 +99,7 @@ def _tflite(content: bytes, rng: random.Random) -> bytes | None:
         for _ in range(rng.randint(1, 3)):
             model = _model(model, rng)
         return encode(model, "")
-    except (InvalidProgramError, ValueError, KeyError, TypeError, AttributeError, OverflowError, struct.error):
+    except (UnfloatError, ValueError, KeyError, TypeError, AttributeError, OverflowError, struct.error):
         return _words(content, rng)
 
 
