@@ -92,4 +92,4 @@ def _require_input(port: Port, codes: np.ndarray, label: QParams) -> None:
         raise InputError(f"input {port.name} must be {dtype} of shape ({shape}), found {codes.dtype} {codes.shape}")
     stray = stray_codes(codes, label)
     if stray:
-        raise InputError(f"input {port.name}: {stray}")
+        raise InputError(f"input {port.name}: required {stray}")

@@ -18,7 +18,7 @@ from unfloat.ops._operator import Operator
 from unfloat.program.program import Program
 from unfloat.spec.errors import InvalidProgramError, NumericDomainError
 from unfloat.spec.fixedpoint import INT32_MAX, INT32_MIN, WIDE_ACCUMULATOR_MAX, WIDE_ROUNDING, requantize
-from unfloat.spec.qparams import INDEX, STORAGE, QParams
+from unfloat.spec.qparams import INDEX, STORAGE, QParams, stray_codes
 from unfloat.spec.record import Record
 
 MAX_RANK = 6
@@ -132,12 +132,9 @@ def _check_tensors(program: Program) -> None:
 
 
 def _check_codes(codes: np.ndarray, label: QParams, role: str, where: Tensor | Instruction) -> None:
-    """Codes that their storage can hold and their label does not allow are looked for where there are any."""
-    ends = np.iinfo(codes.dtype)
-    low = label.qmin if label.qmin <= ends.min else int(codes.min())
-    high = label.qmax if label.qmax >= ends.max else int(codes.max())
-    fits = label.qmin <= low and high <= label.qmax
-    _require(fits, where, "{}codes in [{}, {}]", [low, high], role, label.qmin, label.qmax)
+    stray = stray_codes(codes, label)
+    if stray:
+        raise InvalidProgramError(f"{_place(where)}: required {role}{stray}")
 
 
 def _check_ports(program: Program) -> None:

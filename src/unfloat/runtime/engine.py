@@ -141,7 +141,7 @@ class Engine:
             _require(port, codes, STORAGE[self._label(port).dtype], port.shape)
             stray = stray_codes(codes, self._label(port))
             if stray:
-                raise InputError(f"input {port.name}: {stray}")
+                raise InputError(f"input {port.name}: required {stray}")
         outputs = self._run([np.ascontiguousarray(codes) for codes in inputs])
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 

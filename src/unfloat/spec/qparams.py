@@ -183,16 +183,15 @@ def quantize(x: np.ndarray, qparams: QParams) -> np.ndarray:
 
 
 def stray_codes(codes: np.ndarray, qparams: QParams) -> str:
-    """Which codes a label does not allow, in words, "" where there are none: they void what is proved of accumulators.
+    """What codes a label requires and which were found, in words; "" where it allows them all.
 
-    Where the label allows all that the storage holds, nothing is looked at.
+    Others void what is proved of accumulators. Codes that their storage cannot hold are not looked for.
     """
-    ends = np.iinfo(STORAGE[qparams.dtype])
-    if not codes.size or (qparams.qmin <= ends.min and qparams.qmax >= ends.max):
-        return ""
-    low, high = int(codes.min()), int(codes.max())
-    inside = qparams.qmin <= low and high <= qparams.qmax
-    return "" if inside else f"required codes in [{qparams.qmin}, {qparams.qmax}], found [{low}, {high}]"
+    low, high, ends = qparams.qmin, qparams.qmax, np.iinfo(codes.dtype)
+    least = low if low <= ends.min or not codes.size else int(codes.min())
+    greatest = high if high >= ends.max or not codes.size else int(codes.max())
+    fits = low <= least and greatest <= high
+    return "" if fits else f"codes in [{low}, {high}], found [{least}, {greatest}]"
 
 
 def dequantize(codes: np.ndarray, qparams: QParams) -> np.ndarray:
