@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from unfloat.ir.graph import own_shape
+from unfloat.ir.graph import own_output_shape, own_shape
 from unfloat.program.certificate import Certificate
 from unfloat.program.file import require_writable, write_atomically
 from unfloat.program.program import Program
@@ -160,10 +160,9 @@ def survey_record(found: Survey) -> dict[str, Any]:
 
 def port_rows(program: Program) -> dict[str, list[dict[str, Any]]]:
     """The border: each input's and output's shape in the model's own layout, as `run` takes it, and inside."""
-    gives = [tuple(port.shape[axis] for axis in port.permutation) for port in program.outputs]
     sides = {
         "inputs": [(port, own_shape(port)) for port in program.inputs],
-        "outputs": list(zip(program.outputs, gives, strict=True)),
+        "outputs": [(port, own_output_shape(port)) for port in program.outputs],
     }
     return {
         kind: [{"name": p.name, "own_shape": list(own), "shape": list(p.shape), "layout": p.layout} for p, own in side]

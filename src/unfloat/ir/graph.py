@@ -133,6 +133,11 @@ def own_shape(port: Port) -> Shape:
     return tuple(own[axis] for axis in range(len(own)))
 
 
+def own_output_shape(port: Port) -> Shape:
+    """The shape of an output in the model's own layout."""
+    return tuple(port.shape[axis] for axis in port.permutation)
+
+
 class Graph(Record):
     """The float network.
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from unfloat import _native
-from unfloat.ir.graph import Port, own_shape
+from unfloat.ir.graph import Port, own_output_shape, own_shape
 from unfloat.ops._indices import rows_by_index, wrong_index
 from unfloat.program.plan import plan
 from unfloat.program.program import Program
@@ -97,7 +97,7 @@ class Engine:
         self._macs = layer_macs(program)
         self._rows = rows_by_index(program.instructions, program.shapes())
         self._input_shapes = [own_shape(port) for port in program.inputs]
-        self._sample_shapes = [tuple(port.shape[axis] for axis in port.permutation[1:]) for port in program.outputs]
+        self._sample_shapes = [own_output_shape(port)[1:] for port in program.outputs]
         self._borders = _native.Borders(
             self._native,
             [self._border(port, port.permutation) for port in program.inputs],
